@@ -1,0 +1,166 @@
+"""The text world: a Gymnasium environment that is a user and a desk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from rlchat_envs.messages import Conversation, Message, as_text
+from rlchat_envs.spaces import Utterance
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What one assistant message caused."""
+
+    messages: Conversation
+    terminated: bool = False
+    resolution: float = 0.0  # the world's verdict on a solution, in score units
+
+
+class Case(Protocol):
+    """One episode's state: the hidden goal, the user and the desk."""
+
+    @property
+    def opening(self) -> Conversation:
+        """System message and the user's first words."""
+        ...
+
+    @property
+    def potential(self) -> float:
+        """How far the case has come, in score units; 0 at the start."""
+        ...
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was solved; measured apart from any score."""
+        ...
+
+    @property
+    def hidden(self) -> Mapping[str, Any]:
+        """What a policy never sees: the goal and the simulator's state."""
+        ...
+
+    def hear(self, text: str) -> Reaction:
+        """Take the assistant's message and react to it."""
+        ...
+
+
+class Scenario(Protocol):
+    """A domain: data plus a little code."""
+
+    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> Case:
+        """Draw a goal and a user, and open the case."""
+        ...
+
+
+class Scorer(Protocol):
+    """Judges how an assistant message was said, in named parts."""
+
+    def score(self, conversation: Conversation, reply: str) -> dict[str, float]:
+        """Score ``reply``, given the conversation before it."""
+        ...
+
+
+@dataclass
+class _Episode:
+    case: Case
+    conversation: list[Message] = field(default_factory=list)
+    turn: int = 0
+    over: bool = False
+
+
+class DialogueEnv(gym.Env[str, str]):
+    """A conversation with a simulated user, one turn a step.
+
+    ``reset`` gives the user's opening, ``step`` takes one assistant message and gives the user's
+    reply. The score of a step is the sum of ``info["parts"]``: ``progress`` (potential-based:
+    gamma * Phi(after) - Phi(before), Phi = 0 once the episode has terminated; Ng, Harada and
+    Russell 1999), ``resolution`` (the world's verdict), and the parts of ``scorer`` if one is
+    given. ``info["conversation"]`` is the conversation so far, ``info["success"]`` whether the
+    task is solved, ``info["hidden"]`` what a policy must never see.
+    """
+
+    metadata = {"render_modes": []}
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        split: str = "train",
+        users: tuple[str, ...] = (),
+        scorer: Scorer | None = None,
+        max_turns: int = 16,
+        gamma: float = 1.0,
+    ):
+        """Make the environment.
+
+        Args:
+            scenario: the domain.
+            split: ``train``, ``dev`` or ``test``: disjoint goals, phrasings and personas.
+            users: names of personas to draw from; all of the split's if empty.
+            scorer: judges how things were said; nobody does if None.
+            max_turns: truncation; beyond every user's patience, or stalling would be free.
+            gamma: the per-turn discount that progress is shaped with.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"expected a split out of {', '.join(SPLITS)}; got {split!r}")
+        if max_turns < 1:
+            raise ValueError(f"expected max_turns of at least 1; got {max_turns}")
+        self.scenario, self.split, self.users = scenario, split, tuple(users)
+        self.scorer, self.max_turns, self.gamma = scorer, max_turns, gamma
+        self.observation_space = Utterance()
+        self.action_space = Utterance()
+        self._episode: _Episode | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start an episode; the seed alone decides goal, user and all the user's choices."""
+        super().reset(seed=seed)
+        case = self.scenario.begin(self.np_random, self.split, self.users)
+        self._episode = _Episode(case, list(case.opening))
+        spoken = tuple(m for m in case.opening if m.role != "system")
+        return as_text(spoken), self._info(self._episode, {})
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Play one turn; ``action`` is the assistant's message, any string at all."""
+        episode = self._episode
+        if episode is None or episode.over:
+            raise gym.error.ResetNeeded("step() came before reset(), or after the episode's end")
+        before, case = tuple(episode.conversation), episode.case
+        potential = case.potential
+        reaction = case.hear(action)
+        after = 0.0 if reaction.terminated else case.potential
+        parts = {
+            "progress": self.gamma * after - potential,
+            "resolution": reaction.resolution,
+        }
+        if self.scorer is not None:
+            parts |= self.scorer.score(before, action)
+        episode.conversation += [Message("assistant", action), *reaction.messages]
+        episode.turn += 1
+        truncated = not reaction.terminated and episode.turn >= self.max_turns
+        episode.over = reaction.terminated or truncated
+        return (
+            as_text(reaction.messages),
+            float(sum(parts.values())),
+            reaction.terminated,
+            truncated,
+            self._info(episode, parts),
+        )
+
+    @staticmethod
+    def _info(episode: _Episode, parts: dict[str, float]) -> dict[str, Any]:
+        return {
+            "conversation": tuple(episode.conversation),
+            "parts": parts,
+            "success": episode.case.success,
+            "turn": episode.turn,
+            "hidden": dict(episode.case.hidden),
+        }

@@ -1,0 +1,41 @@
+"""The desk's books: what the shop knows, once somebody has said what identifies it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rlchat_envs.messages import Message
+from rlchat_envs.support.goals import Goal
+
+_WORD = re.compile(r"\w+")
+_SMALL = {"a", "an", "the", "it", "is", "i", "my", "of", "in", "on", "to", "for", "by", "with"}
+_SHARE = 0.6  # of a detail's words: a person who plays the customer need not quote the card
+
+
+@dataclass
+class Desk:
+    """Looks things up in what a customer says, be it simulated or a person."""
+
+    goal: Goal
+    has_record: bool = False
+    has_detail: bool = False
+    has_policy: bool = False
+
+    def read(self, text: str) -> tuple[Message, ...]:
+        """Find new facts in the customer's text; each is shown once."""
+        found = []
+        self.has_detail = self.has_detail or _mentions(text, self.goal.detail)
+        if not self.has_record and self.goal.order_number.lower() in text.lower():
+            self.has_record = True
+            found.append(Message("tool", self.goal.record_text))
+        if self.has_record and self.has_detail and not self.has_policy:
+            self.has_policy = True
+            found.append(Message("tool", self.goal.policy_text))
+        return tuple(found)
+
+
+def _mentions(text: str, detail: str) -> bool:
+    said = set(_WORD.findall(text.lower()))
+    words = [w for w in _WORD.findall(detail.lower()) if w not in _SMALL] or [detail.lower()]
+    return sum(w in said for w in words) >= _SHARE * len(words)

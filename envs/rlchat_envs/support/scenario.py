@@ -1,0 +1,86 @@
+"""The support desk as a scenario: goal, customer and desk put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from rlchat_envs.dialogue import SPLITS, Reaction
+from rlchat_envs.messages import Conversation, Message
+from rlchat_envs.support.desk import Desk
+from rlchat_envs.support.goals import Goal, draw_goal
+from rlchat_envs.support.personas import choose_personas
+from rlchat_envs.support.user import Customer
+
+RECORD_POTENTIAL = 0.2  # the order is on the table
+POLICY_POTENTIAL = 0.2  # so is the policy
+RIGHT, WRONG = 1.0, -0.5  # the verdict on a solution; walking out counts as wrong
+
+
+def system_text(shop: str) -> str:
+    """The agent's instructions."""
+    return (
+        f"You are the support desk of {shop}. Find out the order number and what the case needs, "
+        "read the record and the policy, then offer the one right solution. Be kind and brief."
+    )
+
+
+class SupportCase:
+    """One customer's case; satisfies `rlchat_envs.Case`."""
+
+    def __init__(self, goal: Goal, customer: Customer):
+        """Open the case of ``customer`` with ``goal``."""
+        self.goal, self.customer, self.desk = goal, customer, Desk(goal)
+        self.opening: Conversation = (
+            Message("system", system_text(goal.shop)),
+            Message("user", customer.open()),
+        )
+
+    @property
+    def potential(self) -> float:
+        """Record and policy on the table, each worth a part."""
+        return RECORD_POTENTIAL * self.desk.has_record + POLICY_POTENTIAL * self.desk.has_policy
+
+    @property
+    def success(self) -> bool:
+        """The right solution was offered and accepted."""
+        return self.customer.verdict == "accepted"
+
+    @property
+    def hidden(self) -> Mapping[str, Any]:
+        """Goal and state, for experts, privileged critics and reports."""
+        return {
+            **asdict(self.goal),
+            "slot": self.goal.slot,
+            "resolution": self.goal.resolution,
+            "card": self.goal.card,
+            "persona": self.customer.persona.name,
+            "patience": self.customer.patience,
+            "verdict": self.customer.verdict,
+            "has_record": self.desk.has_record,
+            "has_policy": self.desk.has_policy,
+        }
+
+    def hear(self, text: str) -> Reaction:
+        """Let the customer answer, then let the desk look up what was said."""
+        reply = self.customer.hear(text, self.desk.has_record)
+        over = bool(self.customer.verdict)
+        found = () if over else self.desk.read(reply)
+        score = (RIGHT if self.success else WRONG) if over else 0.0
+        return Reaction((Message("user", reply), *found), over, score)
+
+
+class SupportScenario:
+    """Thousands of cases from a seed; satisfies `rlchat_envs.Scenario`."""
+
+    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> SupportCase:
+        """Draw a goal and a persona and open the case."""
+        personas = choose_personas(split, users)
+        # The same seed must not tell the same story on two sides of the split.
+        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
+        goal = draw_goal(rng, split)
+        persona = personas[rng.integers(len(personas))]
+        return SupportCase(goal, Customer(goal, persona, split, rng))
