@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -52,8 +52,21 @@ class Case(Protocol):
         ...
 
 
+class ScriptedAgent(Protocol):
+    """An agent made of rules, which may look at what is hidden."""
+
+    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+        """Say the next assistant message; ``hidden`` is ``info["hidden"]``."""
+        ...
+
+
 class Scenario(Protocol):
     """A domain: data plus a little code."""
+
+    @property
+    def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
+        """Scripted agents by name, made from a seed: ``expert``, ``demonstrator``, ``random``."""
+        ...
 
     def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> Case:
         """Draw a goal and a user, and open the case."""
@@ -87,7 +100,7 @@ class DialogueEnv(gym.Env[str, str]):
     task is solved, ``info["hidden"]`` what a policy must never see.
     """
 
-    metadata = {"render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(
         self,

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from rlchat_envs.messages import Conversation
 from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, SLOTS, load_data
-
-
-class Desk(Protocol):
-    """Anything scripted that answers a customer; ``hidden`` is ``info["hidden"]``."""
-
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
-        """Say the next assistant message."""
-        ...
 
 
 class _Speaker:

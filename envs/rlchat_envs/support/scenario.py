@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Reaction
+from rlchat_envs.dialogue import SPLITS, Reaction, ScriptedAgent
 from rlchat_envs.messages import Conversation, Message
+from rlchat_envs.support.agents import Expert, MediocreDesk, RandomDesk
 from rlchat_envs.support.desk import Desk
 from rlchat_envs.support.goals import Goal, draw_goal
 from rlchat_envs.support.personas import choose_personas
@@ -75,6 +76,11 @@ class SupportCase:
 
 class SupportScenario:
     """Thousands of cases from a seed; satisfies `rlchat_envs.Scenario`."""
+
+    @property
+    def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
+        """The expert, the demonstrator and a desk that says anything."""
+        return {"expert": Expert, "demonstrator": MediocreDesk, "random": RandomDesk}
 
     def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> SupportCase:
         """Draw a goal and a persona and open the case."""

@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo proof test lint type bench clean
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
+	$(BIN)/rlchat train --preset demo
+
+proof: .venv/.stamp  ## run the learning benchmark on held-out users, with intervals
+	$(BIN)/python benchmarks/proof.py
+
+test: .venv/.stamp  ## run the tests
+	$(BIN)/pytest
+
+lint: .venv/.stamp  ## check style and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+type: .venv/.stamp  ## check types
+	$(BIN)/mypy
+
+bench: .venv/.stamp  ## measure speed beside the peers, in one run
+	$(BIN)/python benchmarks/speed.py
+
+clean:  ## remove the environment, builds and caches; runs/ stays
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is touched last, so an interrupted install is done again.
+.venv/.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,112 @@
+"""Adapters on disk: ordinary PEFT folders that remember which base they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from peft import PeftConfig, PeftModel
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rlchat.errors import UserError
+from rlchat.files import atomic_folder, recover_folder, write_json
+from rlchat.models import BaseInfo
+
+_BASE = "rlchat_base.json"
+
+
+def write_adapter(
+    folder: Path,
+    model: PeftModel,
+    name: str,
+    base: BaseInfo,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write one adapter so that plain ``PeftModel.from_pretrained(base, folder)`` loads it.
+
+    peft puts an adapter that is not called ``default`` into a subfolder; this does not.
+
+    Args:
+        folder: is replaced as a whole.
+        model: has the adapter.
+        name: of the adapter.
+        base: what it belongs to; recorded, and checked when it is loaded.
+        weights: by the model's parameter names, written instead of the model's own.
+    """
+    state = model.state_dict()
+    if weights is not None:
+        state = {key: weights.get(key, value) for key, value in state.items()}
+    own = get_peft_model_state_dict(model, state_dict=state, adapter_name=name)
+    with atomic_folder(folder) as new:
+        save_file(
+            {key: value.detach().cpu().contiguous().clone() for key, value in own.items()},
+            new / "adapter_model.safetensors",
+            metadata={"format": "pt"},
+        )
+        config = model.peft_config[name]
+        inference_mode, config.inference_mode = config.inference_mode, True
+        config.save_pretrained(str(new))
+        config.inference_mode = inference_mode
+        write_json(
+            new / _BASE,
+            {"spec": base.spec, "source": base.source, "weights_sha256": base.weights_sha256},
+        )
+
+
+def read_config(folder: Path) -> PeftConfig:
+    """Read an adapter's PEFT configuration.
+
+    Raises:
+        UserError: the folder holds no readable adapter.
+    """
+    recover_folder(folder)
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UserError(
+            f"expected an adapter in {folder}; found none; name a run folder that has finished "
+            "an iteration"
+        )
+    try:
+        return PeftConfig.from_pretrained(str(folder))
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise UserError(
+            f"expected a PEFT adapter in {folder}; its adapter_config.json cannot be read; "
+            "restore the folder or train again"
+        ) from error
+
+
+def base_spec(folder: Path) -> str:
+    """The base model an adapter was trained on, as its maker named it.
+
+    Raises:
+        UserError: the record of it is missing or broken.
+    """
+    return _read_base(folder)["spec"]
+
+
+def check_base(folder: Path, base: BaseInfo) -> None:
+    """Refuse an adapter that was trained over other weights.
+
+    Raises:
+        UserError: the weights' hashes differ.
+    """
+    recorded = _read_base(folder)
+    if recorded["weights_sha256"] != base.weights_sha256:
+        raise UserError(
+            f"expected the adapter in {folder} on its own base, {recorded['source']}; got "
+            f"{base.source}, whose weights differ; load it over "
+            f"{recorded['spec']}"
+        )
+
+
+def _read_base(folder: Path) -> dict[str, str]:
+    recover_folder(folder)
+    try:
+        recorded = json.loads((folder / _BASE).read_text("utf-8"))
+        return {key: str(recorded[key]) for key in ("spec", "source", "weights_sha256")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"expected {_BASE} in {folder}, which says what the adapter belongs to; it is "
+            "missing or broken; restore the folder or train again"
+        ) from error

@@ -1,0 +1,283 @@
+"""From trajectories to what an update needs: packed, annotated, estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rlchat import ppo
+from rlchat.critic import PRIVILEGED, Critic, features, hash_hidden
+from rlchat.policy import REFERENCE, Policy
+from rlchat.rollout import Trajectory
+from rlchat.statistics import RunningStd
+
+CHUNK = 512  # action tokens whose logits are held at a time
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Episodes as right-padded rows. B episodes, T tokens, K turns.
+
+    ``scores`` (B, T) lie on each turn's last action token, unscaled. ``turns`` (B, T) is -1 where
+    nobody acts. ``hidden`` is (B, K, PRIVILEGED). ``index`` (B,) is the episode's number in the
+    iteration, over all ranks.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    action_mask: Tensor
+    turn_end: Tensor
+    turns: Tensor
+    scores: Tensor
+    sampled_logprobs: Tensor
+    terminated: Tensor
+    index: Tensor
+    hidden: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.lengths.sum())
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A batch with what the training forward says of it, without gradient.
+
+    ``logprobs``, ``ref_logprobs`` and ``values`` are (B, T) and 0 off the action tokens;
+    ``bootstrap`` (B,) is the value after the last action of a truncated episode, 0 of a
+    terminated one. ``states`` (N, F) are the critic's features of all action tokens, row by row.
+    """
+
+    batch: Batch
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    bootstrap: Tensor
+    states: Tensor
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """An annotated batch with advantages (whitened), the critic's targets and sampler weights."""
+
+    annotated: Annotated
+    advantages: Tensor
+    returns: Tensor
+    weights: Tensor | None
+
+
+def pack(trajectories: Sequence[Trajectory]) -> Batch:
+    """Lay trajectories side by side, one row each."""
+    rows, width = len(trajectories), max(len(t.ids) for t in trajectories)
+    ids = torch.zeros(rows, width, dtype=torch.long)
+    turns = torch.full((rows, width), -1)
+    sampled = torch.zeros(rows, width)
+    scores = torch.zeros(rows, width)
+    turn_end = torch.zeros(rows, width, dtype=torch.bool)
+    most = max(len(t.parts) for t in trajectories)
+    hidden = torch.zeros(rows, most, PRIVILEGED)
+    for b, trajectory in enumerate(trajectories):
+        length = len(trajectory.ids)
+        ids[b, :length] = torch.tensor(trajectory.ids)
+        turns[b, :length] = torch.tensor(trajectory.turns)
+        sampled[b, :length] = torch.tensor(trajectory.sampled_logprobs)
+        for k, parts in enumerate(trajectory.parts):
+            last = int((turns[b] == k).nonzero()[-1])
+            scores[b, last] = sum(parts.values())
+            turn_end[b, last] = True
+            hidden[b, k] = hash_hidden(trajectory.hidden[k])
+    return Batch(
+        ids=ids,
+        lengths=torch.tensor([len(t.ids) for t in trajectories]),
+        action_mask=turns >= 0,
+        turn_end=turn_end,
+        turns=turns,
+        scores=scores,
+        sampled_logprobs=sampled,
+        terminated=torch.tensor([t.terminated for t in trajectories]),
+        index=torch.tensor([t.index for t in trajectories]),
+        hidden=hidden,
+    )
+
+
+def microbatches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
+    """Deal rows to forwards of similar lengths with at most ``budget`` padded tokens each."""
+    order = torch.argsort(lengths, descending=True, stable=True)
+    start = 0
+    while start < len(order):
+        rows = max(1, budget // int(lengths[order[start]]))
+        yield order[start : start + rows]
+        start += rows
+
+
+@torch.no_grad()
+def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annotated:
+    """Read logprobs, reference logprobs and values of every action token.
+
+    One forward of the policy gives logprobs and the critic's states; the old logprobs come from
+    here and not from the sampler, so that the first ratio is exactly 1.
+    """
+    shape = batch.ids.shape
+    logprobs, ref_logprobs, values = (torch.zeros(shape) for _ in range(3))
+    bootstrap = torch.zeros(shape[0])
+    states: dict[int, Tensor] = {}
+    for rows in microbatches(batch.lengths, budget):
+        ids = batch.ids[rows, : int(batch.lengths[rows].max())].to(policy.device)
+        where = action_positions(batch, rows)
+        last, middle = policy.hidden(ids, middle=True)
+        assert middle is not None
+        logprobs[rows[where.row], where.token] = _read_logprobs(policy.head, last, ids, where)
+        seen = features(last, middle, None)
+        for row, b in enumerate(rows.tolist()):
+            own = where.token[where.row == row]
+            states[b] = _with_hidden(seen[row, own - 1].cpu(), batch, critic, b, own)
+            values[b, own] = critic(states[b])
+            if not batch.terminated[b]:
+                end = torch.tensor([int(batch.lengths[b])])
+                after = _with_hidden(seen[row, end - 1].cpu(), batch, critic, b, own[-1:])
+                bootstrap[b] = critic(after)[0]
+        with policy.using(REFERENCE):
+            last, _ = policy.hidden(ids)
+        ref_logprobs[rows[where.row], where.token] = _read_logprobs(policy.head, last, ids, where)
+    ordered = torch.cat([states[b] for b in range(shape[0])])
+    return Annotated(batch, logprobs, ref_logprobs, values, bootstrap, ordered)
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Action tokens of some rows: (N,) row in the microbatch, and (N,) place of the token."""
+
+    row: Tensor
+    token: Tensor
+
+
+def action_positions(batch: Batch, rows: Tensor) -> Positions:
+    """Find the action tokens of these rows, row by row."""
+    row, token = batch.action_mask[rows].nonzero(as_tuple=True)
+    return Positions(row, token)
+
+
+def token_logprobs(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities of tokens, from the states before them, a chunk of logits at a time.
+
+    Logits are computed again in the backward pass instead of being kept.
+
+    Args:
+        head: the output layer.
+        states: (N, D).
+        targets: (N,) token ids.
+
+    Returns:
+        (N,), float32, nats.
+    """
+
+    def read(chunk: Tensor, wanted: Tensor) -> Tensor:
+        logits = head(chunk).float()
+        picked: Tensor = logits.gather(-1, wanted[:, None])[:, 0]
+        return picked - logits.logsumexp(-1)
+
+    pieces = []
+    for start in range(0, len(targets), CHUNK):
+        chunk, wanted = states[start : start + CHUNK], targets[start : start + CHUNK]
+        if torch.is_grad_enabled():
+            piece = checkpoint(read, chunk, wanted, use_reentrant=False)
+            assert isinstance(piece, Tensor)
+            pieces.append(piece)
+        else:
+            pieces.append(read(chunk, wanted))
+    return torch.cat(pieces) if pieces else states.new_zeros(0, dtype=torch.float32)
+
+
+def _read_logprobs(head: nn.Module, last: Tensor, ids: Tensor, where: Positions) -> Tensor:
+    row, token = where.row.to(ids.device), where.token.to(ids.device)
+    return token_logprobs(head, last[row, token - 1], ids[row, token]).cpu()
+
+
+def _with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, tokens: Tensor) -> Tensor:
+    if not critic.config.privileged:
+        return seen
+    return torch.cat([seen, batch.hidden[b, batch.turns[b, tokens]]], dim=-1)
+
+
+@dataclass(frozen=True)
+class EstimatorSettings:
+    """How advantages are made; see `rlchat.config.PPOConfig`, which documents each."""
+
+    estimator: str
+    discounts: ppo.Discounts
+    lambda_return: float
+    group_size: int
+    std_floor: float
+    score_floor: float
+    sampler_gap: float
+
+
+def estimate(
+    annotated: Annotated,
+    settings: EstimatorSettings,
+    beta: float,
+    scale: RunningStd,
+    everyone: Sequence[tuple[int, float]],
+    reduce: ppo.Reduce = ppo.alone,
+) -> Estimated:
+    """Put the KL into the reward, then make advantages and the critic's targets.
+
+    Args:
+        annotated: this rank's episodes.
+        settings: the estimator.
+        beta: price of a nat of k1, in units of scaled score.
+        scale: running spread of scores per turn; it has seen this iteration's.
+        everyone: (index, score) of all ranks' episodes, for estimators that compare episodes.
+        reduce: sums over ranks.
+    """
+    batch = annotated.batch
+    mask = batch.action_mask
+    unit = max(scale.std, settings.score_floor)
+    kl = ppo.k1(annotated.logprobs, annotated.ref_logprobs)
+    rewards = ppo.rewards(batch.scores / unit, kl, mask, batch.turn_end, beta)
+
+    def along(discounts: ppo.Discounts, values: Tensor, bootstrap: Tensor) -> Tensor:
+        return ppo.gae(rewards, values, bootstrap, mask, batch.turn_end, discounts)
+
+    d = settings.discounts
+    target = ppo.Discounts(d.gamma_token, d.lambda_token, d.gamma_turn, settings.lambda_return)
+    values, bootstrap = annotated.values, annotated.bootstrap
+    returns = along(target, values, bootstrap) + values
+    if settings.estimator == "gae":
+        advantages = along(d, values, bootstrap)
+    else:
+        # Without a critic: the reward to come, minus what the others' episodes returned.
+        plain = ppo.Discounts(d.gamma_token, 1.0, d.gamma_turn, 1.0)
+        to_go = along(plain, torch.zeros_like(values), torch.zeros_like(bootstrap))
+        baseline = _others(batch, settings, everyone, unit)
+        advantages = torch.where(mask, to_go - baseline[:, None], torch.zeros_like(to_go))
+    gap = (annotated.logprobs - batch.sampled_logprobs).abs()
+    mean_gap, _ = ppo.masked_moments(gap, mask, reduce)
+    return Estimated(
+        annotated,
+        ppo.whiten(advantages, mask, settings.std_floor, reduce),
+        torch.where(mask, returns, torch.zeros_like(returns)),
+        ppo.importance_weights(annotated.logprobs, batch.sampled_logprobs)
+        if float(mean_gap) > settings.sampler_gap
+        else None,
+    )
+
+
+def _others(
+    batch: Batch,
+    settings: EstimatorSettings,
+    everyone: Sequence[tuple[int, float]],
+    unit: float,
+) -> Tensor:
+    """The mean return of the other episodes: of the same start (rloo), or of all (reinforce)."""
+    index = torch.tensor([i for i, _ in everyone])
+    scores = torch.tensor([s for _, s in everyone], dtype=torch.float32) / unit
+    groups = index // settings.group_size if settings.estimator == "rloo" else index * 0
+    baseline = scores - ppo.group_advantages(scores, groups)
+    place = {int(i): p for p, i in enumerate(index)}
+    return torch.stack([baseline[place[int(i)]] for i in batch.index])

@@ -1,0 +1,171 @@
+"""Settings: one source for command-line flags, help texts and the record in a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rlchat import ppo
+from rlchat.batch import EstimatorSettings
+from rlchat.critic import CriticConfig
+from rlchat.errors import UserError
+from rlchat.policy import AdapterConfig
+from rlchat.rollout import RolloutConfig
+from rlchat.worlds import WorldConfig
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """How the policy is updated from an iteration's episodes."""
+
+    learning_rate: float = 2e-4
+    """Of the adapter."""
+    epochs: int = 2
+    """Passes over an iteration's episodes."""
+    minibatches: int = 4
+    """Optimiser steps a pass."""
+    beta: float = 0.02
+    """Price of a nat of KL to the reference, in units of scaled score."""
+    kl_target: float = 0.0
+    """Mean k1 per action token that beta is adapted to; 0 keeps beta fixed."""
+    kl_horizon: int = 1000
+    """Episodes over which beta adapts."""
+    gamma_token: float = 1.0
+    """Discount inside a turn; below 1 it pays for brevity by accident."""
+    lambda_token: float = 1.0
+    """GAE decay inside a turn."""
+    gamma_turn: float = 1.0
+    """Discount across the user's reply."""
+    lambda_turn: float = 0.95
+    """GAE decay across the user's reply."""
+    estimator: Literal["gae", "rloo", "reinforce"] = "gae"
+    """gae uses the critic; rloo compares episodes that share a start; reinforce all episodes."""
+    group_size: int = 1
+    """Episodes that share a goal and a user (rloo wants at least 2)."""
+    clip_low: float = 0.2
+    """Lower bound of the ratio is 1 - this."""
+    clip_high: float = 0.28
+    """Upper bound of the ratio is 1 + this."""
+    dual_clip: float = 3.0
+    """Bound of the loss where the advantage is negative; 0 is off."""
+    gradient_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    std_floor: float = 0.1
+    """Advantages are divided by their std, but by no less than this."""
+    score_floor: float = 0.1
+    """Scores are divided by their running std, but by no less than this."""
+    sampler_gap: float = 0.01
+    """Mean nats between sampler and training forward above which importance weights correct it."""
+    critic_warmup: int = 1
+    """Iterations in which only the critic learns."""
+    token_budget: int = 4096
+    """Padded tokens in one forward."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range, in one sentence."""
+        for name in ("learning_rate", "gradient_norm", "kl_horizon"):
+            _expect(self, name, getattr(self, name) > 0, "above 0")
+        for name in ("epochs", "minibatches", "group_size", "token_budget"):
+            _expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        for name in ("beta", "kl_target", "dual_clip", "std_floor", "score_floor", "critic_warmup"):
+            _expect(self, name, getattr(self, name) >= 0, "of at least 0")
+        for name in ("gamma_token", "lambda_token", "gamma_turn", "lambda_turn"):
+            _expect(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
+        _expect(self, "clip_low", 0 < self.clip_low < 1, "between 0 and 1")
+        _expect(self, "clip_high", self.clip_high > 0, "above 0")
+        if self.estimator == "rloo":
+            _expect(self, "group_size", self.group_size >= 2, "of at least 2 for rloo")
+
+    @property
+    def clip(self) -> ppo.Clip:
+        """The bounds of one update."""
+        return ppo.Clip(self.clip_low, self.clip_high, self.dual_clip)
+
+    def settings(self, critic: CriticConfig) -> EstimatorSettings:
+        """What the estimator needs to know."""
+        return EstimatorSettings(
+            self.estimator,
+            ppo.Discounts(
+                self.gamma_token, self.lambda_token, self.gamma_turn, self.lambda_turn
+            ),
+            critic.lambda_return,
+            self.group_size,
+            self.std_floor,
+            self.score_floor,
+            self.sampler_gap,
+        )
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    """Supervised start from demonstrations, before PPO."""
+
+    demonstrations: int = 600
+    """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
+    learning_rate: float = 4e-4
+    """Peak, linearly decayed within an epoch budget of `max_epochs`."""
+    batch: int = 16
+    """Conversations an optimiser step."""
+    max_epochs: int = 6
+    """Most passes over the demonstrations."""
+    tolerance: float = 0.01
+    """It ends with the first epoch that improves the validation loss by less than this share."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        _expect(self, "demonstrations", self.demonstrations >= 0, "of at least 0")
+        _expect(self, "learning_rate", self.learning_rate > 0, "above 0")
+        for name in ("batch", "max_epochs"):
+            _expect(self, name, getattr(self, name) >= 1, "of at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Fetch a model, warm-start it, train it by PPO against simulated users, evaluate it."""
+
+    env: str = "rlchat/Support-v0"
+    """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
+    users: tuple[str, ...] = ()
+    """Personas to train on; all of the training side's if none is named."""
+    policy: str = "smollm2-135m"
+    """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
+    run: Path = Path("runs/latest")
+    """Run folder."""
+    iterations: int = 30
+    """Rounds of collecting episodes and updating."""
+    episodes: int = 64
+    """Episodes an iteration."""
+    seed: int = 0
+    """Decides episodes, sampling, initial weights and order."""
+    resume: bool = False
+    """Go on from the last finished iteration of the run folder."""
+    evaluation: int = 100
+    """Episodes of the evaluation at the end, on the dev side; 0 skips it."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for name in ("episodes",):
+            _expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        for name in ("iterations", "evaluation", "seed"):
+            _expect(self, name, getattr(self, name) >= 0, "of at least 0")
+        if self.episodes < self.ppo.minibatches:
+            raise UserError(
+                f"expected at least as many episodes as minibatches ({self.ppo.minibatches}); got "
+                f"{self.episodes}"
+            )
+
+    @property
+    def world(self) -> WorldConfig:
+        """Whom the agent talks to."""
+        return WorldConfig(self.env, self.users)
+
+
+def _expect(config: object, name: str, holds: bool, what: str) -> None:
+    if not holds:
+        raise UserError(f"expected {name} {what}; got {getattr(config, name)}")

@@ -1,0 +1,224 @@
+"""Sampling many conversations at once, with a key-value cache that lives as long as they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from rlchat.policy import trunk_and_head
+
+Noise = Callable[[], float]  # uniform in [0, 1), a row's own
+
+
+@dataclass(slots=True)
+class Sampled:
+    """What one row said in one turn.
+
+    ``logprobs`` are nats under the distribution that was sampled from. ``finished`` is False if
+    the token budget ended the turn.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finished: bool = False
+
+
+class _Rows(CacheLayerMixin):
+    """One layer's keys and values for every row, each token at its own position.
+
+    There is no padding inside the cache: token p of a row lies in slot p, and a query at
+    position p sees the slots up to p. What a padded query writes lies beyond its row's end and is
+    overwritten before anybody may see it.
+    """
+
+    def __init__(self, view: _View):
+        super().__init__()
+        self.view = view
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate (rows, slots, heads, dim), once the first states tell heads and dim."""
+        _, heads, _, dim = key_states.shape
+        shape = (self.view.rows, self.view.slots, heads, dim)
+        self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros(shape)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Write (n, heads, q, dim) states; return all that the n rows can see."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        where = (self.view.row_index, self.view.positions)
+        self.keys[where] = key_states.transpose(1, 2)
+        self.values[where] = value_states.transpose(1, 2)
+        n, seen = self.view.row_index.shape[0], self.view.seen
+        return self.keys[:n, :seen].transpose(1, 2), self.values[:n, :seen].transpose(1, 2)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Slots that are attended to, and the first one."""
+        return self.view.seen, 0
+
+    def get_seq_length(self) -> int:
+        """Slots in use by the longest row."""
+        return self.view.seen
+
+    def get_max_length(self) -> int:
+        """Slots there are."""
+        return self.view.slots
+
+
+@dataclass
+class _View:
+    """Which rows and slots the forward in progress writes and sees."""
+
+    rows: int
+    slots: int
+    row_index: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.long))
+    positions: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.long))
+    seen: int = 0
+
+
+class Decoder:
+    """Speaks for up to ``rows`` conversations at a time.
+
+    Rows that still speak are kept at the front of the cache, so that a forward runs on a plain
+    slice of it: when one falls silent it changes places with the last that has not.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: int, slots: int):
+        """Make an empty cache of ``rows`` conversations with ``slots`` tokens each."""
+        self.trunk, self.head = trunk_and_head(model)
+        self.device = next(model.parameters()).device
+        self._view = _View(rows, slots)
+        layers = [_Rows(self._view) for _ in range(model.config.num_hidden_layers)]
+        self._cache = Cache(layers=layers)
+        self._place = list(range(rows))  # conversation -> row of the cache
+        self._tenant = list(range(rows))  # row of the cache -> conversation
+        self.lengths = [0] * rows  # tokens in the cache, by conversation
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: dict[int, Sequence[int]],
+        noise: dict[int, Noise],
+        max_new_tokens: int,
+        end_of_turn: int,
+        temperature: float = 1.0,
+        on_token: Callable[[int, int], None] | None = None,
+    ) -> dict[int, Sampled]:
+        """Append the prompts to their conversations, and let each speak until it has finished.
+
+        Args:
+            prompts: new token ids by conversation, at least one each.
+            noise: by conversation, the source of the one uniform number that a token takes.
+            max_new_tokens: budget of the turn.
+            end_of_turn: the id that ends a turn.
+            temperature: 0 is greedy.
+            on_token: told (conversation, id) as tokens come.
+
+        Returns:
+            What each conversation said. The last sampled token is not in the cache yet: it is
+            to be the first of the next prompt (an end-of-turn token too).
+        """
+        said = {c: Sampled() for c in prompts}
+        speaking = list(prompts)
+        if not speaking:
+            return said
+        self._gather(speaking)
+        speaking = [self._tenant[r] for r in range(len(speaking))]
+        logits = self._forward([list(prompts[c]) for c in speaking], speaking)
+        while speaking:
+            uniform = [noise[c]() for c in speaking]
+            ids, logprobs = sample(logits, uniform, temperature)
+            for c, i, logprob in zip(speaking, ids.tolist(), logprobs.tolist(), strict=True):
+                said[c].ids.append(i)
+                said[c].logprobs.append(logprob)
+                said[c].finished = i == end_of_turn
+                if on_token is not None:
+                    on_token(c, i)
+            still = [
+                c
+                for c in speaking
+                if not said[c].finished and len(said[c].ids) < max_new_tokens
+            ]
+            if not still:
+                return said
+            if len(still) < len(speaking):
+                self._gather(still)
+                still = [self._tenant[r] for r in range(len(still))]
+            speaking = still
+            logits = self._forward([[said[c].ids[-1]] for c in speaking], speaking)
+        return said
+
+    def _forward(self, new_ids: list[list[int]], conversations: list[int]) -> Tensor:
+        """Append ids to the rows at the front; return the logits after each row's last, (n, V)."""
+        lengths = torch.tensor([len(ids) for ids in new_ids])
+        width = int(lengths.max())
+        ids = torch.zeros(len(new_ids), width, dtype=torch.long)
+        for row, row_ids in enumerate(new_ids):
+            ids[row, : len(row_ids)] = torch.tensor(row_ids)
+        start = torch.tensor([self.lengths[c] for c in conversations])
+        positions = start[:, None] + torch.arange(width)
+        view = self._view
+        view.seen = int(positions.max()) + 1
+        assert view.seen <= view.slots, f"{view.seen} tokens in a cache of {view.slots}"
+        view.row_index = torch.arange(len(new_ids), device=self.device)[:, None]
+        view.positions = positions.to(self.device)
+        visible = torch.arange(view.seen) <= positions[:, :, None]  # (n, q, seen)
+        hidden = self.trunk(
+            input_ids=ids.to(self.device),
+            attention_mask=visible[:, None].to(self.device),
+            position_ids=view.positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        for c, row_ids in zip(conversations, new_ids, strict=True):
+            self.lengths[c] += len(row_ids)
+        last = hidden[torch.arange(len(new_ids)), (lengths - 1).to(self.device)]
+        return self.head(last).float()
+
+    def _gather(self, conversations: Sequence[int]) -> None:
+        """Bring the rows of these conversations to the front of the cache."""
+        wanted = set(conversations)
+        free = [r for r in range(len(wanted)) if self._tenant[r] not in wanted]
+        late = [self._place[c] for c in conversations if self._place[c] >= len(wanted)]
+        for a, b in zip(free, late, strict=True):
+            for layer in self._cache.layers:
+                if layer.is_initialized:
+                    for states in (layer.keys, layer.values):
+                        keep = states[a].clone()
+                        states[a] = states[b]
+                        states[b] = keep
+            first, second = self._tenant[a], self._tenant[b]
+            self._tenant[a], self._tenant[b] = second, first
+            self._place[first], self._place[second] = b, a
+
+
+def sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tuple[Tensor, Tensor]:
+    """Draw one token a row, by inverting the cumulative distribution at the row's number.
+
+    Args:
+        logits: (n, V), float32.
+        uniform: n numbers in [0, 1).
+        temperature: divides the logits; 0 takes the largest.
+
+    Returns:
+        ids (n,) and their logprobs (n,), nats under the distribution drawn from.
+    """
+    if temperature == 0:
+        logprobs = logits.log_softmax(-1)
+        best = logprobs.argmax(-1)
+        return best, logprobs.gather(-1, best[:, None])[:, 0]
+    logprobs = (logits / temperature).log_softmax(-1)
+    cumulative = logprobs.exp().cumsum(-1)
+    # Rounding leaves the last entry near 1, not at it: scale, so that no number falls outside.
+    point = torch.tensor(uniform, dtype=logits.dtype, device=logits.device)[:, None]
+    ids = torch.searchsorted(cumulative, point * cumulative[:, -1:], right=True)
+    ids = ids.clamp(max=logits.shape[-1] - 1)
+    return ids[:, 0], logprobs.gather(-1, ids)[:, 0]

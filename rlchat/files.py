@@ -1,0 +1,157 @@
+"""Files and folders that are either whole or absent, whatever stops the program."""
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlchat.errors import UserError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text so that a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: The file; its folder is made when absent. A link is followed, not replaced.
+        text: The whole content.
+    """
+    target = path.resolve()
+    temporary = _sibling(target, "tmp")
+    with _full_disk_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically.
+
+    NaN and infinities are refused: they are not JSON, and other readers choke on them.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder that appears under its name only when the block ends well.
+
+    One writer at a time per path. A folder that was there is replaced as a whole; whatever
+    leaves the block by an exception, KeyboardInterrupt included, leaves the old one in place.
+
+    Args:
+        path: Where the folder shall appear. A link is followed, not replaced.
+
+    Yields:
+        An empty folder beside `path`, to be filled.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_dir():
+        raise UserError(f"expected a folder at {path}, got a file: move it or choose another name")
+    temporary = _sibling(target, "tmp")
+    with _full_disk_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        recover_folder(target)
+        try:
+            temporary.mkdir()
+            yield temporary
+            _settle(temporary)
+            _swap_in(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def recover_folder(path: Path) -> None:
+    """Finish what a kill inside the swap of `atomic_folder` left half done.
+
+    Two renames cannot be one, so there is an instant in which only the set-aside old folder
+    exists. Whoever reads a folder that `atomic_folder` writes calls this first.
+    """
+    target = path.resolve()
+    old = _set_aside(target)
+    if not old.exists():
+        return
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.rename(target)
+
+
+def _swap_in(new: Path, target: Path) -> None:
+    """Put `new` in the place of `target`, which may be absent."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = _set_aside(target)
+    try:
+        target.rename(old)
+        new.rename(target)
+    except BaseException:
+        recover_folder(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """Make every file as readable as the folder, and bring it to the disk.
+
+    safetensors writes files that only their owner reads, which spoils a shared cache; and
+    without the sync a power cut could keep the names and lose the contents.
+    """
+    readable = folder.stat().st_mode & 0o444
+    for file in (found for found in folder.rglob("*") if found.is_file()):
+        file.chmod(file.stat().st_mode | readable)
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sibling(target: Path, suffix: str) -> Path:
+    """A free name beside `target`: a rename is atomic only within one file system.
+
+    The mkstemp family is not used: its files are private to the user, and a rename keeps that.
+    """
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{suffix}")
+
+
+def _set_aside(target: Path) -> Path:
+    """The one name under which an old folder waits, so that it can be found again."""
+    return target.with_name(f".{target.name}.old")
+
+
+@contextmanager
+def _full_disk_named(target: Path) -> Iterator[None]:
+    """Turn "no space left", from whichever library met it, into a sentence with the space left."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        parent = next(folder for folder in target.parents if folder.exists())
+        free = shutil.disk_usage(parent).free / 1e6
+        raise UserError(
+            f"expected room on the disk to write {target}, got a full disk ({free:,.1f} MB free "
+            "without the unfinished files, now removed): free some space or choose another folder"
+        ) from error
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Safetensors tells it as text; torch, in a file object, as what its own error came from."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return os.strerror(errno.ENOSPC) in str(error) or _is_full_disk(error.__context__)

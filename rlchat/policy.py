@@ -1,0 +1,312 @@
+"""The agent's language model: a frozen base, a trained adapter, and a frozen copy of it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlchat import models
+from rlchat.adapters import check_base, read_config, write_adapter
+from rlchat.errors import UserError
+from rlchat.rendering import Rendering
+
+POLICY, REFERENCE = "policy", "reference"
+METHODS = ("lora", "dora", "rslora", "ia3")
+DTypeName = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What of the model is trained, and in which precision it runs."""
+
+    method: str = "lora"
+    """PEFT method: lora, dora, rslora or ia3."""
+    rank: int = 16
+    """Rank of the LoRA family."""
+    alpha: int = 32
+    """Scale of the LoRA family, before division by the rank."""
+    dtype: DTypeName = "auto"
+    """Of the weights; auto measures which is faster on this machine."""
+    device: str = "auto"
+    """A torch device; auto takes the GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained, in one sentence."""
+        if self.method not in METHODS:
+            raise UserError(
+                f"expected a PEFT method out of {', '.join(METHODS)} (those are tested); got "
+                f"{self.method!r}; choose one of them"
+            )
+        if self.rank < 1 or self.alpha < 1:
+            raise UserError(
+                f"expected rank and alpha of at least 1; got {self.rank} and {self.alpha}"
+            )
+
+
+class Policy:
+    """One copy of the base weights with two adapters, and the tokens it speaks in.
+
+    ``model`` holds the adapters ``policy`` (trained) and ``reference`` (frozen).
+    """
+
+    def __init__(self, model: PeftModel, rendering: Rendering, base: models.BaseInfo):
+        """Wrap a PEFT model that has the adapter ``policy``; the reference is made a copy of it."""
+        self.model, self.rendering, self.base = model, rendering, base
+        model.eval()  # dropout off, in training too
+        self._rollout: PreTrainedModel | None = None
+        hf = model.get_base_model()
+        assert isinstance(hf, PreTrainedModel)
+        self.hf = hf
+        self.trunk, self.head = trunk_and_head(hf)
+        if REFERENCE not in model.peft_config:
+            model.add_adapter(REFERENCE, model.peft_config[POLICY], autocast_adapter_dtype=False)
+        self.freeze_reference()
+
+    @classmethod
+    def create(
+        cls,
+        base: str,
+        config: AdapterConfig,
+        adapter: Path | None = None,
+        seed: int = 0,
+        say: models.Say = lambda line: None,
+    ) -> Policy:
+        """Load a base model and put a fresh adapter on it, or the one saved in ``adapter``.
+
+        Args:
+            base: a name of `rlchat models list`, a Hugging Face id or a local folder.
+            config: of a fresh adapter; dtype and device count in either case.
+            adapter: a folder with an adapter.
+            seed: of a fresh adapter's weights.
+            say: told what takes long.
+
+        Raises:
+            UserError: no such model, or an adapter that was trained on another base.
+        """
+        dtype, device = choose_dtype(config.dtype), choose_device(config.device)
+        model, tokenizer, info = models.load_base(base, dtype=dtype, say=say)
+        model.to(device)
+        _check_head(model)
+        if adapter is None:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                peft = get_peft_model(
+                    model, peft_config(config), adapter_name=POLICY, autocast_adapter_dtype=False
+                )
+        else:
+            check_base(adapter, info)
+            peft = PeftModel.from_pretrained(
+                model,
+                adapter,
+                adapter_name=POLICY,
+                is_trainable=True,
+                autocast_adapter_dtype=False,
+                config=read_config(adapter),
+            )
+        return cls(peft, Rendering(tokenizer), info)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the base weights."""
+        return self.hf.dtype
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The trained adapter's parameters, in a fixed order."""
+        return [p for _, p in self.named_parameters()]
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The same with their names."""
+        return [(n, p) for n, p in self.model.named_parameters() if f".{POLICY}" in n]
+
+    def freeze_reference(self) -> None:
+        """Make the reference a copy of the policy as it is now."""
+        named = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                named[name.replace(f".{POLICY}", f".{REFERENCE}")].copy_(parameter)
+        self.model.set_adapter(POLICY)
+        for name, parameter in named.items():
+            parameter.requires_grad_(f".{POLICY}" in name)
+
+    @contextmanager
+    def using(self, adapter: str | None) -> Iterator[None]:
+        """Switch to another adapter, or to the bare base (None), and back.
+
+        peft changes ``requires_grad`` when adapters change: this owns the switch and restores
+        both.
+        """
+        grads = {name: p.requires_grad for name, p in self.model.named_parameters()}
+        layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
+        try:
+            if adapter is None:
+                for layer in layers:
+                    layer.enable_adapters(False)
+            else:
+                self.model.set_adapter(adapter)
+            yield
+        finally:
+            if adapter is None:
+                for layer in layers:
+                    layer.enable_adapters(True)
+            self.model.set_adapter(POLICY)
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(grads[name])
+
+    def hidden(self, ids: Tensor, middle: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Run the trunk over right-padded rows.
+
+        Causal attention keeps padding out of every real position, so no mask is needed.
+
+        Args:
+            ids: (B, T) token ids.
+            middle: also give the states two thirds up.
+
+        Returns:
+            Last states (B, T, D), and those of the middle layer or None.
+        """
+        out = self.trunk(input_ids=ids, use_cache=False, output_hidden_states=middle)
+        states = out.hidden_states
+        return out.last_hidden_state, states[2 * len(states) // 3] if middle else None
+
+    def rollout_model(self) -> PreTrainedModel:
+        """A plain copy of the base with the policy's adapter merged in, made anew at each call.
+
+        Merging into a copy, and never in place, keeps the base bit for bit: merging and
+        unmerging drifts in bfloat16.
+        """
+        if self._rollout is None:
+            self._rollout = copy.deepcopy(self.hf)
+            _strip_adapters(self._rollout)
+            self._rollout.requires_grad_(False)
+        plain = dict(self._rollout.named_modules())
+        for name, layer in self.hf.named_modules():
+            if isinstance(layer, BaseTunerLayer):
+                _merge_into(plain[name], layer)
+        return self._rollout
+
+    def base_model(self) -> PreTrainedModel:
+        """The plain copy with the base's own weights: the model before any training."""
+        model = self.rollout_model()
+        plain = dict(model.named_modules())
+        for name, layer in self.hf.named_modules():
+            if isinstance(layer, BaseTunerLayer):
+                plain[name].load_state_dict(layer.get_base_layer().state_dict())
+        return model
+
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write the policy's adapter as one ordinary PEFT adapter over the original base.
+
+        Args:
+            folder: is replaced as a whole.
+            weights: by parameter name, used instead of the model's own (full-precision ones).
+        """
+        write_adapter(folder, self.model, POLICY, self.base, weights)
+
+
+def peft_config(config: AdapterConfig) -> PeftConfig:
+    """The PEFT configuration of a method; all linear layers, no dropout."""
+    if config.method == "ia3":
+        return IA3Config(
+            task_type="CAUSAL_LM",
+            target_modules=["k_proj", "v_proj", "down_proj"],
+            feedforward_modules=["down_proj"],
+        )
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        use_dora=config.method == "dora",
+        use_rslora=config.method == "rslora",
+    )
+
+
+def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
+    """The part of a causal language model that gives states, and the part that gives logits."""
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Module)
+    return getattr(model, model.base_model_prefix), head
+
+
+@torch.inference_mode()
+def _check_head(model: PreTrainedModel) -> None:
+    """Refuse models whose logits are more than their head applied to their last states."""
+    trunk, head = trunk_and_head(model)
+    ids = torch.arange(3, 11, device=model.device)[None]
+    if not torch.equal(head(trunk(input_ids=ids).last_hidden_state), model(input_ids=ids).logits):
+        raise UserError(
+            f"expected a model whose logits are its output layer's; {type(model).__name__} "
+            "changes them afterwards, which training here would miss; choose another model"
+        )
+
+
+def _strip_adapters(model: PreTrainedModel) -> None:
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer.get_base_layer())
+
+
+@torch.no_grad()
+def _merge_into(plain: nn.Module, layer: BaseTunerLayer) -> None:
+    """Copy a layer's merged weights into ``plain``; peft's merge works on the layer itself."""
+    base = layer.get_base_layer()
+    own = {name: p.data for name, p in base.named_parameters()}
+    layer.merge(safe_merge=True, adapter_names=[POLICY])
+    for name, merged in base.named_parameters():
+        plain.get_parameter(name).copy_(merged)
+        merged.data = own[name]
+    layer.merged_adapters.clear()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; auto takes a GPU if there is one.
+
+    Raises:
+        UserError: torch knows no such device, or it is not here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"expected a device that is here, such as cpu; got {name!r}") from error
+
+
+def choose_dtype(name: DTypeName, rows: int = 256, repeats: int = 5) -> torch.dtype:
+    """The dtype of that name; auto takes bfloat16 if its products run clearly faster here."""
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+
+    def seconds(dtype: torch.dtype) -> float:
+        a, b = torch.ones(rows, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
+        best = float("inf")
+        for _ in range(repeats):
+            start = time.perf_counter()
+            a @ b
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return (
+        torch.bfloat16 if seconds(torch.bfloat16) < 0.7 * seconds(torch.float32) else torch.float32
+    )

@@ -1,0 +1,191 @@
+"""Rollouts: the policy and the world talk, and what was said is written down as tokens."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rlchat_envs import Conversation
+from transformers import PreTrainedModel
+
+from rlchat.decoding import Decoder
+from rlchat.errors import UserError
+from rlchat.rendering import Rendering
+from rlchat.worlds import Worlds, episode_seeds
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How episodes are played."""
+
+    rows: int = 64
+    """Conversations in flight."""
+    max_new_tokens: int = 48
+    """Budget of one turn, in tokens."""
+    max_tokens: int = 1024
+    """Budget of one episode, in tokens; it is truncated beyond."""
+    cut_off_penalty: float = 0.2
+    """Taken from the score of a turn that ran out of tokens."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be played."""
+        for name in ("rows", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"expected {name} of at least 1; got {getattr(self, name)}")
+        if self.max_tokens < 2 * self.max_new_tokens:
+            raise UserError(
+                f"expected max_tokens of at least two turns ({2 * self.max_new_tokens}); got "
+                f"{self.max_tokens}"
+            )
+
+
+@dataclass
+class Trajectory:
+    """One episode with its tokens: flat and ragged.
+
+    ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
+    the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn.
+    """
+
+    index: int
+    seed: int
+    ids: list[int]
+    action_mask: list[bool] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    sampled_logprobs: list[float] = field(default_factory=list)
+    parts: list[Mapping[str, float]] = field(default_factory=list)
+    hidden: list[Mapping[str, Any]] = field(default_factory=list)
+    conversation: Conversation = ()
+    terminated: bool = False
+    truncated: bool = False
+    success: bool | None = None
+    dropped: int = 0
+
+    def __post_init__(self) -> None:
+        """What is there at the start is observation."""
+        self._observed(len(self.ids))
+
+    @property
+    def score(self) -> float:
+        """Sum of all parts of all turns."""
+        return sum(sum(p.values()) for p in self.parts)
+
+    def observe(self, ids: list[int]) -> None:
+        """Append tokens that the policy did not sample."""
+        self.ids += ids
+        self._observed(len(ids))
+
+    def act(self, ids: list[int], logprobs: list[float]) -> None:
+        """Append a turn's sampled tokens."""
+        self.ids += ids
+        self.action_mask += [True] * len(ids)
+        self.turns += [len(self.parts)] * len(ids)
+        self.sampled_logprobs += logprobs
+
+    def _observed(self, count: int) -> None:
+        self.action_mask += [False] * count
+        self.turns += [-1] * count
+        self.sampled_logprobs += [0.0] * count
+
+
+def collect(
+    model: PreTrainedModel,
+    rendering: Rendering,
+    worlds: Worlds,
+    episodes: Iterable[tuple[int, tuple[int, ...], tuple[int, ...]]],
+    config: RolloutConfig,
+    temperature: float = 1.0,
+    on_episode: Callable[[Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """Play episodes, many at a time; each conversation's cache lives as long as it does.
+
+    A row whose episode has ended takes the next one at once; all that were started are finished.
+
+    Args:
+        model: speaks; a plain model with any adapter merged in.
+        rendering: its tokens.
+        worlds: a pool to play in.
+        episodes: (index, keys of the world's seed, keys of the sampler's) of each.
+        config: budgets.
+        temperature: 1 in training, or logprobs would belong to another distribution.
+        on_episode: told of each as it ends.
+
+    Returns:
+        The trajectories in the order of their indices.
+    """
+    waiting = deque(episodes)
+    rows = min(config.rows, len(waiting))
+    if rows == 0:
+        return []
+    decoder = Decoder(model, rows, config.max_tokens + config.max_new_tokens)
+    free = deque(range(rows))
+    playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
+    prompts: dict[int, list[int]] = {}
+    done: list[Trajectory] = []
+    while waiting or playing:
+        while waiting and free:
+            row = free.popleft()
+            index, world_keys, noise_keys = waiting.popleft()
+            seed, _ = episode_seeds(*world_keys)
+            opening = rendering.opening(worlds[row].reset(seed))
+            room = config.max_tokens - config.max_new_tokens
+            opening = opening if len(opening) <= room else opening[-room:]
+            playing[row] = (Trajectory(index, seed, opening), episode_seeds(*noise_keys)[1])
+            prompts[row] = opening
+            decoder.lengths[row] = 0
+        said = decoder.generate(
+            prompts,
+            {row: playing[row][1].random for row in prompts},
+            config.max_new_tokens,
+            rendering.end_of_turn,
+            temperature,
+        )
+        prompts = {}
+        for row, sampled in said.items():
+            trajectory, _ = playing[row]
+            trajectory.hidden.append(worlds[row].hidden)
+            trajectory.act(sampled.ids, sampled.logprobs)
+            following = _take_turn(trajectory, worlds, row, rendering, sampled.finished, config)
+            if following:
+                prompts[row] = [sampled.ids[-1], *following]
+                continue
+            del playing[row]
+            free.append(row)
+            done.append(trajectory)
+            if on_episode is not None:
+                on_episode(trajectory)
+    return sorted(done, key=lambda t: t.index)
+
+
+def _take_turn(
+    trajectory: Trajectory,
+    worlds: Worlds,
+    row: int,
+    rendering: Rendering,
+    finished: bool,
+    config: RolloutConfig,
+) -> list[int]:
+    """Let the world answer the turn just sampled; return the tokens that come next, if any."""
+    turn = len(trajectory.parts)
+    ids = [i for i, t in zip(trajectory.ids, trajectory.turns, strict=True) if t == turn]
+    outcome = worlds[row].step(rendering.text(ids))
+    parts = dict(outcome.parts)
+    if not finished:
+        parts["cut_off"] = min(parts.get("cut_off", 0.0), -config.cut_off_penalty)
+    trajectory.parts.append(parts)
+    trajectory.conversation = worlds[row].conversation
+    trajectory.success = outcome.success
+    trajectory.dropped += outcome.dropped
+    trajectory.terminated = outcome.terminated
+    if outcome.terminated:
+        return []
+    following = rendering.after(outcome.messages, cut=not finished)
+    length = len(trajectory.ids) + len(following)
+    trajectory.truncated = outcome.truncated or length > config.max_tokens - config.max_new_tokens
+    # A truncated episode keeps the prompt of the turn that would have followed: its value is
+    # read there.
+    trajectory.observe(following[: config.max_tokens + config.max_new_tokens - len(trajectory.ids)])
+    return [] if trajectory.truncated else following

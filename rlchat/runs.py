@@ -1,0 +1,169 @@
+"""Run folders: everything a person needs to believe a result, repeat it, or go on from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlchat.config import TrainConfig
+from rlchat.errors import UserError
+from rlchat.files import atomic_folder, recover_folder, write_json
+from rlchat.rollout import Trajectory
+
+_PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "gymnasium", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The places inside one run folder."""
+
+    folder: Path
+
+    @property
+    def adapter(self) -> Path:
+        """The result: one ordinary PEFT adapter."""
+        return self.folder / "adapter"
+
+    @property
+    def warm_start(self) -> Path:
+        """The adapter before PPO; the reference that KL is measured to."""
+        return self.folder / "warm-start"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last finished iteration."""
+        return self.folder / "checkpoint"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object an iteration."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def transcripts(self) -> Path:
+        """One JSON object an episode, named after the iteration."""
+        return self.folder / "transcripts"
+
+    def write_config(self, config: TrainConfig, resolved: Mapping[str, Any]) -> None:
+        """Record settings, what auto became, and versions."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "config.json", {**to_json(asdict(config)), "resolved": resolved})
+        versions = {name: metadata.version(name) for name in (*_PACKAGES, "rlchat")}
+        write_json(
+            self.folder / "versions.json",
+            {"python": platform.python_version(), "machine": platform.machine(), **versions},
+        )
+
+    def append(self, iteration: int, row: Mapping[str, Any], episodes: Sequence[Trajectory]) -> None:
+        """Add an iteration's metrics and transcripts.
+
+        Lines of this iteration or a later one, left by a run that was stopped before its
+        checkpoint, are dropped first.
+        """
+        kept = [r for r in read_metrics(self.metrics) if r["iteration"] < iteration]
+        with self.metrics.open("w", encoding="utf-8") as file:
+            for entry in (*kept, row):
+                file.write(json.dumps(finite(entry)) + "\n")
+        self.transcripts.mkdir(exist_ok=True)
+        path = self.transcripts / f"{iteration:04d}.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for episode in episodes:
+                file.write(json.dumps(transcript(episode), ensure_ascii=False) + "\n")
+
+    def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint as a whole."""
+        with atomic_folder(self.checkpoint) as new:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, new / "state.safetensors")
+            write_json(new / "state.json", to_json(dict(state)))
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Read the checkpoint.
+
+        Raises:
+            UserError: there is none, or it is broken.
+        """
+        recover_folder(self.checkpoint)
+        try:
+            state = json.loads((self.checkpoint / "state.json").read_text("utf-8"))
+            return load_file(self.checkpoint / "state.safetensors"), state
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(
+                f"expected a checkpoint in {self.checkpoint} to resume from; it is missing or "
+                "broken; start again without --resume"
+            ) from error
+
+    def read_config(self) -> dict[str, Any]:
+        """The recorded settings.
+
+        Raises:
+            UserError: this is no run folder.
+        """
+        try:
+            config = json.loads((self.folder / "config.json").read_text("utf-8"))
+            if not isinstance(config, dict):
+                raise ValueError
+            return config
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"expected a run folder with a config.json; {self.folder} is none; train one with "
+                "rlchat train --run"
+            ) from error
+
+
+def transcript(trajectory: Trajectory) -> dict[str, Any]:
+    """An episode for people and for later: what was said, and what each turn was worth."""
+    return {
+        "index": trajectory.index,
+        "seed": trajectory.seed,
+        "messages": [{"role": m.role, "content": m.content} for m in trajectory.conversation],
+        "parts": [dict(p) for p in trajectory.parts],
+        "score": trajectory.score,
+        "success": trajectory.success,
+        "terminated": trajectory.terminated,
+        "truncated": trajectory.truncated,
+        "dropped": trajectory.dropped,
+    }
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file; a last line that was cut off is left out."""
+    rows: list[dict[str, Any]] = []
+    if path.is_file():
+        for line in path.read_text("utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+    return rows
+
+
+def to_json(value: Any) -> Any:
+    """Turn paths and tuples into what JSON knows."""
+    if isinstance(value, dict):
+        return {key: to_json(v) for key, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(v) for v in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_json(asdict(value))
+    if isinstance(value, torch.dtype | torch.device | Path):
+        return str(value)
+    return value
+
+
+def finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN: what is not a number becomes null."""
+    return {
+        k: None if isinstance(v, float) and (v != v or v in (float("inf"), -float("inf"))) else v
+        for k, v in row.items()
+    }

@@ -1,0 +1,220 @@
+"""PPO over conversations: the loop, and nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from rlchat import ppo
+from rlchat.batch import Estimated, annotate, estimate, pack
+from rlchat.config import TrainConfig
+from rlchat.critic import Critic
+from rlchat.errors import RunError
+from rlchat.optimiser import MasterAdamW
+from rlchat.policy import Policy
+from rlchat.ranks import Ranks
+from rlchat.rollout import Trajectory, collect
+from rlchat.runs import Run
+from rlchat.statistics import RunningStd
+from rlchat.update import Learner, fit_critic, update_policy
+from rlchat.worlds import Worlds
+
+TRAIN, PLAY = 1, 2  # purposes of a seed
+MOST_SKIPPED = 5  # non-finite updates in a row
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+def train(
+    config: TrainConfig, policy: Policy, run: Run, ranks: Ranks, report: Report = lambda row: None
+) -> None:
+    """Train a policy by PPO against simulated users.
+
+    Args:
+        config: all settings.
+        policy: its adapter is trained; its reference is what KL is measured to.
+        run: metrics, transcripts, adapter and checkpoints go there, after every iteration.
+        ranks: the processes that train together.
+        report: told every iteration's metrics.
+
+    Raises:
+        RunError: updates stayed non-finite; the last good checkpoint is intact.
+    """
+    worlds = Worlds(config.world)
+    learner = make_learner(config, policy, ranks)
+    scale, beta, first = RunningStd(), config.ppo.beta, 0
+    if config.resume:
+        scale, beta, first = restore(run, learner)
+    for iteration in range(first, config.iterations):
+        clock = Clock()
+        trajectories = play(config, policy, worlds, ranks, iteration)
+        clock.lap("rollout")
+        everyone = ranks.gather([without_tokens(t) for t in trajectories])
+        scale.add([sum(p.values()) for t in everyone for p in t.parts])
+        batch = pack(trajectories)
+        annotated = annotate(policy, learner.critic, batch, config.ppo.token_budget)
+        clock.lap("annotate")
+        settings = config.ppo.settings(config.critic)
+        scores = [(t.index, t.score) for t in everyone]
+        estimated = estimate(annotated, settings, beta, scale, scores, ranks.sum)
+        metrics = measure(estimated, everyone, ranks)
+        fit = fit_critic(learner, estimated)
+        if iteration >= config.ppo.critic_warmup or config.critic.states == "shared":
+            seed = (config.seed, iteration)
+            metrics |= update_policy(learner, estimated, config.ppo, config.episodes, seed)
+        clock.lap("update")
+        if learner.skipped >= MOST_SKIPPED:
+            raise RunError(
+                f"{learner.skipped} updates in a row were not finite; the checkpoint in "
+                f"{run.checkpoint} is good; go on from it with a lower --ppo.learning-rate"
+            )
+        metrics |= {"beta": beta, "critic_loss": fit, "score_std": scale.std}
+        if config.ppo.kl_target:
+            target, horizon = config.ppo.kl_target, config.ppo.kl_horizon
+            beta = ppo.adapt_beta(beta, metrics["kl"], target, config.episodes, horizon)
+        row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
+        if ranks.main:
+            run.append(iteration, row, everyone)
+            save(run, learner, scale, beta, iteration)
+            report(row)
+        ranks.wait()
+
+
+def make_learner(config: TrainConfig, policy: Policy, ranks: Ranks) -> Learner:
+    """A critic and optimisers for a policy."""
+    critic = Critic(policy.hf.config.hidden_size, config.critic, config.seed)
+    return Learner(
+        policy,
+        critic,
+        MasterAdamW(policy.parameters(), config.ppo.learning_rate),
+        torch.optim.Adam(critic.parameters(), lr=config.critic.learning_rate),
+        ranks,
+    )
+
+
+def play(
+    config: TrainConfig, policy: Policy, worlds: Worlds, ranks: Ranks, iteration: int
+) -> list[Trajectory]:
+    """Collect this rank's share of an iteration's episodes.
+
+    Episode i has the same goal, user and noise whoever plays it. Episodes of a group share goal
+    and user, and differ in what is sampled.
+    """
+    key = (config.seed, iteration)
+    episodes = [
+        (i, (*key, TRAIN, i // config.ppo.group_size), (*key, PLAY, i))
+        for i in range(ranks.index, config.episodes, ranks.count)
+    ]
+    return collect(
+        policy.rollout_model(), policy.rendering, worlds, episodes, config.rollout
+    )
+
+
+def without_tokens(trajectory: Trajectory) -> Trajectory:
+    """The part of a trajectory that other ranks need to see."""
+    tokens = len(trajectory.ids)
+    return replace(
+        trajectory, ids=[], action_mask=[], turns=[], sampled_logprobs=[], hidden=[{"tokens": tokens}]
+    )
+
+
+def measure(estimated: Estimated, everyone: list[Trajectory], ranks: Ranks) -> dict[str, float]:
+    """An iteration's metrics before its update; docs/metrics.md explains each."""
+    annotated, count = estimated.annotated, len(everyone)
+    batch, mask = annotated.batch, annotated.batch.action_mask
+
+    def mean(x: torch.Tensor) -> float:
+        return float(ppo.masked_moments(x, mask, ranks.sum)[0])
+
+    successes = [float(t.success) for t in everyone if t.success is not None]
+    parts: dict[str, float] = {}
+    for t in everyone:
+        for turn in t.parts:
+            for name, value in turn.items():
+                parts[f"parts/{name}"] = parts.get(f"parts/{name}", 0.0) + value / count
+    actions = float(ranks.sum(mask.sum().double()))
+    return {
+        "return": sum(t.score for t in everyone) / count,
+        "success": sum(successes) / len(successes) if successes else math.nan,
+        "turns": sum(len(t.parts) for t in everyone) / count,
+        "truncated": sum(t.truncated for t in everyone) / count,
+        "dropped_characters": float(sum(t.dropped for t in everyone)),
+        "kl": mean(ppo.k1(annotated.logprobs, annotated.ref_logprobs)),
+        "kl_k3": mean(ppo.k3(annotated.logprobs, annotated.ref_logprobs)),
+        "entropy": -mean(annotated.logprobs),
+        "sampler_gap": mean((annotated.logprobs - batch.sampled_logprobs).abs()),
+        "importance_weighted": float(estimated.weights is not None),
+        "explained_variance": ppo.explained_variance(
+            annotated.values, estimated.returns, mask, ranks.sum
+        ),
+        "action_tokens": actions,
+        "tokens_per_turn": actions / max(1, sum(len(t.parts) for t in everyone)),
+        "score_length_correlation": correlation(
+            [t.score for t in everyone],
+            [float(sum(len(m.content) for m in t.conversation if m.role == "assistant")) for t in everyone],
+        ),
+        "tokens": float(ranks.sum(torch.tensor(batch.tokens, dtype=torch.double))),
+        **parts,
+    }
+
+
+def correlation(a: list[float], b: list[float]) -> float:
+    """Pearson's; NaN if either does not vary."""
+    pair = torch.tensor([a, b])
+    return float(torch.corrcoef(pair)[0, 1]) if len(a) > 1 and bool((pair.std(1) > 0).all()) else math.nan
+
+
+def save(run: Run, learner: Learner, scale: RunningStd, beta: float, iteration: int) -> None:
+    """Write the adapter, and all that going on from here needs."""
+    masters = learner.policy_optimiser.masters
+    names = [name for name, _ in learner.policy.named_parameters()]
+    learner.policy.save(run.adapter, dict(zip(names, masters, strict=True)))
+    tensors = {f"policy/{k}": v for k, v in learner.policy_optimiser.tensors().items()}
+    tensors |= {f"critic/{k}": v for k, v in learner.critic.state_dict().items()}
+    for i, entry in learner.critic_optimiser.state_dict()["state"].items():
+        tensors |= {f"adam/{k}.{i}": torch.as_tensor(v) for k, v in entry.items()}
+    spread = {"count": scale.count, "mean": scale.mean, "squares": scale.squares}
+    run.save_checkpoint(tensors, {"iteration": iteration, "beta": beta, "scale": spread})
+
+
+def restore(run: Run, learner: Learner) -> tuple[RunningStd, float, int]:
+    """Take up the state after the last finished iteration; give scale, beta and the next one."""
+    tensors, state = run.load_checkpoint()
+
+    def under(prefix: str) -> dict[str, torch.Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    learner.policy_optimiser.load_tensors(under("policy/"))
+    learner.critic.load_state_dict(under("critic/"))
+    adam: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in under("adam/").items():
+        key, _, i = name.rpartition(".")
+        adam.setdefault(int(i), {})[key] = value
+    groups = learner.critic_optimiser.state_dict()["param_groups"]
+    learner.critic_optimiser.load_state_dict({"state": adam, "param_groups": groups})
+    return RunningStd(**state["scale"]), float(state["beta"]), int(state["iteration"]) + 1
+
+
+class Clock:
+    """Seconds of an iteration, by phase."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self.seconds: dict[str, float] = {}
+        self._start = self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """End a phase."""
+        now = time.perf_counter()
+        self.seconds[f"seconds/{phase}"] = now - self._last
+        self._last = now
+
+    def rates(self, tokens: float) -> dict[str, float]:
+        """The phases, their sum, and tokens a second over all."""
+        total = time.perf_counter() - self._start
+        return {**self.seconds, "seconds": total, "tokens_per_second": tokens / total}

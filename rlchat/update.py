@@ -1,0 +1,182 @@
+"""One iteration's learning: clipped minibatches for the policy, regression for the critic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlchat import ppo
+from rlchat.batch import (
+    Batch,
+    Estimated,
+    action_positions,
+    microbatches,
+    token_logprobs,
+)
+from rlchat.config import PPOConfig
+from rlchat.critic import Critic, features
+from rlchat.optimiser import MasterAdamW
+from rlchat.policy import Policy
+from rlchat.ranks import Ranks
+
+
+@dataclass
+class Learner:
+    """What learns, and what it learns with."""
+
+    policy: Policy
+    critic: Critic
+    policy_optimiser: MasterAdamW
+    critic_optimiser: torch.optim.Adam
+    ranks: Ranks
+    skipped: int = field(default=0)  # non-finite updates in a row
+
+
+def update_policy(
+    learner: Learner, estimated: Estimated, config: PPOConfig, episodes: int, seed: tuple[int, ...]
+) -> dict[str, float]:
+    """Run the epochs of clipped minibatches over an iteration's episodes.
+
+    Args:
+        learner: is changed.
+        estimated: this rank's episodes.
+        config: of PPO.
+        episodes: of the iteration, over all ranks; minibatches are drawn from all.
+        seed: (seed, iteration), decides the order.
+
+    Returns:
+        Metrics: clip fraction, update KL, gradient norm, skipped updates.
+    """
+    batch, ranks = estimated.annotated.batch, learner.ranks
+    actions = float(ranks.sum(batch.action_mask.sum().double()))
+    denominator = actions / config.minibatches
+    sums = torch.zeros(4, dtype=torch.double)
+    norms, skipped, updates = [], 0, 0
+    for epoch in range(config.epochs):
+        order = np.random.default_rng([*seed, epoch]).permutation(episodes)
+        for chosen in np.array_split(order, config.minibatches):
+            rows = torch.isin(batch.index, torch.from_numpy(chosen)).nonzero()[:, 0]
+            sums += _accumulate(learner, estimated, rows, config, denominator)
+            ranks.sum_gradients(learner.policy_optimiser.parameters)
+            norm = learner.policy_optimiser.clip_(config.gradient_norm)
+            updates += 1
+            if math.isfinite(norm):
+                learner.policy_optimiser.step()
+                norms.append(norm)
+                learner.skipped = 0
+            else:
+                learner.policy_optimiser.zero_grad()
+                skipped += 1
+                learner.skipped += 1
+            _step_shared_critic(learner)
+    total = ranks.sum(sums)
+    seen = max(float(total[3]), 1.0)
+    return {
+        "clip_fraction": float(total[0]) / seen,
+        "update_kl": float(total[1]) / seen,
+        "ratio": float(total[2]) / seen,
+        "gradient_norm": float(np.mean(norms)) if norms else math.nan,
+        "skipped_updates": float(skipped),
+    }
+
+
+def minibatch_gradient(
+    learner: Learner, estimated: Estimated, rows: Tensor, config: PPOConfig, denominator: float
+) -> Tensor:
+    """Accumulate the gradient of some rows; give (clipped, update KL, ratio, tokens) sums."""
+    return _accumulate(learner, estimated, rows, config, denominator)
+
+
+def _accumulate(
+    learner: Learner, estimated: Estimated, rows: Tensor, config: PPOConfig, denominator: float
+) -> Tensor:
+    policy, batch = learner.policy, estimated.annotated.batch
+    shared = learner.critic.config.states == "shared"
+    sums = torch.zeros(4, dtype=torch.double)
+    for part in microbatches(batch.lengths[rows], config.token_budget):
+        own = rows[part]
+        ids = batch.ids[own, : int(batch.lengths[own].max())].to(policy.device)
+        where = action_positions(batch, own)
+        row, token = where.row.to(policy.device), where.token.to(policy.device)
+        last, middle = policy.hidden(ids, middle=shared)
+        before = last[row, token - 1]
+        new_logprobs = token_logprobs(policy.head, before, ids[row, token])
+
+        def of(x: Tensor, own: Tensor = own, where_token: Tensor = where.token,
+               where_row: Tensor = where.row) -> Tensor:
+            return x[own[where_row], where_token].to(policy.device)
+
+        loss = ppo.policy_loss(
+            new_logprobs,
+            of(estimated.annotated.logprobs),
+            of(estimated.advantages),
+            config.clip,
+            denominator,
+            None if estimated.weights is None else of(estimated.weights),
+        )
+        total = loss.loss
+        if shared:
+            assert middle is not None
+            seen = features(before, middle[row, token - 1], None).cpu()
+            total = total + _shared_value_loss(
+                learner.critic, batch, own, where.row, where.token, seen, estimated, denominator
+            ).to(total.device)
+        total.backward()
+        counts = torch.stack([loss.clipped.double(), loss.kl_update.double(), loss.ratio_sum.double()])
+        sums += torch.cat([counts.cpu(), torch.tensor([float(len(token))], dtype=torch.double)])
+    return sums
+
+
+def _shared_value_loss(
+    critic: Critic,
+    batch: Batch,
+    rows: Tensor,
+    row: Tensor,
+    token: Tensor,
+    seen: Tensor,
+    estimated: Estimated,
+    denominator: float,
+) -> Tensor:
+    if critic.config.privileged:
+        seen = torch.cat([seen, batch.hidden[rows[row], batch.turns[rows[row], token]]], dim=-1)
+    old, target = (x[rows[row], token] for x in (estimated.annotated.values, estimated.returns))
+    config = critic.config
+    loss = ppo.value_loss(critic(seen), old, target, config.value_clip, denominator)
+    return config.loss_weight * loss
+
+
+def _step_shared_critic(learner: Learner) -> None:
+    if learner.critic.config.states != "shared":
+        return
+    learner.ranks.sum_gradients(list(learner.critic.parameters()))
+    learner.critic_optimiser.step()
+    learner.critic_optimiser.zero_grad(set_to_none=True)
+
+
+def fit_critic(learner: Learner, estimated: Estimated) -> float:
+    """Fit the critic to this iteration's returns, on the states that the annotation computed.
+
+    Full-batch steps, the same on every rank. A shared critic learns with the policy instead.
+
+    Returns:
+        The loss before the last step, per action token.
+    """
+    critic, ranks = learner.critic, learner.ranks
+    if critic.config.states == "shared":
+        return math.nan
+    mask = estimated.annotated.batch.action_mask
+    states, returns = estimated.annotated.states, estimated.returns[mask]
+    values = estimated.annotated.values[mask]
+    count = float(ranks.sum(torch.tensor(float(len(returns)))))
+    loss = torch.zeros(())
+    for _ in range(critic.config.epochs):
+        loss = ppo.value_loss(critic(states), values, returns, critic.config.value_clip, count)
+        loss.backward()
+        ranks.sum_gradients(list(critic.parameters()))
+        learner.critic_optimiser.step()
+        learner.critic_optimiser.zero_grad(set_to_none=True)
+    return float(ranks.sum(loss.detach()))

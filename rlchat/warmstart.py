@@ -1,0 +1,216 @@
+"""The supervised start: imitate demonstrations until that has converged."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from rlchat_envs import Conversation, DialogueEnv, Message
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import SFTConfig, SFTTrainer
+
+from rlchat.config import WarmStartConfig
+from rlchat.errors import UserError
+from rlchat.optimiser import MasterAdamW
+from rlchat.policy import Policy
+from rlchat.rendering import Rendering
+from rlchat.worlds import World, WorldConfig, episode_seeds
+
+DEMONSTRATE = 3  # purpose of a seed
+VALIDATION_SHARE = 0.1
+IGNORED = -100  # transformers' mark for tokens without a loss
+ROLES = ("system", "user", "assistant", "tool")
+MICROBATCH = 4
+
+Report = Callable[[Mapping[str, float]], None]
+
+
+def demonstrate(world: WorldConfig, count: int, seed: int, split: str = "train") -> list[Conversation]:
+    """Let the scenario's demonstrator talk to ``count`` users.
+
+    Raises:
+        UserError: the environment has no demonstrator.
+    """
+    room = World(world, split)
+    env = room.env.unwrapped
+    if not isinstance(env, DialogueEnv) or "demonstrator" not in env.scenario.agents:
+        raise UserError(
+            f"expected an environment with a demonstrator to warm-start from; {world.env} has none; "
+            "set --warm-start.demonstrations 0"
+        )
+    conversations = []
+    for i in range(count):
+        world_seed, noise = episode_seeds(seed, DEMONSTRATE, i)
+        conversation = room.reset(world_seed)
+        agent = env.scenario.agents["demonstrator"](int(noise.integers(2**31)))
+        over = False
+        while not over:
+            outcome = room.step(agent.reply(conversation, room.hidden))
+            conversation = room.conversation
+            over = outcome.terminated or outcome.truncated
+        conversations.append(conversation)
+    return conversations
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """Read trl's conversational format: one ``{"messages": [{"role", "content"}, …]}`` a line.
+
+    Raises:
+        UserError: no such file, an empty one, or a line that is not a conversation.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"expected a readable UTF-8 file of conversations; got {path}: {error}") from error
+    conversations = [_conversation(path, n, line) for n, line in enumerate(lines, 1) if line.strip()]
+    if not conversations:
+        raise UserError(f"expected conversations, one a line; {path} is empty")
+    return conversations
+
+
+def _conversation(path: Path, number: int, line: str) -> Conversation:
+    def wrong(what: str) -> UserError:
+        return UserError(
+            f'{path}, line {number}: expected {{"messages": [{{"role": …, "content": …}}, …]}}; {what}'
+        )
+
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise wrong(f"this is not JSON: {error}") from error
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not messages:
+        raise wrong('there is no list "messages"')
+    said = []
+    for m in messages:
+        if not isinstance(m, dict) or m.get("role") not in ROLES or not isinstance(m.get("content"), str):
+            raise wrong(f"one of its messages has no role out of {', '.join(ROLES)}, or no text")
+        said.append(Message(m["role"], m["content"]))
+    if not any(m.role == "assistant" for m in said) or said[0].role == "assistant":
+        raise wrong("somebody else has to speak first, and then an assistant")
+    return tuple(said)
+
+
+def dataset(conversations: Sequence[Conversation], rendering: Rendering, max_tokens: int) -> Dataset:
+    """Ids and labels as `rendering` makes them: a loss on what the assistant said, and its end.
+
+    Conversations longer than ``max_tokens`` are cut.
+    """
+    rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+    for conversation in conversations:
+        rendered = rendering.conversation(conversation)
+        ids, mask = rendered.ids[:max_tokens], rendered.action_mask[:max_tokens]
+        rows["input_ids"].append(ids)
+        rows["labels"].append([i if m else IGNORED for i, m in zip(ids, mask, strict=True)])
+    return Dataset.from_dict(rows)
+
+
+@dataclass
+class _UntilConverged(TrainerCallback):  # type: ignore[misc]
+    """Ends training with the first epoch that improves the validation loss too little."""
+
+    tolerance: float
+    report: Report
+    losses: list[float]
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Pass progress on."""
+        self.report({"done": state.global_step / max(1, state.max_steps), **(logs or {})})
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Compare with the epoch before."""
+        self.losses.append(metrics["eval_loss"])
+        if len(self.losses) > 1 and self.losses[-1] > self.losses[-2] * (1 - self.tolerance):
+            control.should_training_stop = True
+
+
+def warm_start(
+    policy: Policy,
+    conversations: Sequence[Conversation],
+    config: WarmStartConfig,
+    seed: int,
+    out: Path,
+    max_tokens: int = 1024,
+    report: Report = lambda row: None,
+) -> list[float]:
+    """Train the policy's adapter on conversations with trl's SFTTrainer and write it to ``out``.
+
+    trl changes the model it trains: load the adapter into a fresh policy afterwards.
+
+    Returns:
+        The validation loss after each epoch, nats per assistant token.
+    """
+    held_out = max(1, int(VALIDATION_SHARE * len(conversations)))
+    if len(conversations) < 2:
+        raise UserError(f"expected at least 2 conversations to learn from; got {len(conversations)}")
+    data = dataset(conversations, policy.rendering, max_tokens)
+    optimiser = MasterAdamW(policy.parameters(), config.learning_rate)
+    callback = _UntilConverged(config.tolerance, report, [])
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = SFTConfig(
+            output_dir=scratch,
+            num_train_epochs=config.max_epochs,
+            per_device_train_batch_size=MICROBATCH,
+            per_device_eval_batch_size=MICROBATCH,
+            gradient_accumulation_steps=max(1, config.batch // MICROBATCH),
+            eval_strategy="epoch",
+            save_strategy="no",
+            logging_steps=1,
+            report_to="none",
+            disable_tqdm=True,
+            seed=seed,
+            bf16=False,
+            gradient_checkpointing=False,
+            max_length=max_tokens,
+            use_cpu=policy.device.type == "cpu",
+            dataloader_pin_memory=False,
+            train_sampling_strategy="group_by_length",
+        )
+        # A decay in the middle of an epoch would end it early; epochs are compared, so the rate
+        # falls from epoch to epoch only.
+        steps = -(-(len(conversations) - held_out) // config.batch)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: min(1.0, (step + 1) / 10) * 0.5 ** (step // steps)
+        )
+        trainer = SFTTrainer(
+            model=policy.model,
+            args=arguments,
+            train_dataset=data.select(range(held_out, len(data))),
+            eval_dataset=data.select(range(held_out)),
+            processing_class=policy.rendering.tokenizer,
+            optimizers=(optimiser, schedule),
+            callbacks=[callback],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        trainer.train()
+    names = [name for name, _ in policy.named_parameters()]
+    policy.save(out, dict(zip(names, optimiser.masters, strict=True)))
+    return callback.losses

@@ -1,0 +1,201 @@
+"""Environments as the agent meets them: conversations in, messages out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import rlchat_envs
+from rlchat_envs import Conversation, DialogueEnv, Message
+from rlchat_reward_models import RuleScorer
+
+from rlchat.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one assistant message caused."""
+
+    messages: Conversation
+    parts: Mapping[str, float]
+    terminated: bool
+    truncated: bool
+    success: bool | None  # None where the environment knows no success
+    hidden: Mapping[str, Any]
+    dropped: int = 0  # characters that the environment's action space does not have
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Whom the agent talks to."""
+
+    env: str = "rlchat/Support-v0"
+    """A Gymnasium id, or module:Id; text in, text out."""
+    users: tuple[str, ...] = ()
+    """Personas by name; all of the split's if none is named."""
+
+
+class World:
+    """One episode at a time of a text environment, ours or any other.
+
+    Ours show the conversation in ``info``; for any other it is built from observations and
+    actions, its reward is the only score, and it has no split and no success.
+    """
+
+    def __init__(self, config: WorldConfig, split: str = "train"):
+        """Make the environment.
+
+        Raises:
+            UserError: no such environment, split or user, or one that does not speak text.
+        """
+        self.config, self.split = config, split
+        self.env = make_env(config, split)
+        self.ours = isinstance(self.env.unwrapped, DialogueEnv)
+        self.conversation: Conversation = ()
+        self.hidden: Mapping[str, Any] = {}
+
+    def reset(self, seed: int) -> Conversation:
+        """Start an episode; give what is said before the agent speaks."""
+        observation, info = self.env.reset(seed=seed)
+        if self.ours:
+            self.conversation = info["conversation"]
+            self.hidden = info["hidden"]
+        else:
+            self.conversation = (Message("user", _text(observation)),)
+        return self.conversation
+
+    def step(self, text: str) -> Outcome:
+        """Say ``text`` and hear what follows."""
+        action, dropped = (text, 0) if self.ours else _fit(text, self.env.action_space)
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        before = len(self.conversation) + 1
+        if self.ours:
+            self.conversation, self.hidden = info["conversation"], info["hidden"]
+            parts, success = info["parts"], bool(info["success"])
+        else:
+            said = (Message("assistant", text), Message("user", _text(observation)))
+            self.conversation = self.conversation + said
+            parts, success = {"reward": float(reward)}, None
+        return Outcome(
+            self.conversation[before:],
+            dict(parts),
+            bool(terminated),
+            bool(truncated),
+            success,
+            self.hidden,
+            dropped,
+        )
+
+
+@dataclass
+class Worlds:
+    """A pool of worlds of one kind, made when first needed."""
+
+    config: WorldConfig
+    split: str = "train"
+    pool: list[World] = field(default_factory=list)
+
+    def __getitem__(self, index: int) -> World:
+        """The world number ``index``."""
+        while len(self.pool) <= index:
+            self.pool.append(World(self.config, self.split))
+        return self.pool[index]
+
+    @property
+    def ours(self) -> bool:
+        """Whether these are environments of `rlchat_envs`."""
+        return self[0].ours
+
+
+def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
+    """Make a Gymnasium environment that speaks text.
+
+    Raises:
+        UserError: the id is unknown, or its spaces are not text.
+    """
+    name = config.env
+    if ":" in name:
+        _import_here(name.partition(":")[0])
+    try:
+        spec = gym.spec(name.partition(":")[2] or name)
+    except gym.error.Error as error:
+        known = sorted(i for i in gym.registry if i.startswith("rlchat/"))
+        near = get_close_matches(name, [*known, *gym.registry], n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"expected an environment such as {', '.join(known)}, or module:Id; got {name!r}{hint}"
+        ) from error
+    try:
+        if spec.id.startswith("rlchat/"):
+            env = gym.make(
+                spec.id,
+                split=split,
+                users=config.users,
+                scorer=RuleScorer(),
+                disable_env_checker=True,
+            )
+        else:
+            env = gym.make(spec.id, disable_env_checker=True)
+    except (ValueError, TypeError, gym.error.Error) as error:
+        raise UserError(f"{name} cannot be made: {error}") from error
+    for kind, space in (("observations", env.observation_space), ("actions", env.action_space)):
+        if not isinstance(space, gym.spaces.Text | rlchat_envs.Utterance) and _is_numeric(space):
+            raise UserError(
+                f"expected an environment with text {kind}; {name} has {space}; wrap it so that "
+                "it speaks strings"
+            )
+    return env
+
+
+def episode_seeds(*keys: int) -> tuple[int, np.random.Generator]:
+    """A seed for the environment and a generator for the sampler, from (seed, iteration, episode).
+
+    They depend on nothing else, so that the same episodes are played whoever plays them.
+    """
+    world, noise = np.random.SeedSequence([k % 2**32 for k in keys]).spawn(2)
+    return int(world.generate_state(1)[0]), np.random.default_rng(noise)
+
+
+def _import_here(module: str) -> None:
+    """Import a module, from the working folder too, as under ``python -m``."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"expected an importable module before the colon; {module!r} is not: {error}; run "
+            "from the folder that holds it"
+        ) from error
+
+
+def _is_numeric(space: gym.Space[Any]) -> bool:
+    return isinstance(
+        space,
+        gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary,
+    )
+
+
+def _text(observation: object) -> str:
+    if not isinstance(observation, str):
+        raise UserError(
+            f"expected observations that are strings; got {type(observation).__name__}; wrap the "
+            "environment so that it speaks strings"
+        )
+    return observation
+
+
+def _fit(text: str, space: gym.Space[Any]) -> tuple[str, int]:
+    """Make a text a member of a `spaces.Text`; count the characters that had to go."""
+    if not isinstance(space, gym.spaces.Text):
+        return text, 0
+    kept = "".join(c for c in text if c in space.character_set)[: space.max_length]
+    filler = " " if " " in space.character_set else sorted(space.character_set)[0]
+    return kept.ljust(space.min_length, filler), len(text) - len(kept)
