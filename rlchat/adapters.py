@@ -68,7 +68,8 @@ def read_config(folder: Path) -> PeftConfig:
             "an iteration"
         )
     try:
-        return PeftConfig.from_pretrained(str(folder))
+        config: PeftConfig = PeftConfig.from_pretrained(str(folder))
+        return config
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise UserError(
             f"expected a PEFT adapter in {folder}; its adapter_config.json cannot be read; "

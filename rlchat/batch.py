@@ -177,8 +177,8 @@ def token_logprobs(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
     """
 
     def read(chunk: Tensor, wanted: Tensor) -> Tensor:
-        logits = head(chunk).float()
-        picked: Tensor = logits.gather(-1, wanted[:, None])[:, 0]
+        logits: Tensor = head(chunk).float()
+        picked = logits.gather(-1, wanted[:, None])[:, 0]
         return picked - logits.logsumexp(-1)
 
     pieces = []

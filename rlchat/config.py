@@ -86,9 +86,7 @@ class PPOConfig:
         """What the estimator needs to know."""
         return EstimatorSettings(
             self.estimator,
-            ppo.Discounts(
-                self.gamma_token, self.lambda_token, self.gamma_turn, self.lambda_turn
-            ),
+            ppo.Discounts(self.gamma_token, self.lambda_token, self.gamma_turn, self.lambda_turn),
             critic.lambda_return,
             self.group_size,
             self.std_floor,
@@ -126,8 +124,8 @@ class TrainConfig:
 
     env: str = "rlchat/Support-v0"
     """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
-    users: tuple[str, ...] = ()
-    """Personas to train on; all of the training side's if none is named."""
+    users: str = ""
+    """Personas to train on, comma-separated; all of the training side's if none is named."""
     policy: str = "smollm2-135m"
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")
@@ -163,7 +161,12 @@ class TrainConfig:
     @property
     def world(self) -> WorldConfig:
         """Whom the agent talks to."""
-        return WorldConfig(self.env, self.users)
+        return WorldConfig(self.env, names(self.users))
+
+
+def names(comma_separated: str) -> tuple[str, ...]:
+    """``"a, b"`` as ``("a", "b")``."""
+    return tuple(n.strip() for n in comma_separated.split(",") if n.strip())
 
 
 def _expect(config: object, name: str, holds: bool, what: str) -> None:

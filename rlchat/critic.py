@@ -70,7 +70,8 @@ class Critic(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Give values (N,) for features (N, inputs)."""
-        return self.leave(torch.tanh(self.enter(features)))[..., 0]
+        values: Tensor = self.leave(torch.tanh(self.enter(features)))
+        return values[..., 0]
 
 
 def features(last: Tensor, middle: Tensor, hidden: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -32,8 +32,7 @@ class _Rows(CacheLayerMixin):
     """One layer's keys and values for every row, each token at its own position.
 
     There is no padding inside the cache: token p of a row lies in slot p, and a query at
-    position p sees the slots up to p. What a padded query writes lies beyond its row's end and is
-    overwritten before anybody may see it.
+    position p sees the slots up to p. Padded queries write into one more slot, which nobody sees.
     """
 
     def __init__(self, view: _View):
@@ -41,9 +40,9 @@ class _Rows(CacheLayerMixin):
         self.view = view
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate (rows, slots, heads, dim), once the first states tell heads and dim."""
+        """Allocate (rows, slots + 1, heads, dim), once the first states tell heads and dim."""
         _, heads, _, dim = key_states.shape
-        shape = (self.view.rows, self.view.slots, heads, dim)
+        shape = (self.view.rows, self.view.slots + 1, heads, dim)
         self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros(shape)
         self.is_initialized = True
 
@@ -54,11 +53,19 @@ class _Rows(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        where = (self.view.row_index, self.view.positions)
+        where = (self.view.row_index, self.view.written)
         self.keys[where] = key_states.transpose(1, 2)
         self.values[where] = value_states.transpose(1, 2)
         n, seen = self.view.row_index.shape[0], self.view.seen
         return self.keys[:n, :seen].transpose(1, 2), self.values[:n, :seen].transpose(1, 2)
+
+    def exchange(self, a: int, b: int) -> None:
+        """Let two rows change places."""
+        for states in (self.keys, self.values):
+            if states is not None:
+                kept = states[a].clone()
+                states[a] = states[b]
+                states[b] = kept
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Slots that are attended to, and the first one."""
@@ -80,7 +87,7 @@ class _View:
     rows: int
     slots: int
     row_index: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.long))
-    positions: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.long))
+    written: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.long))
     seen: int = 0
 
 
@@ -96,8 +103,8 @@ class Decoder:
         self.trunk, self.head = trunk_and_head(model)
         self.device = next(model.parameters()).device
         self._view = _View(rows, slots)
-        layers = [_Rows(self._view) for _ in range(model.config.num_hidden_layers)]
-        self._cache = Cache(layers=layers)
+        self._layers = [_Rows(self._view) for _ in range(model.config.num_hidden_layers)]
+        self._cache = Cache(layers=[*self._layers])
         self._place = list(range(rows))  # conversation -> row of the cache
         self._tenant = list(range(rows))  # row of the cache -> conversation
         self.lengths = [0] * rows  # tokens in the cache, by conversation
@@ -105,8 +112,8 @@ class Decoder:
     @torch.inference_mode()
     def generate(
         self,
-        prompts: dict[int, Sequence[int]],
-        noise: dict[int, Noise],
+        prompts: Mapping[int, Sequence[int]],
+        noise: Mapping[int, Noise],
         max_new_tokens: int,
         end_of_turn: int,
         temperature: float = 1.0,
@@ -143,9 +150,7 @@ class Decoder:
                 if on_token is not None:
                     on_token(c, i)
             still = [
-                c
-                for c in speaking
-                if not said[c].finished and len(said[c].ids) < max_new_tokens
+                c for c in speaking if not said[c].finished and len(said[c].ids) < max_new_tokens
             ]
             if not still:
                 return said
@@ -164,24 +169,26 @@ class Decoder:
         for row, row_ids in enumerate(new_ids):
             ids[row, : len(row_ids)] = torch.tensor(row_ids)
         start = torch.tensor([self.lengths[c] for c in conversations])
-        positions = start[:, None] + torch.arange(width)
+        real = torch.arange(width) < lengths[:, None]
+        positions = torch.where(real, start[:, None] + torch.arange(width), 0)
         view = self._view
         view.seen = int(positions.max()) + 1
         assert view.seen <= view.slots, f"{view.seen} tokens in a cache of {view.slots}"
         view.row_index = torch.arange(len(new_ids), device=self.device)[:, None]
-        view.positions = positions.to(self.device)
+        view.written = torch.where(real, positions, view.slots).to(self.device)
         visible = torch.arange(view.seen) <= positions[:, :, None]  # (n, q, seen)
         hidden = self.trunk(
             input_ids=ids.to(self.device),
             attention_mask=visible[:, None].to(self.device),
-            position_ids=view.positions,
+            position_ids=positions.to(self.device),
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
         for c, row_ids in zip(conversations, new_ids, strict=True):
             self.lengths[c] += len(row_ids)
         last = hidden[torch.arange(len(new_ids)), (lengths - 1).to(self.device)]
-        return self.head(last).float()
+        logits: Tensor = self.head(last)
+        return logits.float()
 
     def _gather(self, conversations: Sequence[int]) -> None:
         """Bring the rows of these conversations to the front of the cache."""
@@ -189,12 +196,8 @@ class Decoder:
         free = [r for r in range(len(wanted)) if self._tenant[r] not in wanted]
         late = [self._place[c] for c in conversations if self._place[c] >= len(wanted)]
         for a, b in zip(free, late, strict=True):
-            for layer in self._cache.layers:
-                if layer.is_initialized:
-                    for states in (layer.keys, layer.values):
-                        keep = states[a].clone()
-                        states[a] = states[b]
-                        states[b] = keep
+            for layer in self._layers:
+                layer.exchange(a, b)
             first, second = self._tenant[a], self._tenant[b]
             self._tenant[a], self._tenant[b] = second, first
             self._place[first], self._place[second] = b, a
@@ -217,8 +220,10 @@ def sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tupl
         return best, logprobs.gather(-1, best[:, None])[:, 0]
     logprobs = (logits / temperature).log_softmax(-1)
     cumulative = logprobs.exp().cumsum(-1)
-    # Rounding leaves the last entry near 1, not at it: scale, so that no number falls outside.
-    point = torch.tensor(uniform, dtype=logits.dtype, device=logits.device)[:, None]
-    ids = torch.searchsorted(cumulative, point * cumulative[:, -1:], right=True)
-    ids = ids.clamp(max=logits.shape[-1] - 1)
+    # Rounding leaves the last entry near 1, not at it, and may round the number up to 1: the point
+    # is kept below the last entry, or a token of probability 0 could be drawn.
+    total = cumulative[:, -1:]
+    point = total * torch.tensor(uniform, dtype=logits.dtype, device=logits.device)[:, None]
+    point = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
+    ids = torch.searchsorted(cumulative, point, right=True)
     return ids[:, 0], logprobs.gather(-1, ids)[:, 0]

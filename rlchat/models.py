@@ -262,7 +262,7 @@ def _byte_tokenizer() -> PreTrainedTokenizerBase:
     backend = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
@@ -427,4 +427,4 @@ def _no_progress_bars() -> None:
     from transformers.utils import logging
 
     disable_progress_bars()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()

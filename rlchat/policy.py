@@ -70,7 +70,9 @@ class Policy:
         self.hf = hf
         self.trunk, self.head = trunk_and_head(hf)
         if REFERENCE not in model.peft_config:
-            model.add_adapter(REFERENCE, model.peft_config[POLICY], autocast_adapter_dtype=False)
+            own = model.peft_config[POLICY]
+            with torch.random.fork_rng():  # peft draws weights that the copy replaces
+                model.add_adapter(REFERENCE, own, autocast_adapter_dtype=False)
         self.freeze_reference()
 
     @classmethod
@@ -96,8 +98,9 @@ class Policy:
         """
         dtype, device = choose_dtype(config.dtype), choose_device(config.device)
         model, tokenizer, info = models.load_base(base, dtype=dtype, say=say)
-        model.to(device)
+        torch.nn.Module.to(model, device)
         _check_head(model)
+        peft: PeftModel
         if adapter is None:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
@@ -153,18 +156,17 @@ class Policy:
         """
         grads = {name: p.requires_grad for name, p in self.model.named_parameters()}
         layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
+        active, bare = self.model.active_adapter, any(m.disable_adapters for m in layers)
         try:
-            if adapter is None:
-                for layer in layers:
-                    layer.enable_adapters(False)
-            else:
+            for layer in layers:
+                layer.enable_adapters(adapter is not None)
+            if adapter is not None:
                 self.model.set_adapter(adapter)
             yield
         finally:
-            if adapter is None:
-                for layer in layers:
-                    layer.enable_adapters(True)
-            self.model.set_adapter(POLICY)
+            self.model.set_adapter(active)
+            for layer in layers:
+                layer.enable_adapters(not bare)
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(grads[name])
 
@@ -184,11 +186,14 @@ class Policy:
         states = out.hidden_states
         return out.last_hidden_state, states[2 * len(states) // 3] if middle else None
 
-    def rollout_model(self) -> PreTrainedModel:
-        """A plain copy of the base with the policy's adapter merged in, made anew at each call.
+    def rollout_model(self, adapter: str | None = POLICY) -> PreTrainedModel:
+        """The plain copy of the base that speaks, with an adapter merged in anew at each call.
 
         Merging into a copy, and never in place, keeps the base bit for bit: merging and
         unmerging drifts in bfloat16.
+
+        Args:
+            adapter: ``policy``, ``reference``, or None for the base as it was before training.
         """
         if self._rollout is None:
             self._rollout = copy.deepcopy(self.hf)
@@ -197,17 +202,8 @@ class Policy:
         plain = dict(self._rollout.named_modules())
         for name, layer in self.hf.named_modules():
             if isinstance(layer, BaseTunerLayer):
-                _merge_into(plain[name], layer)
+                _merge_into(plain[name], layer, adapter)
         return self._rollout
-
-    def base_model(self) -> PreTrainedModel:
-        """The plain copy with the base's own weights: the model before any training."""
-        model = self.rollout_model()
-        plain = dict(model.named_modules())
-        for name, layer in self.hf.named_modules():
-            if isinstance(layer, BaseTunerLayer):
-                plain[name].load_state_dict(layer.get_base_layer().state_dict())
-        return model
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write the policy's adapter as one ordinary PEFT adapter over the original base.
@@ -265,11 +261,12 @@ def _strip_adapters(model: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def _merge_into(plain: nn.Module, layer: BaseTunerLayer) -> None:
+def _merge_into(plain: nn.Module, layer: BaseTunerLayer, adapter: str | None) -> None:
     """Copy a layer's merged weights into ``plain``; peft's merge works on the layer itself."""
     base = layer.get_base_layer()
     own = {name: p.data for name, p in base.named_parameters()}
-    layer.merge(safe_merge=True, adapter_names=[POLICY])
+    if adapter is not None:
+        layer.merge(safe_merge=True, adapter_names=[adapter])
     for name, merged in base.named_parameters():
         plain.get_parameter(name).copy_(merged)
         merged.data = own[name]

@@ -89,7 +89,7 @@ def gae(
     Args:
         rewards: (B, T).
         values: (B, T), V_j read before token j.
-        bootstrap: (B,), the value after the last action: 0 if terminated, the critic's if truncated.
+        bootstrap: (B,), the value after the last action: 0 if terminated.
         action_mask: (B, T).
         turn_end: (B, T).
         discounts: the two pairs.
@@ -99,9 +99,11 @@ def gae(
     """
     advantages = torch.zeros_like(values)
     next_value, next_advantage = bootstrap.clone(), torch.zeros_like(bootstrap)
+    number = values.new_tensor  # Python numbers would become float32 whatever the values are
+    gammas = torch.where(turn_end, number(discounts.gamma_turn), number(discounts.gamma_token))
+    decays = torch.where(turn_end, number(discounts.lambda_turn), number(discounts.lambda_token))
     for t in reversed(range(values.shape[1])):
-        gamma = torch.where(turn_end[:, t], discounts.gamma_turn, discounts.gamma_token)
-        decay = torch.where(turn_end[:, t], discounts.lambda_turn, discounts.lambda_token)
+        gamma, decay = gammas[:, t], decays[:, t]
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         advantage = delta + gamma * decay * next_advantage
         acts = action_mask[:, t]
@@ -178,8 +180,8 @@ def policy_loss(
 ) -> PolicyLoss:
     """PPO's clipped surrogate over a flat list of action tokens (Schulman et al. 2017).
 
-    sum_j w_j max(-rho_j A_j, -clip(rho_j, 1 - low, 1 + high) A_j) / denominator; where A_j < 0 the term
-    is at most -dual * A_j (dual clip, Ye et al. 2020).
+    sum_j w_j max(-rho_j A_j, -clip(rho_j, 1 - low, 1 + high) A_j) / denominator; where A_j < 0 the
+    term is at most -dual * A_j (dual clip, Ye et al. 2020).
 
     Args:
         new_logprobs: (N,), under the policy being updated.
@@ -196,9 +198,7 @@ def policy_loss(
     held = -ratio.clamp(1 - clip.low, 1 + clip.high) * advantages
     losses = torch.maximum(plain, held)
     if clip.dual:
-        losses = torch.where(
-            advantages < 0, torch.minimum(losses, -clip.dual * advantages), losses
-        )
+        losses = torch.where(advantages < 0, torch.minimum(losses, -clip.dual * advantages), losses)
     if weights is not None:
         losses = losses * weights
     return PolicyLoss(

@@ -48,9 +48,7 @@ class Ranks:
             return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = self.sum(torch.cat([g.float().flatten() for g in grads]))
-        for parameter, part in zip(
-            parameters, flat.split([g.numel() for g in grads]), strict=True
-        ):
+        for parameter, part in zip(parameters, flat.split([g.numel() for g in grads]), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     def gather(self, items: list[T]) -> list[T]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rlchat_envs import Conversation, Message
 from transformers import PreTrainedTokenizerBase
 
 from rlchat.errors import UserError
+from rlchat_envs import Conversation, Message
 
 _MARK = "\u2042"  # stands for a message's text while the template is taken apart
 
@@ -136,7 +136,7 @@ def _take_apart(
         end = str(tokenizer.eos_token)
         names = {"system": "", "user": "User: ", "assistant": "Assistant: ", "tool": "Desk: "}
         opens = names | {f"first {role}": name for role, name in names.items()}
-        closes = {role: "\n" for role in names} | {"assistant": f"{end}\n"}
+        closes = dict.fromkeys(names, "\n") | {"assistant": f"{end}\n"}
         return opens, closes, set(names)
 
     def text(*roles: str, prompt: bool = False) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rlchat_envs import Conversation
 from transformers import PreTrainedModel
 
 from rlchat.decoding import Decoder
 from rlchat.errors import UserError
 from rlchat.rendering import Rendering
 from rlchat.worlds import Worlds, episode_seeds
+from rlchat_envs import Conversation
 
 
 @dataclass(frozen=True)

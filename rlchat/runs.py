@@ -65,7 +65,9 @@ class Run:
             {"python": platform.python_version(), "machine": platform.machine(), **versions},
         )
 
-    def append(self, iteration: int, row: Mapping[str, Any], episodes: Sequence[Trajectory]) -> None:
+    def append(
+        self, iteration: int, row: Mapping[str, Any], episodes: Sequence[Trajectory]
+    ) -> None:
         """Add an iteration's metrics and transcripts.
 
         Lines of this iteration or a later one, left by a run that was stopped before its
@@ -84,7 +86,10 @@ class Run:
     def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint as a whole."""
         with atomic_folder(self.checkpoint) as new:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, new / "state.safetensors")
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+                new / "state.safetensors",
+            )
             write_json(new / "state.json", to_json(dict(state)))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

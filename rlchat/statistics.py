@@ -47,7 +47,9 @@ def bootstrap(values: Sequence[float], resamples: int = 10_000, seed: int = 0) -
 def paired(values: Sequence[float], against: Sequence[float], seed: int = 0) -> Interval:
     """The bootstrap interval of the mean difference of pairs."""
     if len(values) != len(against):
-        raise ValueError(f"expected as many pairs' firsts as seconds; got {len(values)} and {len(against)}")
+        raise ValueError(
+            f"expected as many pairs' firsts as seconds; got {len(values)} and {len(against)}"
+        )
     return bootstrap([a - b for a, b in zip(values, against, strict=True)], seed=seed)
 
 

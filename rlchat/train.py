@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,11 +27,19 @@ from rlchat.worlds import Worlds
 TRAIN, PLAY = 1, 2  # purposes of a seed
 MOST_SKIPPED = 5  # non-finite updates in a row
 
-Report = Callable[[Mapping[str, Any]], None]
+
+class Watcher:
+    """Told how training goes; this one does not care."""
+
+    def status(self, line: str) -> None:
+        """What is being done right now."""
+
+    def iteration(self, row: Mapping[str, Any]) -> None:
+        """An iteration's metrics."""
 
 
 def train(
-    config: TrainConfig, policy: Policy, run: Run, ranks: Ranks, report: Report = lambda row: None
+    config: TrainConfig, policy: Policy, run: Run, ranks: Ranks, watcher: Watcher | None = None
 ) -> None:
     """Train a policy by PPO against simulated users.
 
@@ -40,20 +48,21 @@ def train(
         policy: its adapter is trained; its reference is what KL is measured to.
         run: metrics, transcripts, adapter and checkpoints go there, after every iteration.
         ranks: the processes that train together.
-        report: told every iteration's metrics.
+        watcher: told how it goes.
 
     Raises:
         RunError: updates stayed non-finite; the last good checkpoint is intact.
     """
-    worlds = Worlds(config.world)
+    worlds, watcher = Worlds(config.world), watcher or Watcher()
     learner = make_learner(config, policy, ranks)
     scale, beta, first = RunningStd(), config.ppo.beta, 0
     if config.resume:
         scale, beta, first = restore(run, learner)
     for iteration in range(first, config.iterations):
         clock = Clock()
-        trajectories = play(config, policy, worlds, ranks, iteration)
+        trajectories = play(config, policy, worlds, ranks, iteration, watcher)
         clock.lap("rollout")
+        watcher.status(f"iteration {iteration}: learning")
         everyone = ranks.gather([without_tokens(t) for t in trajectories])
         scale.add([sum(p.values()) for t in everyone for p in t.parts])
         batch = pack(trajectories)
@@ -81,7 +90,7 @@ def train(
         if ranks.main:
             run.append(iteration, row, everyone)
             save(run, learner, scale, beta, iteration)
-            report(row)
+            watcher.iteration(row)
         ranks.wait()
 
 
@@ -98,7 +107,12 @@ def make_learner(config: TrainConfig, policy: Policy, ranks: Ranks) -> Learner:
 
 
 def play(
-    config: TrainConfig, policy: Policy, worlds: Worlds, ranks: Ranks, iteration: int
+    config: TrainConfig,
+    policy: Policy,
+    worlds: Worlds,
+    ranks: Ranks,
+    iteration: int,
+    watcher: Watcher,
 ) -> list[Trajectory]:
     """Collect this rank's share of an iteration's episodes.
 
@@ -110,16 +124,27 @@ def play(
         (i, (*key, TRAIN, i // config.ppo.group_size), (*key, PLAY, i))
         for i in range(ranks.index, config.episodes, ranks.count)
     ]
-    return collect(
-        policy.rollout_model(), policy.rendering, worlds, episodes, config.rollout
-    )
+    done = 0
+
+    def count(_: Trajectory) -> None:
+        nonlocal done
+        done += 1
+        watcher.status(f"iteration {iteration}: episode {done} of {len(episodes)}")
+
+    model, rendering = policy.rollout_model(), policy.rendering
+    return collect(model, rendering, worlds, episodes, config.rollout, on_episode=count)
 
 
 def without_tokens(trajectory: Trajectory) -> Trajectory:
     """The part of a trajectory that other ranks need to see."""
     tokens = len(trajectory.ids)
     return replace(
-        trajectory, ids=[], action_mask=[], turns=[], sampled_logprobs=[], hidden=[{"tokens": tokens}]
+        trajectory,
+        ids=[],
+        action_mask=[],
+        turns=[],
+        sampled_logprobs=[],
+        hidden=[{"tokens": tokens}],
     )
 
 
@@ -156,7 +181,10 @@ def measure(estimated: Estimated, everyone: list[Trajectory], ranks: Ranks) -> d
         "tokens_per_turn": actions / max(1, sum(len(t.parts) for t in everyone)),
         "score_length_correlation": correlation(
             [t.score for t in everyone],
-            [float(sum(len(m.content) for m in t.conversation if m.role == "assistant")) for t in everyone],
+            [
+                float(sum(len(m.content) for m in t.conversation if m.role == "assistant"))
+                for t in everyone
+            ],
         ),
         "tokens": float(ranks.sum(torch.tensor(batch.tokens, dtype=torch.double))),
         **parts,
@@ -166,7 +194,11 @@ def measure(estimated: Estimated, everyone: list[Trajectory], ranks: Ranks) -> d
 def correlation(a: list[float], b: list[float]) -> float:
     """Pearson's; NaN if either does not vary."""
     pair = torch.tensor([a, b])
-    return float(torch.corrcoef(pair)[0, 1]) if len(a) > 1 and bool((pair.std(1) > 0).all()) else math.nan
+    return (
+        float(torch.corrcoef(pair)[0, 1])
+        if len(a) > 1 and bool((pair.std(1) > 0).all())
+        else math.nan
+    )
 
 
 def save(run: Run, learner: Learner, scale: RunningStd, beta: float, iteration: int) -> None:

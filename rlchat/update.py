@@ -106,8 +106,12 @@ def _accumulate(
         before = last[row, token - 1]
         new_logprobs = token_logprobs(policy.head, before, ids[row, token])
 
-        def of(x: Tensor, own: Tensor = own, where_token: Tensor = where.token,
-               where_row: Tensor = where.row) -> Tensor:
+        def of(
+            x: Tensor,
+            own: Tensor = own,
+            where_token: Tensor = where.token,
+            where_row: Tensor = where.row,
+        ) -> Tensor:
             return x[own[where_row], where_token].to(policy.device)
 
         loss = ppo.policy_loss(
@@ -126,7 +130,9 @@ def _accumulate(
                 learner.critic, batch, own, where.row, where.token, seen, estimated, denominator
             ).to(total.device)
         total.backward()
-        counts = torch.stack([loss.clipped.double(), loss.kl_update.double(), loss.ratio_sum.double()])
+        counts = torch.stack(
+            [loss.clipped.double(), loss.kl_update.double(), loss.ratio_sum.double()]
+        )
         sums += torch.cat([counts.cpu(), torch.tensor([float(len(token))], dtype=torch.double)])
     return sums
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
 import rlchat_envs
+from rlchat.errors import UserError
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_reward_models import RuleScorer
-
-from rlchat.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)

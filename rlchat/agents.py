@@ -1,0 +1,144 @@
+"""Who can be evaluated and talked to: trained runs, plain models, and scripted agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from rlchat import models
+from rlchat.adapters import base_spec
+from rlchat.errors import UserError
+from rlchat.policy import POLICY, AdapterConfig, Policy
+from rlchat.rendering import Rendering
+from rlchat.rollout import RolloutConfig, Trajectory, collect
+from rlchat.worlds import World, Worlds, episode_seeds
+from rlchat_envs import DialogueEnv
+
+SCRIPTED = ("expert", "demonstrator", "random")
+EVALUATE, ANSWER = 4, 5  # purposes of a seed
+
+OnEpisode = Callable[[Trajectory], None]
+
+
+@dataclass(frozen=True)
+class ModelAgent:
+    """A language model that speaks as it is."""
+
+    model: PreTrainedModel
+    rendering: Rendering
+
+
+@dataclass(frozen=True)
+class NamedAgent:
+    """A scripted agent of the scenario."""
+
+    name: str
+
+
+Agent = ModelAgent | NamedAgent
+
+
+def load_agent(
+    name: str,
+    base: str = "smollm2-135m",
+    adapter: AdapterConfig | None = None,
+    say: models.Say = lambda line: None,
+) -> Agent:
+    """Find an agent: a run or adapter folder, ``base``, or a scripted one.
+
+    Args:
+        name: as on the command line.
+        base: what ``base`` is.
+        adapter: dtype and device.
+        say: told what takes long.
+
+    Raises:
+        UserError: nobody of that name.
+    """
+    config = adapter or AdapterConfig()
+    if name in SCRIPTED:
+        return NamedAgent(name)
+    if name == "base":
+        policy = Policy.create(base, config, say=say)
+        return ModelAgent(policy.rollout_model(None), policy.rendering)
+    folder = adapter_folder(name)
+    if folder is None:
+        near = get_close_matches(name, [*SCRIPTED, "base"], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"expected an agent: a run folder, base, {', '.join(SCRIPTED)}; got {name!r}{hint}"
+        )
+    policy = Policy.create(base_spec(folder), config, adapter=folder, say=say)
+    return ModelAgent(policy.rollout_model(POLICY), policy.rendering)
+
+
+def adapter_folder(name: str | Path) -> Path | None:
+    """The adapter in a run folder, or the folder itself if it is one; None if neither.
+
+    Raises:
+        UserError: a run folder without an adapter.
+    """
+    folder = Path(name)
+    if (folder / "adapter_config.json").is_file():
+        return folder
+    if (folder / "adapter").is_dir():
+        return folder / "adapter"
+    if (folder / "config.json").is_file() and (folder / "versions.json").is_file():
+        raise UserError(
+            f"expected a run that has finished an iteration; {folder} holds no adapter yet; go on "
+            "with rlchat train --resume"
+        )
+    return None
+
+
+def talk(
+    agent: Agent,
+    worlds: Worlds,
+    indices: Sequence[int],
+    seed: int,
+    temperature: float,
+    rollout: RolloutConfig,
+    on_episode: OnEpisode | None = None,
+) -> list[Trajectory]:
+    """Let an agent play episodes; episode i is the same for every agent.
+
+    Returns:
+        Their trajectories, in order; a scripted agent's have no tokens.
+    """
+    if isinstance(agent, ModelAgent):
+        keys = [(i, (seed, EVALUATE, i), (seed, ANSWER, i)) for i in indices]
+        return collect(agent.model, agent.rendering, worlds, keys, rollout, temperature, on_episode)
+    played = []
+    for i in indices:
+        played.append(_play_scripted(agent.name, worlds[0], i, seed))
+        if on_episode is not None:
+            on_episode(played[-1])
+    return played
+
+
+def _play_scripted(name: str, world: World, index: int, seed: int) -> Trajectory:
+    env = world.env.unwrapped
+    if not isinstance(env, DialogueEnv) or name not in env.scenario.agents:
+        raise UserError(
+            f"expected an environment with an agent called {name}; {world.config.env} has none"
+        )
+    world_seed, _ = episode_seeds(seed, EVALUATE, index)
+    agent = env.scenario.agents[name](world_seed % 2**31)
+    trajectory = Trajectory(index, world_seed, [])
+    conversation = world.reset(world_seed)
+    while not (trajectory.terminated or trajectory.truncated):
+        outcome = world.step(agent.reply(conversation, world.hidden))
+        conversation = world.conversation
+        trajectory = replace(
+            trajectory,
+            parts=[*trajectory.parts, outcome.parts],
+            conversation=conversation,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            success=outcome.success,
+        )
+    return trajectory

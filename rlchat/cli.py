@@ -1,0 +1,212 @@
+"""The command line: one verb, one function; a person's mistake is one sentence and status 2."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from rlchat.errors import RunError, UserError
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Say what there is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``rlchat VERB …``; give the exit status: 0 done, 1 failed, 2 wrong words or input."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console()
+    if not words or words[0] in ("-h", "--help"):
+        console.print(overview())
+        return 0
+    complaint = Console(stderr=True)
+    try:
+        verb, rest = _verb(words)
+        quiet()
+        VERBS[verb][0](rest, console)
+        return 0
+    except UserError as error:
+        return _complain(complaint, f"rlchat: {error}", 2)
+    except RunError as error:
+        return _complain(complaint, f"rlchat: {error}", 1)
+    except KeyboardInterrupt:
+        return _complain(
+            complaint,
+            "rlchat: stopped; a training run goes on from its last iteration with --resume",
+            1,
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        where = error.filename or "the run folder"
+        return _complain(
+            complaint,
+            f"rlchat: expected to write {where}; {error.strerror}; make room or name another",
+            2,
+        )
+
+
+def _complain(console: Console, line: str, status: int) -> int:
+    console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+    return status
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]]:
+    """Split the verb, of one word or two, from its options."""
+    for count in (2, 1):
+        verb = " ".join(words[:count])
+        if verb in VERBS:
+            return verb, words[count:]
+    from difflib import get_close_matches
+
+    near = get_close_matches(words[0], list(VERBS), n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(f"expected a verb out of {', '.join(VERBS)}; got {words[0]!r}{hint}")
+
+
+def overview() -> Table:
+    """The verbs with a line each."""
+    table = Table("verb", "what it does", title="rlchat", box=None)
+    for verb, (_, line) in VERBS.items():
+        table.add_row(f"rlchat {verb}", line)
+    table.caption = "rlchat VERB --help explains a verb's options"
+    return table
+
+
+def parse(options: type[Options], verb: str, words: Sequence[str]) -> Options:
+    """Read a verb's options; tyro explains mistakes and exits with status 2."""
+    return tyro.cli(options, prog=f"rlchat {verb}", args=list(words))
+
+
+def quiet() -> None:
+    """Keep libraries from talking between our lines."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.simplefilter("ignore")
+    for name in ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def train(words: Sequence[str], console: Console) -> None:
+    """Verb ``train``."""
+    from rlchat.config import TrainConfig
+
+    config = parse(TrainConfig, "train", words)
+    from rlchat.pipeline import run_training
+
+    run_training(config, console)
+
+
+def sft(words: Sequence[str], console: Console) -> None:
+    """Verb ``sft``."""
+    from rlchat.pipeline import SftOptions, run_sft
+
+    run_sft(parse(SftOptions, "sft", words), console)
+
+
+def evaluate(words: Sequence[str], console: Console) -> None:
+    """Verb ``eval``."""
+    from rlchat.pipeline import EvalOptions, run_evaluation
+
+    run_evaluation(parse(EvalOptions, "eval", words), console)
+
+
+def chat(words: Sequence[str], console: Console) -> None:
+    """Verb ``chat``."""
+    from rlchat.chat import ChatOptions, run_chat
+
+    run_chat(parse(ChatOptions, "chat", words), console)
+
+
+def play(words: Sequence[str], console: Console) -> None:
+    """Verb ``play``."""
+    from rlchat.play import PlayOptions, run_play
+
+    run_play(parse(PlayOptions, "play", words), console)
+
+
+def envs(words: Sequence[str], console: Console) -> None:
+    """Verb ``envs``."""
+    parse(ListOptions, "envs", words)
+    import gymnasium as gym
+
+    import rlchat_envs
+    from rlchat_envs.support.personas import PERSONAS
+
+    table = Table("environment", "what it is")
+    for name in sorted(i for i in gym.registry if i.startswith("rlchat/")):
+        table.add_row(name, (gym.make(name).unwrapped.__doc__ or "").splitlines()[0])
+    console.print(table)
+    people = Table("user", "side", "patience", "manner")
+    for p in PERSONAS.values():
+        traits = {
+            "terse": p.terse,
+            "chatty": p.chatty,
+            "annoyed": p.annoyed,
+            "forgetful": p.forgets,
+        }
+        manner = ", ".join(name for name, value in traits.items() if value) or "plain"
+        people.add_row(p.name, p.split, str(p.patience), manner)
+    console.print(people)
+    console.print(f"sides: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
+
+
+def models_list(words: Sequence[str], console: Console) -> None:
+    """Verb ``models list``."""
+    parse(ListOptions, "models list", words)
+    from rlchat import models
+
+    table = Table("name", "what it is", "licence", "MB", "here")
+    for model, here in models.list_models():
+        table.add_row(
+            model.name, model.about, model.licence, str(model.megabytes), "yes" if here else "no"
+        )
+    console.print(table)
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """Bring a model onto this machine."""
+
+    name: Annotated[str, tyro.conf.Positional] = "smollm2-135m"
+    """A name of `rlchat models list`."""
+
+
+def models_fetch(words: Sequence[str], console: Console) -> None:
+    """Verb ``models fetch``."""
+    options = parse(FetchOptions, "models fetch", words)
+    from rlchat import models
+
+    folder = models.fetch(options.name, lambda line: console.print(line, markup=False))
+    console.print(f"{options.name} is in {folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
+    "train": (train, "fetch a model, warm-start it, train it by PPO, evaluate it"),
+    "sft": (sft, "only the warm start, from demonstrations or from a file"),
+    "eval": (evaluate, "measure an agent against simulated users"),
+    "chat": (chat, "talk to an agent"),
+    "play": (play, "play the agent yourself, against a simulated user"),
+    "envs": (envs, "what environments and users there are"),
+    "models list": (models_list, "what models there are"),
+    "models fetch": (models_fetch, "bring a model onto this machine"),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

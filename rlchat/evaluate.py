@@ -1,0 +1,114 @@
+"""Honest numbers: the same users for every agent, and an interval for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlchat.agents import Agent, OnEpisode, talk
+from rlchat.errors import UserError
+from rlchat.rollout import RolloutConfig, Trajectory
+from rlchat.statistics import Interval, bootstrap, paired, wilson
+from rlchat.worlds import WorldConfig, Worlds
+
+
+@dataclass(frozen=True)
+class Result:
+    """One agent's episodes on one side of one environment."""
+
+    agent: str
+    world: WorldConfig
+    split: str
+    seed: int
+    temperature: float
+    episodes: Sequence[Trajectory]
+
+    @property
+    def metrics(self) -> dict[str, Interval]:
+        """Success (Wilson), and score and turns (bootstrap), each with its 95% interval."""
+        out: dict[str, Interval] = {}
+        successes = [t.success for t in self.episodes if t.success is not None]
+        if successes:
+            out["success"] = wilson(sum(successes), len(successes))
+        out["score"] = bootstrap([t.score for t in self.episodes])
+        out["turns"] = bootstrap([float(len(t.parts)) for t in self.episodes])
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """The file that ``--json`` writes."""
+        return {
+            "agent": self.agent,
+            "env": self.world.env,
+            "users": list(self.world.users),
+            "split": self.split,
+            "episodes": len(self.episodes),
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "metrics": {name: asdict(interval) for name, interval in self.metrics.items()},
+            "per_episode": [_episode(t) for t in self.episodes],
+        }
+
+
+def evaluate(
+    name: str,
+    agent: Agent,
+    world: WorldConfig,
+    split: str,
+    episodes: int,
+    seed: int = 0,
+    temperature: float = 0.0,
+    rollout: RolloutConfig | None = None,
+    on_episode: OnEpisode | None = None,
+) -> Result:
+    """Let an agent talk to users it has not met, and write down how it went.
+
+    Args:
+        name: of the agent, for the record.
+        agent: speaks.
+        world: environment and users.
+        split: train, dev or test; tuning uses dev.
+        episodes: how many.
+        seed: decides goals and users; the same for every agent.
+        temperature: 0 is greedy.
+        rollout: budgets.
+        on_episode: told of each as it ends.
+    """
+    if episodes < 1:
+        raise UserError(f"expected episodes of at least 1; got {episodes}")
+    if temperature < 0:
+        raise UserError(f"expected a temperature of at least 0; got {temperature}")
+    worlds = Worlds(world, split)
+    played = talk(
+        agent, worlds, range(episodes), seed, temperature, rollout or RolloutConfig(), on_episode
+    )
+    return Result(name, world, split, seed, temperature, played)
+
+
+def difference(result: Result, against: Result) -> dict[str, Interval]:
+    """Paired differences, episode by episode, with bootstrap intervals."""
+    assert [t.seed for t in result.episodes] == [t.seed for t in against.episodes]
+
+    def pairs(read: Mapping[str, Any]) -> Interval:
+        return paired(
+            [read["of"](t) for t in result.episodes], [read["of"](t) for t in against.episodes]
+        )
+
+    out = {}
+    if all(t.success is not None for t in (*result.episodes, *against.episodes)):
+        out["success"] = pairs({"of": lambda t: float(bool(t.success))})
+    out["score"] = pairs({"of": lambda t: t.score})
+    out["turns"] = pairs({"of": lambda t: float(len(t.parts))})
+    return out
+
+
+def _episode(trajectory: Trajectory) -> dict[str, Any]:
+    return {
+        "index": trajectory.index,
+        "seed": trajectory.seed,
+        "success": trajectory.success,
+        "score": trajectory.score,
+        "turns": len(trajectory.parts),
+        "parts": [dict(p) for p in trajectory.parts],
+        "messages": [{"role": m.role, "content": m.content} for m in trajectory.conversation],
+    }

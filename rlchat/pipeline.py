@@ -1,0 +1,273 @@
+"""What the verbs train, sft and eval do, from options to what is printed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.panel import Panel
+
+from rlchat import files
+from rlchat.adapters import base_spec
+from rlchat.agents import ModelAgent, NamedAgent, adapter_folder, load_agent
+from rlchat.config import TrainConfig, WarmStartConfig, names
+from rlchat.errors import UserError
+from rlchat.evaluate import Result, difference, evaluate
+from rlchat.policy import POLICY, REFERENCE, AdapterConfig, Policy
+from rlchat.progress import Progress
+from rlchat.ranks import Ranks
+from rlchat.rollout import RolloutConfig
+from rlchat.runs import Run, to_json
+from rlchat.tables import dialogue, difference_table, ending, results_table
+from rlchat.train import train
+from rlchat.warmstart import demonstrate, read_conversations, warm_start
+from rlchat.worlds import World, WorldConfig, Worlds
+from rlchat_envs import Conversation
+
+
+def run_training(config: TrainConfig, console: Console) -> list[Result]:
+    """Train as configured, and evaluate the result.
+
+    Returns:
+        The evaluation, if one was asked for: base, warm start, trained and expert.
+    """
+    ranks = Ranks(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
+    run = Run(config.run)
+    if config.resume:
+        config = resumed(config, run)
+    World(config.world)  # a mistake in the environment's name is better told before anything long
+    with Progress(console, config.iterations, quiet=not ranks.main) as progress:
+        policy = prepare(config, run, ranks, progress)
+        train(config, policy, run, ranks, progress)
+        results = []
+        if config.evaluation and ranks.main:
+            results = compare(config, policy, progress)
+    if ranks.main:
+        show(results, run, config, console)
+    ranks.end()
+    return results
+
+
+def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> Policy:
+    """Bring base and warm start together; leave the PPO reference in the run folder."""
+    base, start = config.policy, adapter_folder(config.policy)
+    if start is not None:
+        base = base_spec(start)
+    if ranks.main and not config.resume:
+        _refuse_to_overwrite(run)
+        policy = Policy.create(base, config.adapter, start, config.seed, progress.say)
+        resolved = {
+            "dtype": str(policy.dtype).removeprefix("torch."),
+            "device": str(policy.device),
+            "threads": torch.get_num_threads(),
+            "processes": ranks.count,
+            "base": asdict(policy.base),
+        }
+        run.write_config(config, resolved)
+        ours = Worlds(config.world).ours
+        if start is None and config.warm_start.demonstrations and ours:
+            count = config.warm_start.demonstrations
+            conversations = demonstrate(config.world, count, config.seed)
+            settings, out = config.warm_start, run.warm_start
+            warm(policy, conversations, settings, config.seed, out, progress)
+        else:
+            policy.save(run.warm_start)
+    ranks.wait()
+    return Policy.create(base, config.adapter, run.warm_start, config.seed, progress.say)
+
+
+def warm(
+    policy: Policy,
+    conversations: Sequence[Conversation],
+    config: WarmStartConfig,
+    seed: int,
+    out: Path,
+    progress: Progress,
+) -> None:
+    """Warm-start a policy on conversations, and record how the validation loss fell."""
+    progress.say(f"warm start: {len(conversations)} conversations")
+
+    def report(row: object) -> None:
+        assert isinstance(row, dict)
+        if "loss" in row:
+            progress.status(f"warm start: {row['done']:.0%}, loss {row['loss']:.3f}")
+        if "eval_loss" in row:
+            progress.say(f"warm start: validation loss {row['eval_loss']:.4f} nats a token")
+
+    losses = warm_start(policy, conversations, config, seed, out, report=report)
+    files.write_json(out / "validation_losses.json", losses)
+
+
+def compare(config: TrainConfig, policy: Policy, progress: Progress) -> list[Result]:
+    """Evaluate base, warm start, the trained policy and the expert on the dev side, greedily."""
+    world, count = config.world, config.evaluation
+    results = []
+    agents: list[tuple[str, ModelAgent | NamedAgent | None]] = [
+        ("base", None),
+        ("warm start", None),
+        ("PPO", None),
+    ]
+    if Worlds(world).ours:
+        agents += [("demonstrator", NamedAgent("demonstrator")), ("expert", NamedAgent("expert"))]
+    for name, agent in agents:
+        if agent is None:
+            adapter = {"base": None, "warm start": REFERENCE, "PPO": POLICY}[name]
+            agent = ModelAgent(policy.rollout_model(adapter), policy.rendering)
+        watch = progress.counter(f"evaluating {name}", count)
+        results.append(
+            evaluate(name, agent, world, "dev", count, config.seed, 0.0, config.rollout, watch)
+        )
+    return results
+
+
+def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Console) -> None:
+    """Print the table, one dialogue before and after, and how to go on."""
+    if results:
+        named = {r.agent: r for r in results}
+        console.print(results_table(results))
+        before, after = named["warm start"], named["PPO"]
+        console.print(difference_table("PPO", "warm start", difference(after, before)))
+        files.write_json(run.folder / "evaluation.json", [r.to_json() for r in results])
+        pairs = list(zip(before.episodes, after.episodes, strict=True))
+        gained = [p for p in pairs if p[1].success and not p[0].success]
+        for title, episode in zip(("before PPO", "after PPO"), (gained or pairs)[0], strict=True):
+            console.print(
+                Panel(dialogue(episode.conversation), title=f"{title}: {ending(episode)}")
+            )
+    console.print(f"Talk to it:     rlchat chat {run.folder}", highlight=False)
+    console.print(f"Evaluate it:    rlchat eval {run.folder} --env {config.env}", highlight=False)
+
+
+def resumed(config: TrainConfig, run: Run) -> TrainConfig:
+    """Check that a run can go on with these settings; its dtype and device are kept.
+
+    Raises:
+        UserError: settings other than the number of iterations differ from the run's.
+    """
+    recorded = run.read_config()
+    wanted = to_json(asdict(config))
+    free = {"iterations", "resume", "run", "evaluation"}
+    for key, value in wanted.items():
+        if key not in free and recorded.get(key) != value:
+            raise UserError(
+                f"expected the settings of the run in {run.folder}; {key} was "
+                f"{recorded.get(key)!r} and is {value!r} now; give the same or start another run"
+            )
+    dtype = recorded["resolved"]["dtype"]
+    return replace(config, adapter=replace(config.adapter, dtype=dtype))
+
+
+def _refuse_to_overwrite(run: Run) -> None:
+    if run.checkpoint.is_dir():
+        raise UserError(
+            f"expected a new run folder; {run.folder} holds a run; go on with --resume, name "
+            "another with --run, or delete it"
+        )
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(run.folder, os.W_OK):
+        raise UserError(f"expected a run folder that can be written; {run.folder} cannot")
+
+
+@dataclass(frozen=True)
+class SftOptions:
+    """Warm-start a model on demonstrations, or on conversations from a file."""
+
+    env: str = "rlchat/Support-v0"
+    """Environment whose demonstrator is imitated."""
+    data: Path | None = None
+    """Conversations instead: JSON lines of {"messages": [{"role", "content"}, …]}."""
+    policy: str = "smollm2-135m"
+    """What is trained: a model, a Hugging Face id, a folder, or a run."""
+    out: Path = Path("runs/warm-start")
+    """Where the adapter goes."""
+    seed: int = 0
+    """Decides demonstrations, initial weights and order."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+
+
+def run_sft(options: SftOptions, console: Console) -> None:
+    """Train an adapter by imitation and write it."""
+    if options.out.exists():
+        raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
+    if options.data is not None:
+        conversations = read_conversations(options.data)
+    else:
+        world = WorldConfig(options.env)
+        conversations = demonstrate(world, options.warm_start.demonstrations, options.seed)
+    base, start = options.policy, adapter_folder(options.policy)
+    if start is not None:
+        base = base_spec(start)
+    with Progress(console) as progress:
+        policy = Policy.create(base, options.adapter, start, options.seed, progress.say)
+        warm(policy, conversations, options.warm_start, options.seed, options.out, progress)
+    console.print(f"Talk to it:  rlchat chat {options.out}", highlight=False, markup=False)
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Measure an agent against simulated users, with intervals."""
+
+    agent: Annotated[str, tyro.conf.Positional]
+    """A run or adapter folder, or a name: base, expert, demonstrator, random."""
+    env: str = "rlchat/Support-v0"
+    """Environment: a Gymnasium id, or module:Id."""
+    users: str = ""
+    """Personas, comma-separated; all of the side's if none is named."""
+    split: Literal["train", "dev", "test"] = "dev"
+    """Side: tune on dev; touch test only for what you publish."""
+    episodes: int = 100
+    """How many users."""
+    seed: int = 0
+    """Decides users and goals; the same for every agent."""
+    temperature: float = 0.0
+    """0 is greedy; 1 is how it was trained."""
+    against: str = ""
+    """Another agent, for paired differences on the same users."""
+    policy: str = "smollm2-135m"
+    """The model that `base` stands for."""
+    json: Path | None = None
+    """Write everything there, every episode included."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+
+def run_evaluation(options: EvalOptions, console: Console) -> None:
+    """Evaluate an agent, and another beside it if one was named."""
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise UserError(f"expected a file in a folder that exists; got --json {options.json}")
+    world = WorldConfig(options.env, names(options.users))
+    World(world, options.split)
+    results = []
+    with Progress(console) as progress:
+        for name in (options.agent, options.against) if options.against else (options.agent,):
+            agent = load_agent(name, options.policy, options.adapter, progress.say)
+            watch = progress.counter(f"evaluating {name}", options.episodes)
+            results.append(
+                evaluate(
+                    name,
+                    agent,
+                    world,
+                    options.split,
+                    options.episodes,
+                    options.seed,
+                    options.temperature,
+                    options.rollout,
+                    watch,
+                )
+            )
+    console.print(results_table(results))
+    answer = results[0].to_json()
+    if options.against:
+        differences = difference(results[0], results[1])
+        console.print(difference_table(options.agent, options.against, differences))
+        answer["against"] = results[1].to_json()
+        answer["difference"] = {k: asdict(v) for k, v in differences.items()}
+    if options.json is not None:
+        files.write_json(options.json, answer)

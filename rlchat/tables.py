@@ -1,0 +1,80 @@
+"""Results as tables, for the terminal and for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from rlchat.evaluate import Result
+from rlchat.rollout import Trajectory
+from rlchat.statistics import Interval
+from rlchat_envs import Conversation
+
+_FORMS = {"success": "{:.0%}", "score": "{:+.2f}", "turns": "{:.1f}"}
+_DIFFERENCES = {"success": "{:+.0%}", "score": "{:+.2f}", "turns": "{:+.1f}"}
+
+
+def results_table(results: Sequence[Result]) -> Table:
+    """One row an agent: success, score and turns, each with its 95% interval."""
+    names = list(results[0].metrics)
+    first = results[0]
+    table = Table(
+        "agent",
+        *names,
+        title=f"{first.world.env}, {first.split} side, {len(first.episodes)} episodes",
+        caption="mean [95% interval]",
+    )
+    for result in results:
+        cells = [with_interval(result.metrics[n], _FORMS[n]) for n in names]
+        table.add_row(Text(result.agent), *cells)
+    return table
+
+
+def difference_table(name: str, against: str, differences: Mapping[str, Interval]) -> Table:
+    """Paired differences of two agents."""
+    table = Table("metric", "difference", title=Text(f"{name} minus {against}, same episodes"))
+    for metric, interval in differences.items():
+        table.add_row(metric, with_interval(interval, _DIFFERENCES[metric]))
+    return table
+
+
+def with_interval(interval: Interval, form: str) -> str:
+    """``mean [low, high]``, in brackets that rich leaves alone."""
+    mean, low, high = (form.format(x) for x in (interval.mean, interval.low, interval.high))
+    return f"{mean} ({low} … {high})"
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The results table for a document."""
+    names = list(results[0].metrics)
+    lines = [f"| agent | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
+    for result in results:
+        cells = [with_interval(result.metrics[n], _FORMS[n]) for n in names]
+        lines.append(f"| {result.agent} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def dialogue(conversation: Conversation) -> Text:
+    """A conversation for reading; nobody's text is taken for markup."""
+    styles = {"assistant": "bold green", "user": "bold cyan", "tool": "yellow", "system": "dim"}
+    names = {"assistant": "agent", "tool": "desk"}
+    out = Text()
+    for message in conversation:
+        if message.role == "system":
+            continue
+        out.append(f"{names.get(message.role, message.role):>6}  ", styles[message.role])
+        out.append(f"{printable(message.content)}\n")
+    return out
+
+
+def ending(trajectory: Trajectory) -> str:
+    """How an episode ended, in a few words."""
+    solved = {True: "solved", False: "not solved", None: "over"}[trajectory.success]
+    return f"{solved}, score {trajectory.score:+.2f}, {len(trajectory.parts)} turns"
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

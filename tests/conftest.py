@@ -1,0 +1,77 @@
+"""What several rooms' tests share. Torch is imported inside: the text world's tests need none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from rlchat.policy import Policy
+    from rlchat.rollout import Trajectory
+
+MakePolicy = Callable[..., "Policy"]
+MakeTrajectories = Callable[..., "list[Trajectory]"]
+
+
+@pytest.fixture(scope="session")
+def make_policy() -> MakePolicy:
+    """Make a tiny policy whose adapter is moved away from its start by seeded noise."""
+    import torch
+
+    from rlchat.policy import AdapterConfig, Policy
+
+    def make(method: str = "lora", noise: float = 0.1, dtype: str = "float32") -> Policy:
+        config = AdapterConfig(method=method, rank=4, alpha=8, dtype=dtype, device="cpu")  # type: ignore[arg-type]
+        policy = Policy.create("tiny", config)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                step = noise * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(step.to(parameter.dtype))
+        return policy
+
+    return make
+
+
+@pytest.fixture
+def policy(make_policy: MakePolicy) -> Policy:
+    """A perturbed tiny policy; its reference is the fresh adapter, which is the base."""
+    return make_policy()
+
+
+@pytest.fixture(scope="session")
+def make_trajectories() -> MakeTrajectories:
+    """Make ragged episodes of random tokens, as a rollout would leave them."""
+    from rlchat.rollout import Trajectory
+
+    def make(count: int = 5, seed: int = 0, vocabulary: int = 256) -> list[Trajectory]:
+        rng = np.random.default_rng(seed)
+
+        def tokens(low: int, high: int) -> list[int]:
+            return [int(i) for i in rng.integers(0, vocabulary, rng.integers(low, high))]
+
+        made = []
+        for index in range(count):
+            trajectory = Trajectory(index, index, tokens(3, 12))
+            turns = int(rng.integers(1, 4))
+            for turn in range(turns):
+                said = tokens(1, 6)
+                trajectory.hidden.append({"goal": index})
+                trajectory.act(said, [float(-x) for x in rng.uniform(4, 7, len(said))])
+                # A turn in the middle earns nothing: it is a turn all the same.
+                score = 0.0 if turn == 1 else float(rng.normal())
+                trajectory.parts.append({"resolution": score})
+                if turn < turns - 1:
+                    trajectory.observe(tokens(2, 7))
+            if index % 2:
+                trajectory.terminated = True
+            else:
+                trajectory.truncated = True
+                trajectory.observe(tokens(2, 7))
+            made.append(trajectory)
+        return made
+
+    return make

@@ -1,0 +1,193 @@
+"""Adapters on one copy of the base (ppo.md, tests 3, 5 and 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlchat.errors import UserError
+from rlchat.models import load_base
+from rlchat.policy import METHODS, POLICY, REFERENCE, AdapterConfig, Policy
+
+MakePolicy = Callable[..., Policy]
+IDS = torch.arange(40).reshape(2, 20)
+
+
+@torch.no_grad()
+def logits(policy: Policy) -> Tensor:
+    return policy.head(policy.hidden(IDS)[0])
+
+
+@torch.no_grad()
+def base_logits(dtype: torch.dtype = torch.float32) -> Tensor:
+    """Of the base as it comes, with no adapter anywhere near."""
+    model, _, _ = load_base("tiny", dtype)
+    return model(input_ids=IDS).logits
+
+
+def base_weights(policy: Policy) -> dict[str, Tensor]:
+    return {
+        name: p.detach().clone()
+        for name, p in policy.model.named_parameters()
+        if f".{POLICY}" not in name and f".{REFERENCE}" not in name
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_without_its_adapter_it_is_the_base_bit_for_bit(
+    make_policy: MakePolicy, method: str, dtype: str
+) -> None:
+    policy = make_policy(method, dtype=dtype)
+    expected = base_logits(policy.dtype)
+    assert not torch.allclose(logits(policy), expected, atol=1e-2)  # the noise is felt
+    with policy.using(None):
+        assert torch.equal(logits(policy), expected)
+    assert not torch.equal(logits(policy), expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fresh_adapter_is_the_base(make_policy: MakePolicy, method: str) -> None:
+    """Bit for bit, but for DoRA, which divides a norm by itself."""
+    policy = make_policy(method, noise=0.0)
+    for adapter in (POLICY, REFERENCE):
+        with policy.using(adapter):
+            atol = 1e-5 if method == "dora" else 0.0
+            torch.testing.assert_close(logits(policy), base_logits(), atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_reference_is_a_copy_that_stays(make_policy: MakePolicy, method: str) -> None:
+    policy = make_policy(method)
+    policy.freeze_reference()
+    then = logits(policy)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1)
+    assert not torch.allclose(logits(policy), then, atol=1e-3)
+    with policy.using(REFERENCE):
+        assert torch.equal(logits(policy), then)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_policys_adapter_trains(make_policy: MakePolicy, method: str) -> None:
+    policy = make_policy(method)
+    own = {id(p) for p in policy.parameters()}
+    assert own
+    assert {id(p) for p in policy.model.parameters() if p.requires_grad} == own
+    policy.head(policy.hidden(IDS)[0]).square().sum().backward()
+    assert {id(p) for p in policy.model.parameters() if p.grad is not None} == own
+    assert all(bool(p.grad.abs().max() > 0) for p in policy.parameters() if p.grad is not None)
+
+
+def switches(policy: Policy) -> tuple[object, ...]:
+    """All that a switch may disturb."""
+    model = policy.model
+    return (
+        model.active_adapter,
+        model.base_model.active_adapters,
+        tuple((n, p.requires_grad) for n, p in model.named_parameters()),
+        tuple(m.training for m in model.modules()),
+        [layer.disable_adapters for layer in model.modules() if hasattr(layer, "disable_adapters")],
+    )
+
+
+@pytest.mark.parametrize("adapter", [None, REFERENCE, POLICY])
+def test_the_switch_restores_names_and_requires_grad(
+    policy: Policy, adapter: str | None
+) -> None:
+    policy.parameters()[0].requires_grad_(False)  # somebody's choice, to be respected
+    before, speaks = switches(policy), logits(policy)
+    with policy.using(adapter):
+        assert switches(policy) != before
+    assert switches(policy) == before
+    assert torch.equal(logits(policy), speaks)
+
+
+@pytest.mark.parametrize("adapter", [None, REFERENCE])
+def test_the_switch_restores_after_an_error(policy: Policy, adapter: str | None) -> None:
+    before = switches(policy)
+    with pytest.raises(KeyError), policy.using(adapter):
+        raise KeyError
+    assert switches(policy) == before
+
+
+@pytest.mark.parametrize("outer", [None, REFERENCE])
+@pytest.mark.parametrize("inner", [None, REFERENCE, POLICY])
+def test_switches_nest(policy: Policy, outer: str | None, inner: str | None) -> None:
+    before = switches(policy)
+    with policy.using(outer):
+        between, speaks = switches(policy), logits(policy)
+        with policy.using(inner):
+            pass
+        assert switches(policy) == between
+        assert torch.equal(logits(policy), speaks)
+    assert switches(policy) == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_speaks_is_what_trains(make_policy: MakePolicy, method: str) -> None:
+    policy = make_policy(method)
+    for adapter in (POLICY, REFERENCE, None, POLICY):
+        with policy.using(adapter):
+            expected = logits(policy)
+        with torch.no_grad():
+            out = policy.rollout_model(adapter)(input_ids=IDS).logits
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_merging_leaves_the_base_as_it_was_bit_for_bit(
+    make_policy: MakePolicy, method: str, dtype: str
+) -> None:
+    policy = make_policy(method, dtype=dtype)
+    weights, switch, speaks = base_weights(policy), switches(policy), logits(policy)
+    for _ in range(3):
+        policy.rollout_model()
+    assert all(torch.equal(w, weights[n]) for n, w in base_weights(policy).items())
+    assert switches(policy) == switch
+    assert torch.equal(logits(policy), speaks)
+
+
+def test_the_speaking_copy_follows_the_policy(policy: Policy) -> None:
+    with torch.no_grad():
+        before = policy.rollout_model()(input_ids=IDS).logits
+        for parameter in policy.parameters():
+            parameter.mul_(0.5)
+        after = policy.rollout_model()(input_ids=IDS).logits
+    assert not torch.allclose(before, after, atol=1e-3)
+    torch.testing.assert_close(after, logits(policy), atol=1e-5, rtol=1e-5)
+
+
+def test_padding_on_the_right_changes_no_state(policy: Policy) -> None:
+    padded = torch.cat([IDS, torch.full((2, 9), 7)], dim=1)
+    with torch.no_grad():
+        plain, _ = policy.hidden(IDS)
+        out, _ = policy.hidden(padded)
+    torch.testing.assert_close(out[:, :20], plain, atol=1e-5, rtol=1e-5)
+
+
+def test_the_seed_alone_decides_a_fresh_adapter() -> None:
+    config = AdapterConfig(dtype="float32", device="cpu")
+    first = Policy.create("tiny", config, seed=1)
+    torch.rand(1)
+    state = torch.random.get_rng_state()
+    again, other = (Policy.create("tiny", config, seed=s) for s in (1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    pairs = list(zip(first.parameters(), again.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    pairs = list(zip(first.parameters(), other.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    with pytest.raises(UserError, match="'prefix'"):
+        AdapterConfig(method="prefix")
+    with pytest.raises(UserError, match="rank"):
+        AdapterConfig(rank=0)
+    with pytest.raises(UserError, match="'abacus'"):
+        Policy.create("tiny", AdapterConfig(dtype="float32", device="abacus"))
