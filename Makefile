@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Iterations of PPO in the demo.
+DEMO := 12
 
 .DEFAULT_GOAL := help
 .PHONY: help demo proof test lint type bench clean
@@ -8,7 +10,7 @@ help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
-	$(BIN)/rlchat train --preset demo
+	$(BIN)/rlchat train --run runs/demo --iterations $(DEMO) $(if $(wildcard runs/demo/config.json),--resume)
 
 proof: .venv/.stamp  ## run the learning benchmark on held-out users, with intervals
 	$(BIN)/python benchmarks/proof.py
@@ -18,6 +20,7 @@ test: .venv/.stamp  ## run the tests
 
 lint: .venv/.stamp  ## check style and the direction of imports
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
 type: .venv/.stamp  ## check types

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tyro
 from rich.console import Console
+
 from rlchat.agents import Agent, ModelAgent, NamedAgent
 from rlchat.cli import quiet
 from rlchat.config import TrainConfig

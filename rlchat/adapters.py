@@ -7,8 +7,10 @@ from pathlib import Path
 
 from peft import PeftConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from rlchat.errors import UserError
 from rlchat.files import atomic_folder, recover_folder, write_json
@@ -75,6 +77,39 @@ def read_config(folder: Path) -> PeftConfig:
             f"expected a PEFT adapter in {folder}; its adapter_config.json cannot be read; "
             "restore the folder or train again"
         ) from error
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, name: str) -> PeftModel:
+    """Put a saved adapter on a base model, to be trained on.
+
+    Raises:
+        UserError: the weights are broken, or are not those that the configuration describes.
+    """
+    config = read_config(folder)
+    try:
+        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            saved = set(file.keys())
+        loaded = PeftModel.from_pretrained(
+            model,
+            str(folder),
+            adapter_name=name,
+            is_trainable=True,
+            autocast_adapter_dtype=False,
+            config=config,
+        )
+        whole = saved == set(get_peft_model_state_dict(loaded, adapter_name=name))
+    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{_broken(folder)} ({str(error).strip().splitlines()[-1]})") from error
+    if not whole:
+        raise UserError(_broken(folder))
+    return loaded
+
+
+def _broken(folder: Path) -> str:
+    return (
+        f"expected whole weights in {folder}, as its adapter_config.json describes them; they are "
+        "not; restore the folder or train again"
+    )
 
 
 def base_spec(folder: Path) -> str:

@@ -16,10 +16,10 @@ from rlchat.policy import POLICY, AdapterConfig, Policy
 from rlchat.rendering import Rendering
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.worlds import World, Worlds, episode_seeds
-from rlchat_envs import DialogueEnv
+from rlchat_envs import DialogueEnv, ScriptedAgent
 
 SCRIPTED = ("expert", "demonstrator", "random")
-EVALUATE, ANSWER = 4, 5  # purposes of a seed
+EVALUATE, ANSWER, CHAT = 4, 5, 6  # purposes of a seed
 
 OnEpisode = Callable[[Trajectory], None]
 
@@ -120,14 +120,24 @@ def talk(
     return played
 
 
-def _play_scripted(name: str, world: World, index: int, seed: int) -> Trajectory:
+def scripted(name: str, world: World, seed: int) -> ScriptedAgent:
+    """Make a scripted agent of the world's scenario.
+
+    Raises:
+        UserError: the scenario has none of that name.
+    """
     env = world.env.unwrapped
     if not isinstance(env, DialogueEnv) or name not in env.scenario.agents:
         raise UserError(
-            f"expected an environment with an agent called {name}; {world.config.env} has none"
+            f"expected an environment with an agent called {name}; {world.config.env} has none; "
+            "name a model or a run folder, or an environment of rlchat envs"
         )
+    return env.scenario.agents[name](seed % 2**31)
+
+
+def _play_scripted(name: str, world: World, index: int, seed: int) -> Trajectory:
     world_seed, _ = episode_seeds(seed, EVALUATE, index)
-    agent = env.scenario.agents[name](world_seed % 2**31)
+    agent = scripted(name, world, world_seed)
     trajectory = Trajectory(index, world_seed, [])
     conversation = world.reset(world_seed)
     while not (trajectory.terminated or trajectory.truncated):

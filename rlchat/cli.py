@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import logging
 import os
 import sys
@@ -28,6 +30,9 @@ class ListOptions:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``rlchat VERB …``; give the exit status: 0 done, 1 failed, 2 wrong words or input."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows a ?
+            stream.reconfigure(errors="replace")
     console = Console()
     if not words or words[0] in ("-h", "--help"):
         console.print(overview())
@@ -43,20 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunError as error:
         return _complain(complaint, f"rlchat: {error}", 1)
     except KeyboardInterrupt:
-        return _complain(
-            complaint,
-            "rlchat: stopped; a training run goes on from its last iteration with --resume",
-            1,
-        )
+        hint = "; --resume goes on with what is finished" if words[0] == "train" else ""
+        return _complain(complaint, f"rlchat: stopped{hint}", 1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise
-        where = error.filename or "the run folder"
-        return _complain(
-            complaint,
-            f"rlchat: expected to write {where}; {error.strerror}; make room or name another",
-            2,
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.filename is None and not full:
+            raise  # not about a place that the user chose
+        what = (
+            f"expected to use {error.filename}" if error.filename else "expected room on the disk"
         )
+        remedy = "make room or name another place" if full else "name another place or file"
+        return _complain(complaint, f"rlchat: {what}; {error.strerror}; {remedy}", 2)
 
 
 def _complain(console: Console, line: str, status: int) -> int:
@@ -87,8 +89,24 @@ def overview() -> Table:
 
 
 def parse(options: type[Options], verb: str, words: Sequence[str]) -> Options:
-    """Read a verb's options; tyro explains mistakes and exits with status 2."""
-    return tyro.cli(options, prog=f"rlchat {verb}", args=list(words))
+    """Read a verb's options; tyro explains mistakes in words and exits with status 2.
+
+    Raises:
+        UserError: the words were right, but a value is out of range.
+    """
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(options, prog=f"rlchat {verb}", args=list(words))
+    except SystemExit as leaving:
+        # tyro puts what settings refuse into a box of its own; ours is one sentence.
+        cause: BaseException | None = leaving
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__context__
+        if cause is not None:
+            raise UserError(f"{cause}; rlchat {verb} --help explains it") from None
+        sys.stderr.write(box.getvalue())
+        raise
 
 
 def quiet() -> None:

@@ -59,7 +59,7 @@ class PPOConfig:
     """Mean nats between sampler and training forward above which importance weights correct it."""
     critic_warmup: int = 1
     """Iterations in which only the critic learns."""
-    token_budget: int = 4096
+    token_budget: int = 1024
     """Padded tokens in one forward."""
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class TrainConfig:
     seed: int = 0
     """Decides episodes, sampling, initial weights and order."""
     resume: bool = False
-    """Go on from the last finished iteration of the run folder."""
+    """Go on with what the run folder holds; finished parts are not done again."""
     evaluation: int = 100
     """Episodes of the evaluation at the end, on the dev side; 0 skips it."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -161,7 +161,7 @@ class TrainConfig:
     @property
     def world(self) -> WorldConfig:
         """Whom the agent talks to."""
-        return WorldConfig(self.env, names(self.users))
+        return WorldConfig(self.env, names(self.users), self.ppo.gamma_turn)
 
 
 def names(comma_separated: str) -> tuple[str, ...]:

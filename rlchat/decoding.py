@@ -12,6 +12,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from rlchat.policy import trunk_and_head
 
+GROWTH = 128  # slots that the cache grows by: copying is rare, and little lies unused
+
 Noise = Callable[[], float]  # uniform in [0, 1), a row's own
 
 
@@ -40,11 +42,21 @@ class _Rows(CacheLayerMixin):
         self.view = view
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate (rows, slots + 1, heads, dim), once the first states tell heads and dim."""
+        """Allocate (rows, room + 1, heads, dim), once the first states tell heads and dim."""
         _, heads, _, dim = key_states.shape
-        shape = (self.view.rows, self.view.slots + 1, heads, dim)
+        shape = (self.view.rows, self.view.room + 1, heads, dim)
         self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros(shape)
         self.is_initialized = True
+
+    def grow(self) -> None:
+        """Make as many slots as the view has room for, and keep what is in the old ones."""
+        old = self.keys, self.values
+        if old[0] is None or old[1] is None:
+            return
+        self.lazy_initialization(old[0].transpose(1, 2), old[1].transpose(1, 2))
+        for new, kept in zip((self.keys, self.values), old, strict=True):
+            assert new is not None and kept is not None
+            new[:, : kept.shape[1] - 1] = kept[:, :-1]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -59,13 +71,13 @@ class _Rows(CacheLayerMixin):
         n, seen = self.view.row_index.shape[0], self.view.seen
         return self.keys[:n, :seen].transpose(1, 2), self.values[:n, :seen].transpose(1, 2)
 
-    def exchange(self, a: int, b: int) -> None:
-        """Let two rows change places."""
+    def exchange(self, a: int, b: int, used: int) -> None:
+        """Let the first ``used`` slots of two rows change places."""
         for states in (self.keys, self.values):
             if states is not None:
-                kept = states[a].clone()
-                states[a] = states[b]
-                states[b] = kept
+                kept = states[a, :used].clone()
+                states[a, :used] = states[b, :used]
+                states[b, :used] = kept
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Slots that are attended to, and the first one."""
@@ -85,7 +97,8 @@ class _View:
     """Which rows and slots the forward in progress writes and sees."""
 
     rows: int
-    slots: int
+    slots: int  # at most
+    room: int = 0  # by now
     row_index: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.long))
     written: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.long))
     seen: int = 0
@@ -174,8 +187,12 @@ class Decoder:
         view = self._view
         view.seen = int(positions.max()) + 1
         assert view.seen <= view.slots, f"{view.seen} tokens in a cache of {view.slots}"
+        if view.seen > view.room:
+            view.room = min(view.slots, -(-view.seen // GROWTH) * GROWTH)
+            for layer in self._layers:
+                layer.grow()
         view.row_index = torch.arange(len(new_ids), device=self.device)[:, None]
-        view.written = torch.where(real, positions, view.slots).to(self.device)
+        view.written = torch.where(real, positions, view.room).to(self.device)
         visible = torch.arange(view.seen) <= positions[:, :, None]  # (n, q, seen)
         hidden = self.trunk(
             input_ids=ids.to(self.device),
@@ -196,9 +213,10 @@ class Decoder:
         free = [r for r in range(len(wanted)) if self._tenant[r] not in wanted]
         late = [self._place[c] for c in conversations if self._place[c] >= len(wanted)]
         for a, b in zip(free, late, strict=True):
-            for layer in self._layers:
-                layer.exchange(a, b)
             first, second = self._tenant[a], self._tenant[b]
+            used = max(self.lengths[first], self.lengths[second])
+            for layer in self._layers:
+                layer.exchange(a, b, used)
             self._tenant[a], self._tenant[b] = second, first
             self._place[first], self._place[second] = b, a
 

@@ -11,6 +11,7 @@ from rlchat.errors import UserError
 from rlchat.rollout import RolloutConfig, Trajectory
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat.worlds import WorldConfig, Worlds
+from rlchat_envs import Message
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,23 @@ class Result:
         out["score"] = bootstrap([t.score for t in self.episodes])
         out["turns"] = bootstrap([float(len(t.parts)) for t in self.episodes])
         return out
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Result:
+        """Take back what `to_json` gave."""
+        episodes = [
+            Trajectory(
+                e["index"],
+                e["seed"],
+                [],
+                parts=e["parts"],
+                success=e["success"],
+                conversation=tuple(Message(m["role"], m["content"]) for m in e["messages"]),
+            )
+            for e in kept["per_episode"]
+        ]
+        world = WorldConfig(kept["env"], tuple(kept["users"]))
+        return cls(kept["agent"], world, kept["split"], kept["seed"], kept["temperature"], episodes)
 
     def to_json(self) -> dict[str, Any]:
         """The file that ``--json`` writes."""

@@ -42,6 +42,16 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place where no folder can be made, before hours of work depend on it."""
+    parent = next(folder for folder in path.resolve().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"expected a place where a folder can be made, got {path}: {parent} takes none; "
+            "name another"
+        )
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Fill a folder that appears under its name only when the block ends well.

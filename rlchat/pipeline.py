@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -39,15 +40,17 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
     """
     ranks = Ranks(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
     run = Run(config.run)
+    World(config.world)  # a mistake in the environment's name is better told before anything long
     if config.resume:
         config = resumed(config, run)
-    World(config.world)  # a mistake in the environment's name is better told before anything long
+    elif ranks.main:
+        _refuse_to_overwrite(run)
     with Progress(console, config.iterations, quiet=not ranks.main) as progress:
         policy = prepare(config, run, ranks, progress)
         train(config, policy, run, ranks, progress)
         results = []
         if config.evaluation and ranks.main:
-            results = compare(config, policy, progress)
+            results = _kept(run, config) or compare(config, policy, progress)
     if ranks.main:
         show(results, run, config, console)
     ranks.end()
@@ -59,8 +62,7 @@ def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> 
     base, start = config.policy, adapter_folder(config.policy)
     if start is not None:
         base = base_spec(start)
-    if ranks.main and not config.resume:
-        _refuse_to_overwrite(run)
+    if ranks.main and not (config.resume and run.warm_start.is_dir()):
         policy = Policy.create(base, config.adapter, start, config.seed, progress.say)
         resolved = {
             "dtype": str(policy.dtype).removeprefix("torch."),
@@ -133,7 +135,8 @@ def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Cons
         console.print(results_table(results))
         before, after = named["warm start"], named["PPO"]
         console.print(difference_table("PPO", "warm start", difference(after, before)))
-        files.write_json(run.folder / "evaluation.json", [r.to_json() for r in results])
+        kept = {"iterations": config.iterations, "results": [r.to_json() for r in results]}
+        files.write_json(run.folder / "evaluation.json", kept)
         pairs = list(zip(before.episodes, after.episodes, strict=True))
         gained = [p for p in pairs if p[1].success and not p[0].success]
         for title, episode in zip(("before PPO", "after PPO"), (gained or pairs)[0], strict=True):
@@ -163,8 +166,19 @@ def resumed(config: TrainConfig, run: Run) -> TrainConfig:
     return replace(config, adapter=replace(config.adapter, dtype=dtype))
 
 
+def _kept(run: Run, config: TrainConfig) -> list[Result]:
+    """The evaluation that this run already has at this iteration, or nothing."""
+    try:
+        kept = json.loads((run.folder / "evaluation.json").read_text("utf-8"))
+        results = [Result.from_json(r) for r in kept["results"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    same = kept["iterations"] == config.iterations
+    return results if same and len(results[0].episodes) == config.evaluation else []
+
+
 def _refuse_to_overwrite(run: Run) -> None:
-    if run.checkpoint.is_dir():
+    if run.checkpoint.is_dir() or run.warm_start.is_dir():
         raise UserError(
             f"expected a new run folder; {run.folder} holds a run; go on with --resume, name "
             "another with --run, or delete it"
@@ -196,6 +210,7 @@ def run_sft(options: SftOptions, console: Console) -> None:
     """Train an adapter by imitation and write it."""
     if options.out.exists():
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
+    files.check_place(options.out)
     if options.data is not None:
         conversations = read_conversations(options.data)
     else:
@@ -240,8 +255,9 @@ class EvalOptions:
 
 def run_evaluation(options: EvalOptions, console: Console) -> None:
     """Evaluate an agent, and another beside it if one was named."""
-    if options.json is not None and not options.json.resolve().parent.is_dir():
-        raise UserError(f"expected a file in a folder that exists; got --json {options.json}")
+    place = options.json
+    if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
+        raise UserError(f"expected a file in a folder that exists; got --json {place}")
     world = WorldConfig(options.env, names(options.users))
     World(world, options.split)
     results = []

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model
@@ -17,13 +15,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlchat import models
-from rlchat.adapters import check_base, read_config, write_adapter
+from rlchat.adapters import check_base, load_adapter, write_adapter
 from rlchat.errors import UserError
+from rlchat.fused import fuse
+from rlchat.machine import DTypeName, choose_device, choose_dtype
 from rlchat.rendering import Rendering
 
 POLICY, REFERENCE = "policy", "reference"
 METHODS = ("lora", "dora", "rslora", "ia3")
-DTypeName = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class AdapterConfig:
     """Rank of the LoRA family."""
     alpha: int = 32
     """Scale of the LoRA family, before division by the rank."""
+    layers: float = 1.0
+    """Share of the layers that get an adapter, from the top; fewer learn faster."""
     dtype: DTypeName = "auto"
     """Of the weights; auto measures which is faster on this machine."""
     device: str = "auto"
@@ -51,6 +52,12 @@ class AdapterConfig:
         if self.rank < 1 or self.alpha < 1:
             raise UserError(
                 f"expected rank and alpha of at least 1; got {self.rank} and {self.alpha}"
+            )
+        if not 0 < self.layers <= 1:
+            raise UserError(f"expected layers above 0 and at most 1; got {self.layers}")
+        if self.method == "ia3" and self.layers != 1:
+            raise UserError(
+                f"expected layers 1 with ia3, which peft puts on all; got {self.layers}"
             )
 
 
@@ -74,6 +81,7 @@ class Policy:
             with torch.random.fork_rng():  # peft draws weights that the copy replaces
                 model.add_adapter(REFERENCE, own, autocast_adapter_dtype=False)
         self.freeze_reference()
+        fuse(model)
 
     @classmethod
     def create(
@@ -105,18 +113,14 @@ class Policy:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 peft = get_peft_model(
-                    model, peft_config(config), adapter_name=POLICY, autocast_adapter_dtype=False
+                    model,
+                    peft_config(config, model),
+                    adapter_name=POLICY,
+                    autocast_adapter_dtype=False,
                 )
         else:
             check_base(adapter, info)
-            peft = PeftModel.from_pretrained(
-                model,
-                adapter,
-                adapter_name=POLICY,
-                is_trainable=True,
-                autocast_adapter_dtype=False,
-                config=read_config(adapter),
-            )
+            peft = load_adapter(model, adapter, POLICY)
         return cls(peft, Rendering(tokenizer), info)
 
     @property
@@ -215,8 +219,16 @@ class Policy:
         write_adapter(folder, self.model, POLICY, self.base, weights)
 
 
-def peft_config(config: AdapterConfig) -> PeftConfig:
-    """The PEFT configuration of a method; all linear layers, no dropout."""
+def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
+    """The PEFT configuration of a method; all linear maps of a layer, no dropout."""
+    layers = model.config.num_hidden_layers
+    first = layers - max(1, round(config.layers * layers))
+    head = model.get_output_embeddings()
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
     if config.method == "ia3":
         return IA3Config(
             task_type="CAUSAL_LM",
@@ -225,10 +237,11 @@ def peft_config(config: AdapterConfig) -> PeftConfig:
         )
     return LoraConfig(
         task_type="CAUSAL_LM",
+        layers_to_transform=list(range(first, layers)) if first else None,
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=0.0,
-        target_modules="all-linear",
+        target_modules=sorted(linear),
         use_dora=config.method == "dora",
         use_rslora=config.method == "rslora",
     )
@@ -271,39 +284,3 @@ def _merge_into(plain: nn.Module, layer: BaseTunerLayer, adapter: str | None) ->
         plain.get_parameter(name).copy_(merged)
         merged.data = own[name]
     layer.merged_adapters.clear()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; auto takes a GPU if there is one.
-
-    Raises:
-        UserError: torch knows no such device, or it is not here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"expected a device that is here, such as cpu; got {name!r}") from error
-
-
-def choose_dtype(name: DTypeName, rows: int = 256, repeats: int = 5) -> torch.dtype:
-    """The dtype of that name; auto takes bfloat16 if its products run clearly faster here."""
-    if name != "auto":
-        return torch.bfloat16 if name == "bfloat16" else torch.float32
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-
-    def seconds(dtype: torch.dtype) -> float:
-        a, b = torch.ones(rows, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
-        best = float("inf")
-        for _ in range(repeats):
-            start = time.perf_counter()
-            a @ b
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    return (
-        torch.bfloat16 if seconds(torch.bfloat16) < 0.7 * seconds(torch.float32) else torch.float32
-    )

@@ -25,7 +25,7 @@ class RolloutConfig:
     """Conversations in flight."""
     max_new_tokens: int = 48
     """Budget of one turn, in tokens."""
-    max_tokens: int = 1024
+    max_tokens: int = 768
     """Budget of one episode, in tokens; it is truncated beyond."""
     cut_off_penalty: float = 0.2
     """Taken from the score of a turn that ran out of tokens."""

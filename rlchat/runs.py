@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rlchat.config import TrainConfig
 from rlchat.errors import UserError
-from rlchat.files import atomic_folder, recover_folder, write_json
+from rlchat.files import atomic_folder, recover_folder, write_json, write_text
 from rlchat.rollout import Trajectory
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "gymnasium", "numpy")
@@ -74,14 +74,11 @@ class Run:
         checkpoint, are dropped first.
         """
         kept = [r for r in read_metrics(self.metrics) if r["iteration"] < iteration]
-        with self.metrics.open("w", encoding="utf-8") as file:
-            for entry in (*kept, row):
-                file.write(json.dumps(finite(entry)) + "\n")
-        self.transcripts.mkdir(exist_ok=True)
+        lines = [json.dumps(finite(entry)) for entry in (*kept, row)]
+        write_text(self.metrics, "".join(f"{line}\n" for line in lines))
+        said = [json.dumps(transcript(e), ensure_ascii=False) for e in episodes]
         path = self.transcripts / f"{iteration:04d}.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for episode in episodes:
-                file.write(json.dumps(transcript(episode), ensure_ascii=False) + "\n")
+        write_text(path, "".join(f"{line}\n" for line in said))
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint as a whole."""

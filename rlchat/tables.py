@@ -10,8 +10,10 @@ from rich.text import Text
 from rlchat.evaluate import Result
 from rlchat.rollout import Trajectory
 from rlchat.statistics import Interval
-from rlchat_envs import Conversation
+from rlchat_envs import Conversation, Message
 
+MARGIN = 8  # characters before a message, for the speaker's name
+_STYLES = {"assistant": "bold green", "user": "bold cyan", "tool": "yellow", "system": "dim"}
 _FORMS = {"success": "{:.0%}", "score": "{:+.2f}", "turns": "{:.1f}"}
 _DIFFERENCES = {"success": "{:+.0%}", "score": "{:+.2f}", "turns": "{:+.1f}"}
 
@@ -58,15 +60,37 @@ def markdown(results: Sequence[Result]) -> str:
 
 def dialogue(conversation: Conversation) -> Text:
     """A conversation for reading; nobody's text is taken for markup."""
-    styles = {"assistant": "bold green", "user": "bold cyan", "tool": "yellow", "system": "dim"}
-    names = {"assistant": "agent", "tool": "desk"}
     out = Text()
     for message in conversation:
-        if message.role == "system":
-            continue
-        out.append(f"{names.get(message.role, message.role):>6}  ", styles[message.role])
-        out.append(f"{printable(message.content)}\n")
+        if message.role != "system":
+            out.append_text(spoken(message)).append("\n")
     return out
+
+
+def spoken(message: Message, name: str = "") -> Text:
+    """One message with its speaker before it."""
+    return label(message.role, name).append(indented(message.content))
+
+
+def label(role: str, name: str = "") -> Text:
+    """Who speaks: a column of `MARGIN` characters."""
+    shown = name or {"assistant": "agent", "tool": "desk"}.get(role, role)
+    return Text(f"{shown:>{MARGIN - 2}}  ", _STYLES[role])
+
+
+def indented(text: str) -> str:
+    """Printable text whose further lines keep clear of the column in which speakers stand.
+
+    Otherwise a line break would let anybody write a line of somebody else's.
+    """
+    return printable(text).replace("\n", "\n" + " " * MARGIN)
+
+
+def parts_line(parts: Mapping[str, float]) -> str:
+    """The named score parts of a turn and their sum, zeros left out."""
+    named = ", ".join(f"{name} {value:+.2f}" for name, value in parts.items() if value)
+    total = f"{sum(parts.values()):+.2f}"
+    return f"score {total}: {named}" if named else f"score {total}"
 
 
 def ending(trajectory: Trajectory) -> str:

@@ -56,7 +56,7 @@ def train(
     worlds, watcher = Worlds(config.world), watcher or Watcher()
     learner = make_learner(config, policy, ranks)
     scale, beta, first = RunningStd(), config.ppo.beta, 0
-    if config.resume:
+    if config.resume and run.checkpoint.is_dir():
         scale, beta, first = restore(run, learner)
     for iteration in range(first, config.iterations):
         clock = Clock()

@@ -24,6 +24,9 @@ from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 
 
+CRITIC_NORM = 1.0
+
+
 @dataclass
 class Learner:
     """What learns, and what it learns with."""
@@ -72,7 +75,7 @@ def update_policy(
                 learner.policy_optimiser.zero_grad()
                 skipped += 1
                 learner.skipped += 1
-            _step_shared_critic(learner)
+            _step_shared_critic(learner, math.isfinite(norm))
     total = ranks.sum(sums)
     seen = max(float(total[3]), 1.0)
     return {
@@ -155,11 +158,12 @@ def _shared_value_loss(
     return config.loss_weight * loss
 
 
-def _step_shared_critic(learner: Learner) -> None:
+def _step_shared_critic(learner: Learner, finite: bool) -> None:
     if learner.critic.config.states != "shared":
         return
-    learner.ranks.sum_gradients(list(learner.critic.parameters()))
-    learner.critic_optimiser.step()
+    if finite:
+        learner.ranks.sum_gradients(list(learner.critic.parameters()))
+        learner.critic_optimiser.step()
     learner.critic_optimiser.zero_grad(set_to_none=True)
 
 
@@ -183,6 +187,10 @@ def fit_critic(learner: Learner, estimated: Estimated) -> float:
         loss = ppo.value_loss(critic(states), values, returns, critic.config.value_clip, count)
         loss.backward()
         ranks.sum_gradients(list(critic.parameters()))
+        norm = torch.nn.utils.clip_grad_norm_(critic.parameters(), CRITIC_NORM)
+        if not torch.isfinite(norm):
+            learner.critic_optimiser.zero_grad(set_to_none=True)
+            break
         learner.critic_optimiser.step()
         learner.critic_optimiser.zero_grad(set_to_none=True)
     return float(ranks.sum(loss.detach()))

@@ -35,7 +35,7 @@ DEMONSTRATE = 3  # purpose of a seed
 VALIDATION_SHARE = 0.1
 IGNORED = -100  # transformers' mark for tokens without a loss
 ROLES = ("system", "user", "assistant", "tool")
-MICROBATCH = 4
+MICROBATCH = 8
 
 Report = Callable[[Mapping[str, float]], None]
 

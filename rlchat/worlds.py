@@ -40,6 +40,8 @@ class WorldConfig:
     """A Gymnasium id, or module:Id; text in, text out."""
     users: tuple[str, ...] = ()
     """Personas by name; all of the split's if none is named."""
+    gamma: float = 1.0
+    """Discount per turn that progress is shaped with; the learner's own, or it would not cancel."""
 
 
 class World:
@@ -139,6 +141,7 @@ def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
                 split=split,
                 users=config.users,
                 scorer=RuleScorer(),
+                gamma=config.gamma,
                 disable_env_checker=True,
             )
         else:

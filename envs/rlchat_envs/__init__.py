@@ -6,7 +6,15 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlchat_envs.dialogue import SPLITS, Case, DialogueEnv, Reaction, Scenario, Scorer, ScriptedAgent
+from rlchat_envs.dialogue import (
+    SPLITS,
+    Case,
+    DialogueEnv,
+    Reaction,
+    Scenario,
+    Scorer,
+    ScriptedAgent,
+)
 from rlchat_envs.messages import Conversation, Message, as_text
 from rlchat_envs.spaces import Utterance
 

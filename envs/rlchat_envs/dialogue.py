@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -47,8 +47,24 @@ class Case(Protocol):
         """What a policy never sees: the goal and the simulator's state."""
         ...
 
+    @property
+    def solution(self) -> str:
+        """What is right in this case, in words, for people and afterwards."""
+        ...
+
     def hear(self, text: str) -> Reaction:
         """Take the assistant's message and react to it."""
+        ...
+
+    def tell(self, text: str) -> Conversation:
+        """Let a person say ``text`` in the user's place; give it and what the desk finds in it."""
+        ...
+
+    def judge(self, text: str) -> float:
+        """The resolution that ``hear`` would give the assistant's message; changes nothing.
+
+        Positive if it solves the case, negative if it spoils it, 0 if it decides nothing.
+        """
         ...
 
 
@@ -100,8 +116,6 @@ class DialogueEnv(gym.Env[str, str]):
     task is solved, ``info["hidden"]`` what a policy must never see.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
-
     def __init__(
         self,
         scenario: Scenario,
@@ -130,6 +144,7 @@ class DialogueEnv(gym.Env[str, str]):
         self.observation_space = Utterance()
         self.action_space = Utterance()
         self._episode: _Episode | None = None
+        scenario.begin(np.random.default_rng(0), split, self.users)  # refuses unknown users now
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -167,6 +182,13 @@ class DialogueEnv(gym.Env[str, str]):
             truncated,
             self._info(episode, parts),
         )
+
+    @property
+    def case(self) -> Case:
+        """The episode's state, for whoever puts a person in the user's place."""
+        if self._episode is None:
+            raise gym.error.ResetNeeded("case was read before reset()")
+        return self._episode.case
 
     @staticmethod
     def _info(episode: _Episode, parts: dict[str, float]) -> dict[str, Any]:

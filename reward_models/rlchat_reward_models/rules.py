@@ -1,5 +1,7 @@
-"""Rules that judge how an assistant message was said. Every part is 0 at best, or an agent
-could collect points by talking on."""
+"""Rules that judge how an assistant message was said.
+
+Every part is 0 at best, or an agent could collect points by talking on.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ _COURTEOUS = re.compile(
     r"take your time|no problem|appreciate|understand|kindly|pleasure)\b",
     re.IGNORECASE,
 )
-_CLOSED = re.compile(r"[.!?…。！？)\"'”’:]\s*$")
+_CLOSED = re.compile(r"[.!?…。！？)\"'”’:]\s*$")  # noqa: RUF001 (Chinese ends sentences so)
 _WORD = re.compile(r"\w+")
 
 

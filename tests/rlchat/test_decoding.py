@@ -59,9 +59,7 @@ class Record:
         prompts = {
             c: [*self.ids[c][-1:], *new] if self.ids.get(c) else new for c, new in heard.items()
         }
-        said = decoder.generate(
-            prompts, {c: noise[c] for c in heard}, budget, END, temperature
-        )
+        said = decoder.generate(prompts, {c: noise[c] for c in heard}, budget, END, temperature)
         assert set(said) == set(heard)
         for c, turn in said.items():
             ids = self.ids.setdefault(c, [])

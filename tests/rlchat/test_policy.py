@@ -96,9 +96,7 @@ def switches(policy: Policy) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("adapter", [None, REFERENCE, POLICY])
-def test_the_switch_restores_names_and_requires_grad(
-    policy: Policy, adapter: str | None
-) -> None:
+def test_the_switch_restores_names_and_requires_grad(policy: Policy, adapter: str | None) -> None:
     policy.parameters()[0].requires_grad_(False)  # somebody's choice, to be respected
     before, speaks = switches(policy), logits(policy)
     with policy.using(adapter):

@@ -1,4 +1,4 @@
-"""The mathematics, against numbers worked out by hand or by brute force (ppo.md, tests 1, 4, 10)."""
+"""The mathematics, by hand or by brute force (ppo.md, tests 1, 4 and 10)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ class Rows:
     ends: Tensor
 
     def gae(self, discounts: Discounts) -> Tensor:
-        return ppo.gae(
-            self.rewards, self.values, self.bootstrap, self.mask, self.ends, discounts
-        )
+        return ppo.gae(self.rewards, self.values, self.bootstrap, self.mask, self.ends, discounts)
 
 
 def make_rows(seed: int = 0, gap: int = 3, filler: float = 0.0, terminated: bool = False) -> Rows:
@@ -82,7 +80,13 @@ def brute_force(rows: Rows, d: Discounts) -> Tensor:
 @pytest.mark.parametrize("terminated", [False, True])
 @pytest.mark.parametrize(
     "discounts",
-    [ANY, Discounts(), Discounts(0.9, 0.8, 0.9, 0.8), Discounts(1, 1, 0.5, 0), Discounts(1, 0, 1, 0)],
+    [
+        ANY,
+        Discounts(),
+        Discounts(0.9, 0.8, 0.9, 0.8),
+        Discounts(1, 1, 0.5, 0),
+        Discounts(1, 0, 1, 0),
+    ],
 )
 def test_advantages_are_the_sum_over_all_later_errors(
     discounts: Discounts, terminated: bool

@@ -172,7 +172,7 @@ def test_a_template_that_knows_two_roles() -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ messages | length }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}",
+        "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}",
         "{% for m in messages %}{{ m['content'] | upper | length }}{% endfor %}",
         "{{ raise_exception('never') }}",
     ],

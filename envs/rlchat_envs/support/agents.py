@@ -56,7 +56,8 @@ class Expert:
         if not missing:
             return speaker.offer(str(hidden["resolution"]), str(hidden["status"]), kind=True)
         first = all(m.role != "assistant" for m in conversation)
-        return f"{speaker.pick(say['sorry' if first else 'again'])} {speaker.ask(missing, kind=True)}"
+        manner = speaker.pick(say["sorry" if first else "again"])
+        return f"{manner} {speaker.ask(missing, kind=True)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from rlchat_envs.dialogue import SPLITS, Reaction, ScriptedAgent
 from rlchat_envs.messages import Conversation, Message
 from rlchat_envs.support.agents import Expert, MediocreDesk, RandomDesk
 from rlchat_envs.support.desk import Desk
-from rlchat_envs.support.goals import Goal, draw_goal
+from rlchat_envs.support.goals import RESOLUTIONS, Goal, draw_goal
 from rlchat_envs.support.personas import choose_personas
 from rlchat_envs.support.user import Customer
 
@@ -65,6 +65,11 @@ class SupportCase:
             "has_policy": self.desk.has_policy,
         }
 
+    @property
+    def solution(self) -> str:
+        """What the policy says for the status in the record."""
+        return f'{RESOLUTIONS[self.goal.resolution]}, as the status is "{self.goal.status}"'
+
     def hear(self, text: str) -> Reaction:
         """Let the customer answer, then let the desk look up what was said."""
         reply = self.customer.hear(text, self.desk.has_record)
@@ -72,6 +77,18 @@ class SupportCase:
         found = () if over else self.desk.read(reply)
         score = (RIGHT if self.success else WRONG) if over else 0.0
         return Reaction((Message("user", reply), *found), over, score)
+
+    def tell(self, text: str) -> Conversation:
+        """Let a person speak; the desk looks up what they say, the customer need not repeat it."""
+        found = self.desk.read(text)
+        known = {"order_number": self.desk.has_record, self.goal.slot: self.desk.has_detail}
+        self.customer.told |= {slot for slot, told in known.items() if told}
+        return (Message("user", text), *found)
+
+    def judge(self, text: str) -> float:
+        """The verdict that the customer would reach."""
+        verdict = self.customer.judge(text, self.desk.has_record)
+        return {"accepted": RIGHT, "rejected": WRONG}.get(verdict, 0.0)
 
 
 class SupportScenario:

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from rlchat_envs.support import lexicon
 
+BARE_WORDS = 6
 MAX_LENGTH = 1_500  # characters that a customer is willing to read
 
 
@@ -44,7 +45,7 @@ def understand(text: str) -> Heard:
         asked = _asked(clause)
         asks |= dict.fromkeys(asked)
         offers |= dict.fromkeys(_offered(clause, is_question=bool(asked)))
-    return Heard(tuple(asks), tuple(offers), max(len(asks), text.count("?")))
+    return Heard(tuple(asks), tuple(offers), max(len(asks), len(re.findall(r"\?+", text))))
 
 
 def _normalise(text: str) -> str:
@@ -73,7 +74,10 @@ def _asked(clause: str) -> list[str]:
 def _offered(clause: str, is_question: bool) -> list[str]:
     if not is_question and lexicon.SENT_BACK.search(clause):
         return ["send_back"]
-    if lexicon.IDLE.search(clause) or is_question or lexicon.REFUSAL.search(clause) or not lexicon.OFFER_CUE.search(clause):
+    bare = len(clause.split()) <= BARE_WORDS  # "Discount voucher." needs no verb to be an offer
+    if is_question or not (bare or lexicon.OFFER_CUE.search(clause)):
+        return []
+    if lexicon.IDLE.search(clause) or lexicon.REFUSAL.search(clause):
         return []
     return [name for name, pattern in lexicon.OFFERED.items() if pattern.search(clause)]
 

@@ -25,9 +25,9 @@ class Act:
 class Customer:
     """An agenda-based user simulator.
 
-    Hearing a message pushes acts on the agenda, speaking pops them (Schatzmann et al. 2007, "Agenda-
-    based user simulation for bootstrapping a POMDP dialogue system"). A message that brings
-    nothing forward costs patience; at zero the customer walks out.
+    Hearing a message pushes acts on the agenda, speaking pops them (Schatzmann et al. 2007,
+    "Agenda-based user simulation for bootstrapping a POMDP dialogue system"). A message that
+    brings nothing forward costs patience; at zero the customer walks out.
     """
 
     goal: Goal
@@ -59,19 +59,31 @@ class Customer:
             self.agenda = [Act("walkout")]
         return self._speak()
 
+    def judge(self, text: str, desk_has_record: bool) -> str:
+        """The verdict that ``hear`` would reach about a solution in it; changes nothing."""
+        heard = understand(text)
+        offers = _meant(heard.offers)
+        if _overwhelms(heard) or self._asks_first(heard) or len(offers) != 1 or not desk_has_record:
+            return ""
+        return "accepted" if offers[0] == self.goal.resolution else "rejected"
+
     def _plan(self, heard: Heard, desk_has_record: bool) -> int:
         """Push what to say about it; return what it costs, in patience."""
-        if heard.too_long or heard.questions > MAX_QUESTIONS or len(heard.offers) > 3:
+        if _overwhelms(heard):
             self.agenda.append(Act("overwhelmed"))
             return 2
-        if heard.offers:
-            return self._judge(heard.offers, desk_has_record)
+        if heard.offers and not self._asks_first(heard):
+            return self._judge(_meant(heard.offers), desk_has_record)
         if heard.asks:
             acts = [self._answer(slot) for slot in heard.asks]
             self.agenda += reversed(acts)
             return 0 if any(a.kind == "inform" for a in acts) else 1
         self.agenda.append(Act("confused" if heard.questions else "stalled"))
         return 1
+
+    def _asks_first(self, heard: Heard) -> bool:
+        """Whether a fact is asked for that is still to be told: then no offer is final yet."""
+        return any(slot in self.goal.facts and slot not in self.told for slot in heard.asks)
 
     def _judge(self, offers: tuple[str, ...], desk_has_record: bool) -> int:
         if not desk_has_record:
@@ -126,3 +138,20 @@ class Customer:
     def _pick(self, lines: object) -> str:
         assert isinstance(lines, list)
         return str(lines[self.rng.integers(len(lines))])
+
+
+def _meant(offers: tuple[str, ...]) -> tuple[str, ...]:
+    """The solution that a message comes down to.
+
+    Money back is part of calling an order off and of sending it back, and "it will be with you
+    on Friday" may go with anything.
+    """
+    if "refund" in offers and ("cancellation" in offers or "send_back" in offers):
+        offers = tuple(o for o in offers if o != "refund")
+    if len(offers) > 1:
+        offers = tuple(o for o in offers if o != "wait")
+    return offers
+
+
+def _overwhelms(heard: Heard) -> bool:
+    return heard.too_long or heard.questions > MAX_QUESTIONS or len(heard.offers) > 3

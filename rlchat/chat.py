@@ -1,0 +1,319 @@
+"""Talking to an agent in the terminal: a person takes the user's seat, the desk still answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rlchat import files
+from rlchat.agents import CHAT, Agent, ModelAgent, load_agent, scripted
+from rlchat.config import names
+from rlchat.errors import UserError
+from rlchat.lines import ReadLine, open_lines
+from rlchat.policy import AdapterConfig
+from rlchat.rollout import RolloutConfig
+from rlchat.seat import Seat
+from rlchat.tables import indented, label, printable, spoken
+from rlchat.voice import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
+from rlchat.worlds import World, WorldConfig, episode_seeds
+from rlchat_envs import Conversation, DialogueEnv
+from rlchat_reward_models import RuleScorer
+
+FULL = (
+    "The conversation has filled the agent's context; /reset starts another "
+    "(--rollout.max-tokens gives more room)."
+)
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """Talk to an agent: you are the user, and /help lists what else you can do."""
+
+    agent: Annotated[str, tyro.conf.Positional]
+    """A run or adapter folder, or a name: base, expert, demonstrator, random."""
+    env: str = "rlchat/Support-v0"
+    """An environment of `rlchat envs`; give '' to talk without one."""
+    users: str = ""
+    """Personas that /user draws from, comma-separated; all of the side's if none is named."""
+    split: Literal["train", "dev", "test"] = "dev"
+    """Side that goals come from."""
+    seed: int = 0
+    """Decides goals and sampling."""
+    temperature: float = 0.0
+    """0 is greedy; 1 is how it was trained."""
+    policy: str = "smollm2-135m"
+    """The model that `base` stands for."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        if self.temperature < 0:
+            raise UserError(f"expected a temperature of at least 0; got {self.temperature}")
+
+
+def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = None) -> None:
+    """Let a person talk to an agent until they leave.
+
+    Args:
+        options: whom they talk to.
+        console: shows the conversation.
+        read: gives their lines; the terminal or standard input if None.
+
+    Raises:
+        UserError: nobody of that name, or an environment in which a person cannot be the user.
+    """
+    world = _world(options)
+    agent = load_agent(
+        options.agent, options.policy, options.adapter, lambda line: console.print(Text(line))
+    )
+    if world is None and not isinstance(agent, ModelAgent):
+        raise UserError(
+            f"expected a model or a run folder to talk to without an environment; {options.agent} "
+            "only knows its scenario; leave --env out"
+        )
+    chat = Chat(options, agent, world, console)
+    read = read or open_lines(console, "chat-history")
+    try:
+        chat.begin()
+        while chat.line(read(label("user", "you"))):
+            pass
+    except (EOFError, KeyboardInterrupt):
+        chat.say("Goodbye.")
+
+
+def _world(options: ChatOptions) -> World | None:
+    if not options.env:
+        return None
+    world = World(WorldConfig(options.env, names(options.users)), options.split)
+    if not world.ours:
+        raise UserError(
+            f"expected an environment in which a person can be the user; {options.env} has no such "
+            "part; play the agent in it with rlchat play, or talk without one with --env ''"
+        )
+    return world
+
+
+class Chat:
+    """One sitting: conversations one after the other, and the commands between the lines."""
+
+    def __init__(self, options: ChatOptions, agent: Agent, world: World | None, console: Console):
+        """Set the table; `begin` opens the first conversation."""
+        self.options, self.agent, self.world, self.console = options, agent, world, console
+        self._count = 0
+        self._earlier: list[dict[str, Any]] = []
+        self.seat: Seat
+        self.voice: Voice
+
+    def begin(self) -> None:
+        """Greet, and open the first conversation."""
+        self.say(f"You talk to {self.options.agent}. /help lists what you can do; Ctrl-D leaves.")
+        self._open()
+
+    def line(self, line: str) -> bool:
+        """Take a line of the person's; False if they leave."""
+        if not line.startswith("/"):
+            if line.strip():
+                self._turn(line.strip())
+            return True
+        word, _, rest = line.partition(" ")
+        if word == "/quit":
+            self.say("Goodbye.")
+            return False
+        if word in COMMANDS:
+            COMMANDS[word][0](self, rest.strip())
+        else:
+            near = get_close_matches(word, [*COMMANDS, "/quit"], n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            self.say(f"There is no {word}; {hint}/help lists the commands.")
+        return True
+
+    def say(self, text: str) -> None:
+        """Print a line of the house's own."""
+        self._print(Text(printable(text), "dim"))
+
+    def help(self, _: str) -> None:
+        """Command ``/help``."""
+        table = Table.grid(padding=(0, 2))
+        for _command, words, about in COMMANDS.values():
+            table.add_row(words, about)
+        table.add_row("/quit", "leave; so do Ctrl-D and Ctrl-C at the prompt")
+        self.console.print(table)
+        self.say(
+            "Anything else is said to the agent, a line that starts with a space in any case; "
+            "Ctrl-C stops the agent while it speaks."
+        )
+
+    def reset(self, _: str) -> None:
+        """Command ``/reset``."""
+        if self._heard(self.seat.conversation):
+            self._earlier.append(self._transcript())
+        self._open()
+
+    def save(self, name: str) -> None:
+        """Command ``/save``: every conversation of this sitting, one a line."""
+        path = Path(name).expanduser()
+        rows = [*self._earlier]
+        if self._heard(self.seat.conversation):
+            rows.append(self._transcript())
+        if not name:
+            self.say("Say where: /save FILE.")
+        elif not rows:
+            self.say("There is nothing to save yet.")
+        else:
+            try:
+                if path.exists():
+                    self.say(f"{path} exists and stays as it is; name another file.")
+                    return
+                if not path.resolve().parent.is_dir():
+                    self.say(f"There is no folder {path.parent}; name a file in one that exists.")
+                    return
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                files.write_text(path, text)
+                self.say(f"Saved {len(rows)} conversation{'s' * (len(rows) > 1)} in {path}.")
+            except (OSError, ValueError) as error:
+                self.say(f"Could not save {path}: {error}.")
+
+    def user(self, turns: str) -> None:
+        """Command ``/user``: the simulated user speaks in the person's place."""
+        if self.seat.case is None:
+            self.say("There is no simulated user without an environment.")
+            return
+        if turns and not (turns.isdecimal() and int(turns)):
+            self.say(f"Say how many turns, as in /user 1, or /user for all; got {turns}.")
+            return
+        if self.seat.solved is not None:
+            self.say("The case is closed; /reset opens another.")
+            return
+        if self.seat.conversation[-1].role == "user":  # the agent had no room left to answer
+            self.say(FULL)
+            return
+        left, said = int(turns) if turns else -1, None
+        while left and self.seat.solved is None:
+            self._show(self.seat.simulated(), "user")
+            left -= 1
+            said = self._answer() if self.seat.solved is None else None
+            if said is None or said.stopped:
+                break
+        if said is not None and self.seat.verdict():  # whoever got a solution has the last word
+            self._show(self.seat.simulated(), "user")
+        self._ending()
+
+    def score(self, _: str) -> None:
+        """Command ``/score``."""
+        if not self.seat.parts:
+            self.say("The agent has not said anything yet.")
+            return
+        columns = list(dict.fromkeys(name for parts in self.seat.parts for name in parts))
+        table = Table("turn", *columns, "sum", box=None)
+        for turn, parts in enumerate(self.seat.parts, 1):
+            cells = [f"{parts.get(name, 0.0) + 0.0:+.2f}" for name in columns]
+            table.add_row(str(turn), *cells, f"{sum(parts.values()):+.2f}")
+        self.console.print(table)
+        self.say(f"Sum of all turns: {self.seat.score:+.2f}")
+
+    def _open(self) -> None:
+        seed, noise = episode_seeds(self.options.seed, CHAT, self._count)
+        self._count += 1
+        case = None
+        if self.world is not None:
+            self.world.reset(seed)
+            env = self.world.env.unwrapped
+            assert isinstance(env, DialogueEnv)
+            case = env.case
+            self.say(f"Your card: {case.hidden['card']}")
+        self.seat = Seat(case, RuleScorer())
+        if isinstance(self.agent, ModelAgent):
+            options = self.options
+            self.voice = ModelVoice(self.agent, options.rollout, options.temperature, noise)
+        else:
+            assert self.world is not None
+            self.voice = ScriptedVoice(scripted(self.agent.name, self.world, seed))
+
+    def _turn(self, text: str) -> None:
+        """The person says something, the desk looks it up, the agent answers."""
+        if self.seat.conversation[-1:] and self.seat.conversation[-1].role == "user":
+            self.say(FULL)
+            return
+        if isinstance(self.agent, ModelAgent):
+            rendering = self.agent.rendering
+            if len(rendering.reply(text)) - 1 > rendering.max_message_tokens:
+                self.say(f"The agent reads only its first {rendering.max_message_tokens} tokens.")
+        self._show(self.seat.person(text)[1:])
+        if self._answer() is not None and self.seat.decide():
+            self._ending()
+
+    def _answer(self) -> Said | None:
+        """Let the agent speak; None if it has no room."""
+        lead = label("assistant")
+
+        def show(piece: str) -> None:
+            nonlocal lead
+            self._print(lead + Text(indented(piece)), end="")
+            lead = Text()
+
+        try:
+            said = self.voice.say(self.seat.conversation, self.seat.hidden, show)
+        except ContextFull:
+            self.say(FULL)
+            return None
+        self._print(lead + Text(" (stopped)" if said.stopped else "", "dim"))
+        penalty = self.options.rollout.cut_off_penalty
+        self.seat.agent(said.text, 0.0 if said.finished else penalty)
+        return said
+
+    def _show(self, messages: Conversation, name: str = "") -> None:
+        for message in messages:
+            self._print(spoken(message, name if message.role == "user" else ""))
+
+    def _print(self, text: Text, end: str = "\n") -> None:
+        self.console.print(text, end=end, soft_wrap=True)
+
+    def _ending(self) -> None:
+        if self.seat.solved is None or self.seat.case is None:
+            return
+        verdict = "solved" if self.seat.solved else "not solved"
+        self.say(
+            f"The case is closed: {verdict}, score {self.seat.score:+.2f}. Right: "
+            f"{self.seat.case.solution}. /reset opens another."
+        )
+
+    @staticmethod
+    def _heard(conversation: Conversation) -> bool:
+        return any(m.role == "assistant" for m in conversation)
+
+    def _transcript(self) -> dict[str, Any]:
+        seat = self.seat
+        return {
+            "messages": [{"role": m.role, "content": m.content} for m in seat.conversation],
+            "agent": self.options.agent,
+            "env": self.options.env,
+            "split": self.options.split,
+            "seed": self.options.seed,
+            "temperature": self.options.temperature,
+            "parts": [dict(parts) for parts in seat.parts],
+            "score": seat.score,
+            "success": seat.solved,
+        }
+
+
+COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
+    "/help": (Chat.help, "/help", "this list"),
+    "/reset": (Chat.reset, "/reset", "forget the conversation and take a new goal"),
+    "/user": (
+        Chat.user,
+        "/user [N]",
+        "let the simulated user take over, for N turns or to the end",
+    ),
+    "/score": (Chat.score, "/score", "what each turn of the agent's was worth, in named parts"),
+    "/save": (Chat.save, "/save FILE", "write every conversation so far, as JSON lines"),
+}

@@ -1,0 +1,64 @@
+"""What this machine is good at, found out by asking it."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Literal
+
+import torch
+
+from rlchat.errors import UserError
+
+DTypeName = Literal["auto", "float32", "bfloat16"]
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed: training asks for the same large blocks again and again.
+
+    By default each goes back to the system at once, and comes back as pages to be zeroed.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library has its own ways
+        return
+    mallopt(_MMAP_THRESHOLD, 2**30)
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; auto takes a GPU if there is one.
+
+    Raises:
+        UserError: torch knows no such device, or it is not here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"expected a device that is here, such as cpu; got {name!r}") from error
+
+
+def choose_dtype(name: DTypeName, rows: int = 1024, repeats: int = 30) -> torch.dtype:
+    """The dtype of that name; auto takes bfloat16 if its products run clearly faster here."""
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+
+    def seconds(dtype: torch.dtype) -> float:
+        a, b = torch.ones(rows, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
+        best = float("inf")
+        for _ in range(repeats):
+            start = time.perf_counter()
+            a @ b
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return (
+        torch.bfloat16 if seconds(torch.bfloat16) < 0.7 * seconds(torch.float32) else torch.float32
+    )

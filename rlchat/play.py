@@ -1,0 +1,108 @@
+"""Playing the agent oneself, against the simulated user: what the policy sees, a person sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from rlchat.agents import EVALUATE, NamedAgent, talk
+from rlchat.config import names
+from rlchat.errors import UserError
+from rlchat.lines import ReadLine, open_lines
+from rlchat.rollout import RolloutConfig, Trajectory
+from rlchat.tables import ending, label, parts_line, printable, spoken
+from rlchat.worlds import World, WorldConfig, Worlds, episode_seeds
+from rlchat_envs import Conversation, DialogueEnv
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """Play the agent against the simulated user; Ctrl-D leaves."""
+
+    env: str = "rlchat/Support-v0"
+    """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
+    users: str = ""
+    """Personas, comma-separated; all of the side's if none is named."""
+    split: Literal["train", "dev", "test"] = "dev"
+    """Side that goals come from."""
+    seed: int = 0
+    """Decides users and goals, as in rlchat eval."""
+    episodes: int = 1
+    """How many users, one after the other."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        if self.episodes < 1:
+            raise UserError(f"expected episodes of at least 1; got {self.episodes}")
+
+
+def run_play(options: PlayOptions, console: Console, read: ReadLine | None = None) -> None:
+    """Let a person play the agent.
+
+    Args:
+        options: against whom.
+        console: shows the conversation.
+        read: gives their lines; the terminal or standard input if None.
+
+    Raises:
+        UserError: no such environment, or one that does not speak text.
+    """
+    worlds = Worlds(WorldConfig(options.env, names(options.users)), options.split)
+    world = worlds[0]
+    read = read or open_lines(console, "play-history")
+    try:
+        for index in range(options.episodes):
+            played = play_episode(world, index, options.seed, console, read)
+            _say(console, f"{ending(played).capitalize()}.")
+            env = world.env.unwrapped
+            if isinstance(env, DialogueEnv):
+                _say(console, f"Right: {env.case.solution}.")
+                if "expert" in env.scenario.agents:
+                    expert = NamedAgent("expert")
+                    rollout = RolloutConfig()
+                    best = talk(expert, worlds, [index], options.seed, 0.0, rollout)[0]
+                    _say(console, f"The expert, on the same goal: {ending(best)}.")
+    except (EOFError, KeyboardInterrupt):
+        _say(console, "Goodbye.")
+
+
+def play_episode(
+    world: World, index: int, seed: int, console: Console, read: ReadLine
+) -> Trajectory:
+    """Play one episode, the same that agents play in an evaluation.
+
+    Returns:
+        Its record, without tokens.
+    """
+    world_seed, _ = episode_seeds(seed, EVALUATE, index)
+    played = Trajectory(index, world_seed, [], conversation=world.reset(world_seed))
+    _show(console, played.conversation)
+    while not (played.terminated or played.truncated):
+        line = read(label("assistant", "you"))
+        if not line.strip():
+            continue
+        outcome = world.step(line.strip())
+        if outcome.dropped:
+            _say(
+                console,
+                f"Left out, as the environment cannot read them: {outcome.dropped} letters.",
+            )
+        played.parts.append(outcome.parts)
+        played.conversation = world.conversation
+        played.terminated, played.truncated = outcome.terminated, outcome.truncated
+        played.success = outcome.success
+        _show(console, outcome.messages)
+        _say(console, parts_line(outcome.parts))
+    return played
+
+
+def _show(console: Console, messages: Conversation) -> None:
+    for message in messages:
+        console.print(spoken(message), soft_wrap=True)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text(printable(text), "dim"), soft_wrap=True)

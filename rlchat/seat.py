@@ -1,0 +1,103 @@
+"""A conversation in which the user's seat is taken by a person, the simulated user, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlchat_envs import Case, Conversation, Message, Scorer
+
+
+@dataclass
+class Seat:
+    """One conversation, and what each of the agent's turns in it is worth.
+
+    The parts are those of the environment's steps. A turn's progress is known once the user has
+    replied to it; a solution is judged at once. After the verdict people may talk on, but
+    nothing is scored any more.
+    """
+
+    case: Case | None  # None: no environment, only talk
+    scorer: Scorer
+    conversation: Conversation = ()
+    parts: list[dict[str, float]] = field(default_factory=list)
+    solved: bool | None = None  # None while the case is open
+    _potential: float = 0.0  # before the agent's last message
+
+    def __post_init__(self) -> None:
+        """The agent has its instructions before anybody speaks."""
+        if self.case is not None:
+            self.conversation = tuple(m for m in self.case.opening if m.role == "system")
+
+    @property
+    def hidden(self) -> Mapping[str, Any]:
+        """What scripted agents may look at."""
+        return {} if self.case is None else self.case.hidden
+
+    @property
+    def score(self) -> float:
+        """Sum of all parts of all turns."""
+        return sum(sum(p.values()) for p in self.parts)
+
+    def person(self, text: str) -> Conversation:
+        """A person speaks; give their message and what the desk finds in it."""
+        said = (Message("user", text),) if self.case is None else self.case.tell(text)
+        self.conversation += said
+        if self.case is not None and self.solved is None and self.parts:
+            self.parts[-1]["progress"] = self.case.potential - self._potential
+        return said
+
+    def simulated(self) -> Conversation:
+        """The simulated user speaks: opens the case, or replies to the agent's last message."""
+        assert self.case is not None and self.solved is None
+        said: Conversation
+        if not self.parts:
+            said = tuple(m for m in self.case.opening if m.role != "system")
+        else:
+            assert self.conversation[-1].role == "assistant"
+            reaction = self.case.hear(self.conversation[-1].content)
+            said = reaction.messages
+            self._settle(reaction.resolution, reaction.terminated)
+        self.conversation += said
+        return said
+
+    def agent(self, text: str, cut_off: float = 0.0) -> None:
+        """The agent speaks.
+
+        Args:
+            text: its message.
+            cut_off: penalty for a turn that ran out of tokens.
+        """
+        before = self.conversation
+        self.conversation += (Message("assistant", text),)
+        if self.solved is not None:
+            return
+        parts = {} if self.case is None else {"progress": 0.0, "resolution": 0.0}
+        parts |= self.scorer.score(before, text)
+        if cut_off:
+            parts["cut_off"] = min(parts.get("cut_off", 0.0), -cut_off)
+        self.parts.append(parts)
+        self._potential = 0.0 if self.case is None else self.case.potential
+
+    def verdict(self) -> float:
+        """What the agent's last message is worth as a solution; 0 if it decides nothing."""
+        if self.case is None or self.solved is not None:
+            return 0.0
+        return self.case.judge(self.conversation[-1].content)
+
+    def decide(self) -> bool:
+        """Apply the verdict on the agent's last message; tell whether there was one."""
+        verdict = self.verdict()
+        if verdict:
+            self._settle(verdict, terminated=True)
+            self.solved = verdict > 0
+        return bool(verdict)
+
+    def _settle(self, resolution: float, terminated: bool) -> None:
+        """Write down what the last turn led to, as `DialogueEnv.step` does."""
+        assert self.case is not None
+        after = 0.0 if terminated else self.case.potential
+        self.parts[-1] |= {"progress": after - self._potential, "resolution": resolution}
+        if terminated:
+            self.solved = self.case.success

@@ -1,0 +1,136 @@
+"""An agent's voice in one conversation: what it says, piece by piece, as it says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlchat.agents import ModelAgent
+from rlchat.decoding import Decoder
+from rlchat.rendering import Rendering
+from rlchat.rollout import RolloutConfig
+from rlchat_envs import Conversation, ScriptedAgent
+
+OnText = Callable[[str], None]
+_HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of an unfinished character decode to
+
+
+class ContextFull(Exception):
+    """The conversation has no room for another turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of an agent; ``finished`` is False if it was cut off or stopped."""
+
+    text: str
+    finished: bool = True
+    stopped: bool = False
+
+
+class Voice(Protocol):
+    """Speaks for the agent in one conversation."""
+
+    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Said:
+        """Say the next message; ``on_text`` gets its pieces as they come."""
+        ...
+
+
+@dataclass
+class ScriptedVoice:
+    """A scripted agent; it may look at what is hidden."""
+
+    agent: ScriptedAgent
+
+    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Said:
+        """Say it in one piece."""
+        text = self.agent.reply(conversation, hidden)
+        on_text(text)
+        return Said(text)
+
+
+class ModelVoice:
+    """A language model whose key-value cache lives as long as the conversation.
+
+    ``_ids`` are all tokens of the conversation. The cache may lag behind them, by the last
+    sampled token or by what an interruption cost; what it lacks is sent before the next turn.
+    """
+
+    def __init__(
+        self,
+        agent: ModelAgent,
+        rollout: RolloutConfig,
+        temperature: float,
+        noise: np.random.Generator,
+    ):
+        """Make an empty conversation; ``rollout`` gives its budgets in tokens."""
+        most = getattr(agent.model.config, "max_position_embeddings", None)
+        self._room = min(rollout.max_tokens, most or rollout.max_tokens)
+        self._turn = rollout.max_new_tokens
+        self._rendering, self._temperature, self._noise = agent.rendering, temperature, noise
+        self._decoder = Decoder(agent.model, 1, self._room)
+        self._ids: list[int] = []
+        self._known = 0  # messages of the conversation that are in _ids
+        self._finished = True
+
+    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Said:
+        """Sample the next message; Ctrl-C ends it where it is.
+
+        Raises:
+            ContextFull: there is no room for another turn; the conversation is as it was.
+        """
+        new, end = conversation[self._known :], self._rendering.end_of_turn
+        if self._ids:
+            prompt = self._rendering.after(new, cut=not self._finished)
+        else:
+            prompt = self._rendering.opening(new)[-(self._room - self._turn) :]
+        if len(self._ids) + len(prompt) + self._turn > self._room:
+            raise ContextFull
+        self._ids += prompt
+        self._known = len(conversation) + 1
+        said: list[int] = []
+        stream = _Stream(self._rendering, on_text)
+
+        def hear(_: int, token: int) -> None:
+            said.append(token)
+            stream.show(said, last=token == end)
+
+        stopped = False
+        try:
+            lacking = self._ids[self._decoder.lengths[0] :]
+            self._decoder.generate(
+                {0: lacking}, {0: self._noise.random}, self._turn, end, self._temperature, hear
+            )
+        except KeyboardInterrupt:
+            stopped = True
+        self._ids += said
+        self._finished = said[-1:] == [end]
+        text = stream.show(said, last=self._finished)
+        return Said(text, self._finished, stopped and not self._finished)
+
+
+class _Stream:
+    """Shows the text of a growing list of tokens; a character only when it is whole."""
+
+    def __init__(self, rendering: Rendering, on_text: OnText):
+        self._rendering, self._on_text, self._shown = rendering, on_text, ""
+
+    def show(self, ids: list[int], last: bool) -> str:
+        """Pass on what is new; return the text so far.
+
+        Args:
+            ids: all tokens so far.
+            last: nothing follows, so that bytes that are no character are shown as such.
+        """
+        text = self._rendering.text(ids)
+        if not last:
+            text = text.rstrip(_HALF)
+        if not text.startswith(self._shown):
+            return text  # a tokenizer that tidied up behind itself: wait until it fits again
+        new, self._shown = text[len(self._shown) :], text
+        if new:
+            self._on_text(new)
+        return text

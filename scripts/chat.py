@@ -1,0 +1,8 @@
+"""The verb `rlchat chat` as a script."""
+
+import sys
+
+from rlchat.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["chat", *sys.argv[1:]]))

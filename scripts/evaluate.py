@@ -1,0 +1,8 @@
+"""The verb `rlchat eval` as a script."""
+
+import sys
+
+from rlchat.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["eval", *sys.argv[1:]]))

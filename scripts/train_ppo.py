@@ -1,0 +1,8 @@
+"""The verb `rlchat train` as a script, for `accelerate launch` and `torchrun`."""
+
+import sys
+
+from rlchat.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

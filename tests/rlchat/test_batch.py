@@ -1,0 +1,272 @@
+"""From trajectories to advantages (ppo.md, tests 1 and 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlchat.batch import (
+    Annotated,
+    Batch,
+    Estimated,
+    EstimatorSettings,
+    annotate,
+    estimate,
+    microbatches,
+    pack,
+    token_logprobs,
+)
+from rlchat.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
+from rlchat.policy import POLICY, REFERENCE, Policy
+from rlchat.ppo import Discounts
+from rlchat.rollout import Trajectory
+from rlchat.statistics import RunningStd
+
+MakePolicy = Callable[..., Policy]
+MakeTrajectories = Callable[..., list[Trajectory]]
+BUDGETS = [1, 60, 10_000]  # padded tokens a forward: one by one, some, all at once
+
+
+def make_critic(policy: Policy, **settings: object) -> Critic:
+    """A critic that has left its start, the constant 0."""
+    critic = Critic(policy.hf.config.hidden_size, CriticConfig(width=8, **settings))  # type: ignore[arg-type]
+    torch.nn.init.normal_(critic.leave.weight, generator=torch.Generator().manual_seed(0))
+    return critic
+
+
+def test_packing_by_hand() -> None:
+    """A turn of two tokens that earned 0, a reply, and a turn of one that earned 1.5."""
+    first = Trajectory(7, 0, [11, 12])
+    first.hidden = [{"goal": "a"}, {"goal": "b"}]
+    first.act([13, 14], [-1.0, -2.0])
+    first.parts.append({"progress": 0.5, "courtesy": -0.5})
+    first.observe([15])
+    first.act([16], [-3.0])
+    first.parts.append({"progress": 1.5})
+    first.terminated = True
+    second = Trajectory(3, 0, [21])
+    second.hidden = [{"goal": "c"}]
+    second.act([22], [-4.0])
+    second.parts.append({"progress": -1.0})
+    second.observe([23])
+    second.truncated = True
+    batch = pack([first, second])
+    assert batch.ids.tolist() == [[11, 12, 13, 14, 15, 16], [21, 22, 23, 0, 0, 0]]
+    assert batch.lengths.tolist() == [6, 3]
+    assert batch.tokens == 9
+    assert batch.turns.tolist() == [[-1, -1, 0, 0, -1, 1], [-1, 0, -1, -1, -1, -1]]
+    assert torch.equal(batch.action_mask, batch.turns >= 0)
+    assert batch.turn_end.nonzero().tolist() == [[0, 3], [0, 5], [1, 1]]  # a turn of 0 ends too
+    assert batch.scores.tolist() == [[0, 0, 0, 0, 0, 1.5], [0, -1, 0, 0, 0, 0]]
+    assert batch.sampled_logprobs.tolist() == [[0, 0, -1, -2, 0, -3], [0, -4, 0, 0, 0, 0]]
+    assert batch.terminated.tolist() == [True, False]
+    assert batch.index.tolist() == [7, 3]
+    assert torch.equal(batch.hidden[0, 1], hash_hidden({"goal": "b"}))
+    assert batch.hidden.shape == (2, 2, PRIVILEGED)
+
+
+def test_microbatches_by_hand() -> None:
+    """10, 7, 3, 2 tokens with room for 12: the last two share a forward of 2 x 3."""
+    out = [rows.tolist() for rows in microbatches(torch.tensor([3, 10, 2, 7]), 12)]
+    assert out == [[1], [3], [0, 2]]
+
+
+@pytest.mark.parametrize("budget", [1, 9, 40, 10_000])
+def test_microbatches_hold_each_row_once_within_the_budget(budget: int) -> None:
+    lengths = torch.randint(1, 20, (31,), generator=torch.Generator().manual_seed(0))
+    parts = list(microbatches(lengths, budget))
+    assert sorted(torch.cat(parts).tolist()) == list(range(31))
+    for rows in parts:
+        assert len(rows) == 1 or len(rows) * int(lengths[rows].max()) <= budget
+
+
+def test_token_logprobs_do_not_depend_on_chunks() -> None:
+    """1100 tokens are three chunks; values and gradients are those of one softmax."""
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(6, 9)
+    states = torch.randn(1100, 6, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 9, (1100,), generator=generator)
+    expected = head(states).log_softmax(-1)[torch.arange(1100), targets]
+    out = token_logprobs(head, states, targets)
+    torch.testing.assert_close(out, expected)
+    (a,) = torch.autograd.grad(out.square().sum(), states)
+    (b,) = torch.autograd.grad(expected.square().sum(), states)
+    torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        torch.testing.assert_close(token_logprobs(head, states, targets), expected)
+        assert token_logprobs(head, states[:0], targets[:0]).shape == (0,)
+
+
+@torch.no_grad()
+def read_alone(policy: Policy, adapter: str, ids: list[int]) -> tuple[Tensor, Tensor]:
+    """Logprobs of tokens 1.. and the critic's features of every position, of one row alone."""
+    policy.model.set_adapter(adapter)
+    out = policy.model(input_ids=torch.tensor([ids]), output_hidden_states=True)
+    policy.model.set_adapter(POLICY)
+    logprobs = out.logits[0, :-1].log_softmax(-1)
+    layers = out.hidden_states  # embeddings, one layer, the other (normalised)
+    seen = [torch.nn.functional.layer_norm(x[0], (64,)) for x in (layers[-1], layers[2])]
+    return logprobs.gather(-1, torch.tensor(ids[1:])[:, None])[:, 0], torch.cat(seen, -1)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("privileged", [False, True])
+def test_annotation_is_what_each_row_says_alone(
+    policy: Policy, make_trajectories: MakeTrajectories, privileged: bool, budget: int
+) -> None:
+    """V_j is read before token j; the bootstrap at the last token there is."""
+    trajectories, critic = make_trajectories(), make_critic(policy, privileged=privileged)
+    out = annotate(policy, critic, pack(trajectories), budget)
+    states = []
+    for b, t in enumerate(trajectories):
+        logprobs, seen = read_alone(policy, POLICY, t.ids)
+        ref_logprobs, _ = read_alone(policy, REFERENCE, t.ids)
+
+        def value(position: int, turn: int, t: Trajectory = t, seen: Tensor = seen) -> Tensor:
+            known = [hash_hidden(t.hidden[turn])] if privileged else []
+            return torch.cat([seen[position], *known])
+
+        for j in range(out.logprobs.shape[1]):
+            if j >= len(t.ids) or not t.action_mask[j]:
+                assert out.logprobs[b, j] == out.ref_logprobs[b, j] == out.values[b, j] == 0
+                continue
+            assert float(out.logprobs[b, j]) == pytest.approx(float(logprobs[j - 1]), abs=1e-5)
+            ref = float(ref_logprobs[j - 1])
+            assert float(out.ref_logprobs[b, j]) == pytest.approx(ref, abs=1e-5)
+            states.append(value(j - 1, t.turns[j]))
+            expected = float(critic(states[-1]).detach())
+            assert float(out.values[b, j]) == pytest.approx(expected, abs=1e-5)
+        after = float(critic(value(len(t.ids) - 1, max(t.turns))).detach())
+        bootstrap = 0.0 if t.terminated else after
+        assert float(out.bootstrap[b]) == pytest.approx(bootstrap, abs=1e-5)
+    torch.testing.assert_close(out.states, torch.stack(states), atol=1e-5, rtol=1e-5)
+    assert {t.terminated for t in trajectories} == {True, False}
+    assert not out.states.requires_grad
+
+
+def test_more_padding_changes_nothing(policy: Policy, make_trajectories: MakeTrajectories) -> None:
+    critic, batch = make_critic(policy), pack(make_trajectories())
+    wide = {
+        name: torch.nn.functional.pad(getattr(batch, name), (0, 13), value=filler)
+        for name, filler in {
+            "ids": 99,
+            "action_mask": False,
+            "turn_end": False,
+            "turns": -1,
+            "scores": 0.0,
+            "sampled_logprobs": math.nan,
+        }.items()
+    }
+    padded: Batch = replace(batch, **wide)
+    plain, out = (annotate(policy, critic, b, 10_000) for b in (batch, padded))
+    width = batch.ids.shape[1]
+    for name in ("logprobs", "ref_logprobs", "values"):
+        torch.testing.assert_close(getattr(out, name)[:, :width], getattr(plain, name))
+    torch.testing.assert_close(out.bootstrap, plain.bootstrap)
+    torch.testing.assert_close(out.states, plain.states)
+    settings, scale = SETTINGS, RunningStd(1, 0, 4)
+    everyone = [(int(i), 0.0) for i in batch.index]
+    a, b = (estimate(x, settings, 0.1, scale, everyone) for x in (plain, out))
+    for name in ("advantages", "returns"):
+        torch.testing.assert_close(getattr(b, name)[:, :width], getattr(a, name))
+
+
+SETTINGS = EstimatorSettings(
+    estimator="gae",
+    discounts=Discounts(1.0, 1.0, 0.5, 0.5),
+    lambda_return=1.0,
+    group_size=2,
+    std_floor=0.1,
+    score_floor=0.1,
+    sampler_gap=0.01,
+)
+NAN = math.nan
+
+
+def by_hand(sampled: float = 0.0) -> Annotated:
+    """Two episodes of two action tokens each; the first in one turn, the second in two.
+
+    Masked values are NaN. The running std will be 2, so the scores are 1, 0 and -1. The KL costs
+    .5 a nat: the first episode's rewards are -.1 and 1.2, the second's 0 and -1.
+    """
+    mask = torch.tensor([[False, True, True, False], [False, True, False, True]])
+    logprobs = torch.tensor([[NAN, -1.0, -1.0, NAN], [NAN, -1.0, NAN, -1.0]])
+    batch = Batch(
+        ids=torch.zeros(2, 4, dtype=torch.long),
+        lengths=torch.tensor([3, 4]),
+        action_mask=mask,
+        turn_end=torch.tensor([[False, False, True, False], [False, True, False, True]]),
+        turns=torch.tensor([[-1, 0, 0, -1], [-1, 0, -1, 1]]),
+        scores=torch.tensor([[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, -2.0]]),
+        sampled_logprobs=logprobs - sampled,
+        terminated=torch.tensor([True, False]),
+        index=torch.tensor([0, 1]),
+        hidden=torch.zeros(2, 2, PRIVILEGED),
+    )
+    return Annotated(
+        batch,
+        logprobs,
+        torch.tensor([[NAN, -1.2, -0.6, NAN], [NAN, -1.0, NAN, -1.0]]),
+        torch.tensor([[NAN, 0.5, 0.25, NAN], [NAN, 1.0, NAN, 0.5]]),
+        torch.tensor([0.0, 2.0]),
+        torch.zeros(4, 1),
+    )
+
+
+def run(settings: EstimatorSettings, everyone: list[tuple[int, float]], **k: float) -> Estimated:
+    return estimate(by_hand(**k), settings, 0.5, RunningStd(1, 0, 4), everyone)
+
+
+def whitened(raw: list[float]) -> list[list[float]]:
+    mean = sum(raw) / 4
+    std = math.sqrt(sum((x - mean) ** 2 for x in raw) / 4)
+    a, b, c, d = ((x - mean) / std for x in raw)
+    return [[0.0, a, b, 0.0], [0.0, c, 0.0, d]]
+
+
+def test_gae_estimates_by_hand() -> None:
+    """A = 1.2 - .25 = .95 and -.1 + .25 - .5 + .95 = .6; the second episode's, with .5 for gamma
+    and lambda: -1 + .5 * 2 - .5 = -.5 and 0 + .5 * .5 - 1 + .25 * -.5 = -.875.
+
+    The targets have lambda 1: 1.1, 1.2, and .5 * (-1 + .5 * 2) = 0 twice.
+    """
+    out = run(SETTINGS, [(0, 2.0), (1, -2.0)])
+    torch.testing.assert_close(out.advantages, torch.tensor(whitened([0.6, 0.95, -0.875, -0.5])))
+    expected = torch.tensor([[0.0, 1.1, 1.2, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(out.returns, expected)
+
+
+def test_rloo_estimates_by_hand() -> None:
+    """The reward to come, 1.1, 1.2, .5 * -1, -1, minus the other's scaled return, -1 and 1."""
+    out = run(replace(SETTINGS, estimator="rloo"), [(0, 2.0), (1, -2.0), (2, 50.0), (3, 9.0)])
+    torch.testing.assert_close(out.advantages, torch.tensor(whitened([2.1, 2.2, -1.5, -2.0])))
+
+
+def test_reinforce_estimates_by_hand() -> None:
+    """The others returned -1 and 3, mean 1, as the first sees it, and 1 and 3, mean 2."""
+    out = run(replace(SETTINGS, estimator="reinforce"), [(2, 6.0), (1, -2.0), (0, 2.0)])
+    torch.testing.assert_close(out.advantages, torch.tensor(whitened([0.1, 0.2, -2.5, -3.0])))
+
+
+def test_scores_are_divided_by_no_less_than_the_floor() -> None:
+    """The spread is 0 and the floor 4: scores .5 and -.5 instead of 1 and -1."""
+    settings = replace(SETTINGS, score_floor=4.0, discounts=Discounts(1, 1, 1, 1))
+    out = estimate(by_hand(), settings, 0.0, RunningStd(), [(0, 2.0), (1, -2.0)])
+    expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 1.5, 0.0, 1.5]])
+    torch.testing.assert_close(out.returns, expected)
+
+
+def test_the_sampler_is_corrected_for_when_it_strays() -> None:
+    assert run(SETTINGS, [(0, 2.0), (1, -2.0)], sampled=0.009).weights is None
+    weights = run(SETTINGS, [(0, 2.0), (1, -2.0)], sampled=-0.011).weights
+    assert weights is not None
+    kept = weights[by_hand().batch.action_mask]
+    assert kept.tolist() == pytest.approx([math.exp(-0.011)] * 4)
+    strayed = run(SETTINGS, [(0, 2.0), (1, -2.0)], sampled=5.0).weights
+    assert strayed is not None
+    assert strayed[by_hand().batch.action_mask].tolist() == [2.0] * 4

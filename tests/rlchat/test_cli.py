@@ -1,0 +1,429 @@
+"""The command line's manners: a mistake is one sentence, a status, and nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from rlchat import cli
+from rlchat.cli import main
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "--policy tiny --adapter.dtype float32 --adapter.device cpu --episodes 4 --ppo.minibatches 1 "
+    "--ppo.critic-warmup 0 --rollout.rows 4 --rollout.max-new-tokens 4 --iterations 1 "
+    "--evaluation 1 --warm-start.demonstrations 4 --warm-start.max-epochs 1"
+)
+Complain = Callable[..., str]
+
+
+@pytest.fixture
+def complain(capsys: pytest.CaptureFixture[str]) -> Complain:
+    """Run a command that must fail, and give its one line on stderr."""
+
+    def run(command: str, status: int = 2) -> str:
+        capsys.readouterr()
+        assert main(command.split()) == status
+        complaint = capsys.readouterr().err
+        assert complaint.startswith("rlchat: ") and complaint.count("\n") == 1, complaint
+        return complaint.removeprefix("rlchat: ").removesuffix("\n")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one iteration."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", *SMALL.split(), "--run", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it called ``run`` in the working folder."""
+    shutil.copytree(trained, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    return Path("run")
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (
+            "trian",
+            "expected a verb out of train, sft, eval, chat, play, envs, models list, models fetch; "
+            "got 'trian'; did you mean train?",
+        ),
+        ("train --episodes 0", "expected episodes of at least 1; got 0; rlchat train --help *"),
+        ("train --ppo.learning-rate -1", "expected learning_rate above 0; got -1.0; *"),
+        ("train --ppo.lambda-turn 2", "expected lambda_turn in [0, 1]; got 2.0; *"),
+        ("train --warm-start.batch 0", "expected batch of at least 1; got 0; *"),
+        ("train --adapter.rank 0", "expected rank and alpha of at least 1; got 0 and 32; *"),
+        ("train --rollout.rows 0", "expected rows of at least 1; got 0; *"),
+        ("train --env rlchat/Suport-v0", "*; got 'rlchat/Suport-v0'; did you mean rlchat/Supp*"),
+        ("train --env no_module:Id", "expected an importable module before the colon; *"),
+        ("train --env CartPole-v1", "expected an environment with text observations; Cart*"),
+        ("train --users nobody", "*expected users out of terse, *; got 'nobody'"),
+        ("train --policy no-such", "expected a model (smollm2-135m, tiny), an existing folder *"),
+        ("train --policy tiny --adapter.device abc", "expected a device that is here, *'abc'"),
+        ("train --policy tiny --run file/run", "expected *file*"),
+        ("train --policy tiny --resume", "expected a run folder with a config.json; *"),
+        ("sft --policy no-such", "expected a model (smollm2-135m, tiny), an existing folder *"),
+        (
+            "sft --policy tiny --out file/x",
+            "expected a place where a folder can be made*name anot*",
+        ),
+        ("sft --policy tiny --out .", "expected a new folder; . exists; name another with --out"),
+        ("sft --data absent.jsonl", "expected a readable UTF-8 file *absent.jsonl*"),
+        ("sft --data .", "expected a readable UTF-8 file *"),
+        ("sft --data empty.jsonl", "expected conversations, one a line; empty.jsonl is empty"),
+        ("sft --data broken.jsonl", "broken.jsonl, line 2: expected *; this is not JSON: *"),
+        ("sft --data shape.jsonl", 'shape.jsonl, line 1: expected *; there is no list "messages"'),
+        ("sft --data latin.jsonl", "expected a readable UTF-8 file *latin.jsonl*"),
+        ("eval exprt", "expected an agent: a run folder, *; got 'exprt'; did you mean expert?"),
+        ("eval .", "expected an agent: a run folder, base, *; got '.'"),
+        ("eval base --policy no-such", "expected a model (smollm2-135m, tiny), *"),
+        ("eval expert --env rlchat/Suport-v0", "*did you mean rlchat/Support-v0?"),
+        ("eval expert --users nobody", "*expected users out of terse, *; got 'nobody'"),
+        ("eval expert --episodes 0", "expected episodes of at least 1; got 0*"),
+        ("eval expert --temperature -1", "expected a temperature of at least 0; got -1.0*"),
+        (
+            "eval expert --json no/x.json",
+            "expected a file in a folder that exists; got --json no/*",
+        ),
+        ("eval expert --json .", "expected a file in a folder that exists; got --json ."),
+        ("eval expert --episodes 1 --against nobody", "expected an agent: *; got 'nobody'*"),
+        ("chat exprt", "expected an agent: *; got 'exprt'; did you mean expert?"),
+        ("chat expert --temperature -1", "expected a temperature of at least 0; got -1.0; *"),
+        ("chat expert --users nobody", "*expected users out of terse, *; got 'nobody'"),
+        ("chat base --policy no-such", "expected a model (smollm2-135m, tiny), *"),
+        ("play --episodes 0", "expected episodes of at least 1; got 0; rlchat play --help *"),
+        ("play --env CartPole-v1", "expected an environment with text observations; *"),
+        ("models fetch tinny", "expected a model (smollm2-135m, tiny), *: did you mean 'tiny'?"),
+        ("models", "expected a verb out of *; got 'models'; did you mean models list?"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    command: str, sentence: str, complain: Complain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fnmatch import fnmatchcase
+
+    monkeypatch.chdir(tmp_path)
+    for name, content in {
+        "file": b"",
+        "empty.jsonl": b"\n\n",
+        "broken.jsonl": b'{"messages": [{"role": "user", "content": "a"}, '
+        b'{"role": "assistant", "content": "b"}]}\n{"messages": [',
+        "shape.jsonl": b"[]\n",
+        "latin.jsonl": b"caf\xe9\n",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    said = complain(command)
+    assert fnmatchcase(said, sentence.replace("[", "[[]")), said
+    assert [p for p in sorted(tmp_path.rglob("*")) if p.is_file()] == [
+        p for p in before if p.is_file()
+    ]
+
+
+@pytest.mark.parametrize("command", ["train --foo", "eval", "eval expert --split x", "envs more"])
+def test_wrong_words_are_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(command.split())
+    assert leaving.value.code == 2
+    complaint = capsys.readouterr().err
+    assert "--help" in complaint and "Traceback" not in complaint
+
+
+def test_help_is_not_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--help"]):
+        assert main(words) == 0
+        shown = capsys.readouterr().out
+        assert all(f"rlchat {verb}" in shown for verb in cli.VERBS)
+    for verb in cli.VERBS:
+        with pytest.raises(SystemExit) as leaving:
+            main([*verb.split(), "--help"])
+        assert leaving.value.code == 0
+        assert f"usage: rlchat {verb}" in capsys.readouterr().out
+
+
+def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs"]) == 0
+    shown = capsys.readouterr().out
+    assert "rlchat/Support-v0" in shown and "absent-minded" in shown
+    assert main(["models", "list"]) == 0
+    assert "smollm2-135m" in capsys.readouterr().out
+    assert main(["models", "fetch", "tiny"]) == 0
+    assert capsys.readouterr().out.startswith("tiny is in /")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def drop_a_tensor(path: Path) -> None:
+    tensors = load_file(path)
+    save_file(dict(list(tensors.items())[1:]), path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lambda r: shutil.rmtree(r / "adapter"), "expected a run that has finished an iteration; "),
+        (
+            lambda r: truncate(r / "adapter/adapter_model.safetensors"),
+            "expected whole weights in run/adapter, as its adapter_config.json describes them; ",
+        ),
+        (
+            lambda r: (r / "adapter/adapter_model.safetensors").write_bytes(b""),
+            "expected whole weights in run/adapter, as its adapter_config.json describes them; ",
+        ),
+        (
+            lambda r: drop_a_tensor(r / "adapter/adapter_model.safetensors"),
+            "expected whole weights in run/adapter, as its adapter_config.json describes them; ",
+        ),
+        (
+            lambda r: rewrite(r / "adapter/adapter_config.json", r=2),
+            "expected whole weights in run/adapter, as its adapter_config.json describes them; ",
+        ),
+        (
+            lambda r: (r / "adapter/adapter_model.safetensors").unlink(),
+            "expected an adapter in run/adapter; found none; ",
+        ),
+        (
+            lambda r: (r / "adapter/adapter_config.json").unlink(),
+            "expected a PEFT adapter in run/adapter; its adapter_config.json cannot be read; ",
+        ),
+        (
+            lambda r: (r / "adapter/adapter_config.json").write_text("{"),
+            "expected a PEFT adapter in run/adapter; its adapter_config.json cannot be read; ",
+        ),
+        (
+            lambda r: (r / "adapter/adapter_config.json").write_text("[]"),
+            "expected a PEFT adapter in run/adapter; its adapter_config.json cannot be read; ",
+        ),
+        (
+            lambda r: rewrite(r / "adapter/adapter_config.json", peft_type="NO_SUCH"),
+            "expected a PEFT adapter in run/adapter; its adapter_config.json cannot be read; ",
+        ),
+        (
+            lambda r: (r / "adapter/rlchat_base.json").unlink(),
+            "expected rlchat_base.json in run/adapter, which says what the adapter belongs to; ",
+        ),
+        (
+            lambda r: rewrite(r / "adapter/rlchat_base.json", weights_sha256="0"),
+            "expected the adapter in run/adapter on its own base, made here, recipe 1; got made",
+        ),
+        (
+            lambda r: rewrite(r / "adapter/rlchat_base.json", spec="gone"),
+            "expected a model (smollm2-135m, tiny), an existing folder or a hub id org/name, got",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", ["eval", "chat", "train --run other --policy", "sft --policy"])
+def test_a_broken_run_folder(
+    harm: Callable[[Path], object], sentence: str, verb: str, run: Path, complain: Complain
+) -> None:
+    harm(run)
+    assert complain(f"{verb} run").startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (lambda r: (r / "config.json").unlink(), "expected a run folder with a config.json; run"),
+        (lambda r: (r / "config.json").write_text("{"), "expected a run folder with a config.jso"),
+        (lambda r: (r / "config.json").write_text("[]"), "expected a run folder with a config.js"),
+        (lambda r: rewrite(r / "config.json", seed=7), "expected the settings of the run in run; "),
+        (
+            lambda r: truncate(r / "checkpoint/state.safetensors"),
+            "expected a checkpoint in run/checkpoint to resume from; it is missing or broken; ",
+        ),
+        (
+            lambda r: (r / "checkpoint/state.json").write_text("{"),
+            "expected a checkpoint in run/checkpoint to resume from; it is missing or broken; ",
+        ),
+        (
+            lambda r: truncate(r / "warm-start/adapter_model.safetensors"),
+            "expected whole weights in run/warm-start, as its adapter_config.json describes them",
+        ),
+    ],
+)
+def test_a_broken_run_is_not_resumed(
+    harm: Callable[[Path], object], sentence: str, run: Path, complain: Complain
+) -> None:
+    harm(run)
+    command = f"train {SMALL} --run run --resume".replace("--iterations 1", "--iterations 2")
+    assert complain(command).startswith(sentence)
+
+
+def test_a_run_is_not_overwritten(run: Path, complain: Complain) -> None:
+    metrics = (run / "metrics.jsonl").read_text()
+    assert complain(f"train {SMALL} --run run").startswith("expected a new run folder; run holds")
+    assert (run / "metrics.jsonl").read_text() == metrics
+
+
+def test_a_run_can_be_measured_and_talked_to(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rlchat.chat.open_lines", lambda console, history: lambda who: "/quit")
+    assert main(["chat", "run"]) == 0
+    assert "You talk to run." in capsys.readouterr().out
+    command = "eval run --episodes 1 --rollout.max-new-tokens 4 --json e.json"
+    assert main(command.split()) == 0
+    assert json.loads(Path("e.json").read_text())["episodes"] == 1
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_while_a_result_is_written(
+    complain: Complain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlchat.files.os.fsync", full)
+    said = complain(f"eval expert --episodes 1 --json {tmp_path}/x.json")
+    assert said.startswith(f"expected room on the disk to write {tmp_path}/x.json, got a full disk")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "place", ["rlchat.files.os.fsync", "rlchat.adapters.save_file", "rlchat.runs.save_file"]
+)
+def test_a_full_disk_while_training(
+    place: str, complain: Complain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, full)
+    said = complain(f"train {SMALL} --run {tmp_path}/run")
+    assert said.startswith(f"expected room on the disk to write {tmp_path}/run")
+    whole(tmp_path)
+
+
+def whole(folder: Path) -> None:
+    """Assert that nothing in a folder is half-written."""
+    for path in folder.rglob("*"):
+        assert not path.name.startswith("."), path
+        if path.suffix == ".json":
+            json.loads(path.read_text("utf-8"))
+        elif path.suffix == ".jsonl":
+            assert [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        elif path.suffix == ".safetensors":
+            load_file(path)
+
+
+PHASES = [
+    "rlchat.models.resolve",
+    "rlchat.pipeline.demonstrate",
+    "rlchat.pipeline.warm_start",
+    "rlchat.adapters.save_file",
+    "rlchat.train.collect",
+    "rlchat.train.annotate",
+    "rlchat.train.update_policy",
+    "rlchat.runs.transcript",
+    "rlchat.runs.save_file",
+    "rlchat.pipeline.evaluate",
+]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_ctrl_c_in_every_phase(
+    phase: str, complain: Complain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one line and status 1; what is on the disk is whole, and the run can go on."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    command = f"train {SMALL} --run {tmp_path}/run"
+    with monkeypatch.context() as patch:
+        patch.setattr(phase, interrupted)
+        assert complain(command, 1) == "stopped; --resume goes on with what is finished"
+    whole(tmp_path)
+    begun = (tmp_path / "run" / "config.json").is_file()
+    assert main([*command.split(), *(["--resume"] if begun else [])]) == 0
+    whole(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "phase"),
+    [
+        ("eval expert", "rlchat.evaluate.talk"),
+        ("sft --policy tiny --out out", "rlchat.pipeline.warm_start"),
+        ("chat expert", "rlchat.chat.load_agent"),
+        ("models fetch tiny", "rlchat.models.fetch"),
+    ],
+)
+def test_ctrl_c_elsewhere(
+    command: str,
+    phase: str,
+    complain: Complain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(phase, interrupted)
+    assert complain(command, 1) == "stopped"
+    assert os.listdir() == []
+
+
+def test_a_hub_model_without_a_network(complain: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: object, **__: object) -> None:
+        raise OSError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", down)
+    for command in ("train --policy no/such", "eval base --policy no/such", "sft --policy no/such"):
+        assert complain(command) == (
+            "expected a folder or a hub model called 'no/such', got neither ([Errno -2] Name or "
+            "service not known): check the name and the network, or use one of smollm2-135m, tiny"
+        )
+
+
+@pytest.mark.parametrize(
+    ("script", "verb"), [("train_ppo.py", "train"), ("chat.py", "chat"), ("evaluate.py", "eval")]
+)
+def test_the_scripts_are_the_verbs(script: str, verb: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / script), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: rlchat {verb} ")
+
+
+def test_training_by_accelerate_launch(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    script = [str(ROOT / "scripts" / "train_ppo.py"), *SMALL.split(), "--run", "run"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Talk to it:     rlchat chat run" in done.stdout
+
+
+def test_chat_through_a_pipe(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rlchat.cli", "chat", "expert"],
+        input=b"hi \xff \xe4\xbd\xa0\n/quit\n",
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"   you  hi ? ?\n agent  " in done.stdout and done.stdout.endswith(b"Goodbye.\n")
+    assert done.stderr == b""

@@ -1,0 +1,405 @@
+"""The estimator is the policy gradient, it learns, and it stays put without a signal.
+
+Tests 10, 11 and 12 of ppo.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rlchat import ppo
+from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.critic import CriticConfig
+from rlchat.policy import AdapterConfig, Policy
+from rlchat.ranks import Ranks
+from rlchat.rollout import RolloutConfig
+from rlchat.runs import Run, read_metrics
+from rlchat.train import train
+
+# --- Test 10: a dialogue of a few tokens, enumerated -----------------------------------------
+
+END, TOKENS = 2, 3
+BUDGETS = (2, 1, 2)  # tokens of each turn
+LEAVES, REPLIES = 2, 3  # one of the user's replies ends the episode
+NO_CLIP = ppo.Clip(low=0.999, high=1e9, dual=0.0)
+
+History = tuple[int, ...]
+
+
+def draws(history: History, salt: int) -> np.random.Generator:
+    return np.random.default_rng([salt, *(h + 1 for h in history)])
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Slots in order: (history before, token) where the agent acts, None where the user speaks."""
+
+    slots: tuple[tuple[History, int] | None, ...]
+    ends: tuple[int, ...]  # slots of each turn's last token
+    scores: tuple[float, ...]
+    chance: float  # of the user's replies
+    after: History
+
+
+def enumerate_episodes(turns: int = len(BUDGETS)) -> Iterator[Episode]:
+    """All that can be said, up to so many turns."""
+
+    def speak(so_far: Episode, turn: int) -> Iterator[Episode]:
+        texts = [
+            text
+            for length in range(1, BUDGETS[turn] + 1)
+            for text in itertools.product(range(TOKENS), repeat=length)
+            if END not in text[:-1] and (text[-1] == END or length == BUDGETS[turn])
+        ]
+        for text in texts:
+            slots, history = list(so_far.slots), so_far.after
+            for token in text:
+                slots.append((history, token))
+                history = (*history, token)
+            score = 0.0 if turn == 1 else float(draws(history, 1).normal())
+            ends, scores = (*so_far.ends, len(slots) - 1), (*so_far.scores, score)
+            if turn == turns - 1:
+                # Nobody speaks after the last turn, but its end is part of the history.
+                yield Episode(tuple(slots), ends, scores, so_far.chance, (*history, -1))
+                continue
+            for reply, p in enumerate(draws(history, 2).dirichlet(np.ones(REPLIES))):
+                heard = (*history, 10 + reply)
+                chance = so_far.chance * float(p)
+                said = Episode((*slots, None), ends, scores, chance, heard)
+                if reply == LEAVES:
+                    yield said
+                else:
+                    yield from speak(said, turn + 1)
+
+    return speak(Episode((), (), (), 1.0, ()), 0)
+
+
+class Table:
+    """A softmax policy with a row of logits for every history, and every episode as a row."""
+
+    def __init__(self, episodes: Sequence[Episode]):
+        self.episodes = episodes
+        histories = dict.fromkeys(s[0] for e in episodes for s in e.slots if s is not None)
+        self.row = {history: i for i, history in enumerate(histories)}
+        shape = (len(episodes), max(len(e.slots) for e in episodes))
+        self.state = torch.zeros(shape, dtype=torch.long)
+        self.token = torch.zeros(shape, dtype=torch.long)
+        self.mask, self.turn_end = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
+        self.scores = torch.zeros(shape, dtype=torch.double)
+        for b, episode in enumerate(episodes):
+            for t, slot in enumerate(episode.slots):
+                if slot is not None:
+                    self.mask[b, t] = True
+                    self.state[b, t], self.token[b, t] = self.row[slot[0]], slot[1]
+            for t, score in zip(episode.ends, episode.scores, strict=True):
+                self.turn_end[b, t], self.scores[b, t] = True, score
+        self.chance = torch.tensor([e.chance for e in episodes], dtype=torch.double)
+        generator = torch.Generator().manual_seed(0)
+
+        def normal(*size: int) -> Tensor:
+            return torch.randn(*size, generator=generator, dtype=torch.double)
+
+        self.theta = normal(len(self.row), TOKENS).requires_grad_()
+        self.reference = normal(len(self.row), TOKENS).log_softmax(-1)
+        self.guess = normal(len(self.row))
+
+    def logprobs(self) -> Tensor:
+        """(B, T), 0 where nobody acts."""
+        read = self.theta.log_softmax(-1)[self.state, self.token]
+        return torch.where(self.mask, read, torch.zeros_like(read))
+
+    def rewards(self, beta: float) -> Tensor:
+        kl = ppo.k1(self.logprobs().detach(), self.reference[self.state, self.token])
+        return ppo.rewards(self.scores, kl, self.mask, self.turn_end, beta)
+
+    def probability(self) -> Tensor:
+        """(B,), of each episode; they sum to 1."""
+        return self.chance * self.logprobs().sum(1).exp()
+
+    def objective(self, beta: float, bonus: Tensor | float = 0.0) -> Tensor:
+        """The expected sum of an episode's scores, KL to the reference taken off, by brute force.
+
+        The derivative of k1 itself has expectation 0, so the rewards need no gradient.
+        """
+        return (self.probability() * (self.rewards(beta).sum(1) + bonus)).sum()
+
+    def exact_values(self, beta: float) -> Tensor:
+        """(S,), what an episode still earns on average once it has come to a history."""
+        p, rewards = self.probability().detach(), self.rewards(beta)
+        to_go = rewards.flip(1).cumsum(1).flip(1)
+        total, weight = (torch.zeros(len(self.row), dtype=torch.double) for _ in range(2))
+        for t in range(self.state.shape[1]):
+            here = self.mask[:, t]
+            total.index_add_(0, self.state[here, t], (p * to_go[:, t])[here])
+            weight.index_add_(0, self.state[here, t], p[here])
+        return total / weight
+
+    def expected_gradient(
+        self, beta: float, values: Tensor, discounts: ppo.Discounts, bootstrap: Tensor
+    ) -> Tensor:
+        """The mean over all episodes of what one contributes to an update."""
+        unknown = torch.full_like(self.scores, torch.nan)
+        advantages = ppo.gae(
+            self.rewards(beta),
+            torch.where(self.mask, values[self.state], unknown),
+            bootstrap,
+            self.mask,
+            self.turn_end,
+            discounts,
+        )
+        new, weights = self.logprobs(), self.probability().detach()[:, None].expand_as(self.scores)
+        loss = ppo.policy_loss(
+            new[self.mask],
+            new[self.mask].detach(),
+            advantages[self.mask],
+            NO_CLIP,
+            1.0,
+            weights[self.mask],
+        ).loss
+        return -torch.autograd.grad(loss, self.theta)[0]
+
+    @property
+    def nothing(self) -> Tensor:
+        return torch.zeros(len(self.episodes), dtype=torch.double)
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    made = Table(list(enumerate_episodes()))
+    assert len(made.episodes) == 7 * (1 + 2 * 3 * (1 + 2 * 7))
+    assert float(made.probability().sum()) == pytest.approx(1.0)
+    return made
+
+
+def exact_gradient(table: Table, beta: float) -> Tensor:
+    gradient: Tensor = torch.autograd.grad(table.objective(beta), table.theta)[0]
+    assert float(gradient.abs().max()) > 0.05
+    return gradient
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize("baseline", ["none", "guess", "exact"])
+def test_monte_carlo_is_the_policy_gradient_whatever_the_critic_says(
+    table: Table, baseline: str, beta: float
+) -> None:
+    values = {
+        "none": torch.zeros_like(table.guess),
+        "guess": table.guess,
+        "exact": table.exact_values(beta),
+    }[baseline]
+    found = table.expected_gradient(beta, values, ppo.Discounts(1, 1, 1, 1), table.nothing)
+    torch.testing.assert_close(found, exact_gradient(table, beta), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize("token, turn", [(1.0, 0.95), (0.5, 0.5), (0.9, 0.0), (0.0, 1.0)])
+def test_gae_is_the_policy_gradient_if_the_critic_is_right(
+    table: Table, token: float, turn: float, beta: float
+) -> None:
+    discounts = ppo.Discounts(1, token, 1, turn)
+    values = table.exact_values(beta)
+    found = table.expected_gradient(beta, values, discounts, table.nothing)
+    exact = exact_gradient(table, beta)
+    torch.testing.assert_close(found, exact, atol=1e-12, rtol=0)
+    # Not so if it guesses: the test would see a recursion that loses something.
+    guessed = table.expected_gradient(beta, table.guess, discounts, table.nothing)
+    assert float((guessed - exact).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.7])
+def test_a_truncated_episode_is_worth_what_would_have_followed(table: Table, decay: float) -> None:
+    """Cut after two turns: the gradient is that of two turns' scores and a value after them."""
+    short = Table(list(enumerate_episodes(turns=2)))
+    with torch.no_grad():
+        short.theta.copy_(torch.stack([table.theta[table.row[h]] for h in short.row]))
+    longer = table.exact_values(0.0)
+    values = torch.stack([longer[table.row[history]] for history in short.row])
+    bootstrap = short.nothing
+    for b, episode in enumerate(short.episodes):
+        if episode.after[-1] != -1:
+            continue  # the user left
+        history = episode.after[:-1]
+        replies = draws(history, 2).dirichlet(np.ones(REPLIES))
+        for reply in set(range(REPLIES)) - {LEAVES}:
+            bootstrap[b] += float(replies[reply]) * longer[table.row[(*history, 10 + reply)]]
+    found = short.expected_gradient(0.0, values, ppo.Discounts(1, decay, 1, decay), bootstrap)
+    exact = torch.autograd.grad(short.objective(0.0, bootstrap), short.theta)[0]
+    torch.testing.assert_close(found, exact, atol=1e-12, rtol=0)
+    # It is the whole dialogue's gradient, as far as the first two turns go.
+    whole = exact_gradient(table, 0.0)
+    part = torch.stack([whole[table.row[history]] for history in short.row])
+    torch.testing.assert_close(found, part, atol=1e-12, rtol=0)
+    ended = short.expected_gradient(0.0, values, ppo.Discounts(1, decay, 1, decay), short.nothing)
+    assert float((ended - exact).abs().max()) > 1e-3
+
+
+# --- Test 11: it learns ------------------------------------------------------------------------
+
+SEEDS = (0, 1, 2)
+ADAPTER = AdapterConfig(rank=8, alpha=16, dtype="float32", device="cpu")
+LEARNING_RATE = 1e-2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def text_envs() -> None:
+    """Register the environments, as ``--env module:Id`` does."""
+    folder = str(Path(__file__).parent)
+    sys.path.insert(0, folder)
+    importlib.import_module("text_envs")
+    sys.path.remove(folder)
+
+
+def learn(
+    env: str, run: Run, seed: int, iterations: int, episodes: int = 64, beta: float = 0.0
+) -> tuple[list[dict[str, float]], Policy]:
+    """Train the tiny network by PPO, one token a turn; give the iterations' metrics."""
+    config = TrainConfig(
+        env=f"tests/{env}-v0",
+        iterations=iterations,
+        episodes=episodes,
+        seed=seed,
+        adapter=ADAPTER,
+        warm_start=WarmStartConfig(demonstrations=0),
+        rollout=RolloutConfig(
+            rows=episodes, max_new_tokens=1, max_tokens=256, cut_off_penalty=0.0
+        ),
+        ppo=PPOConfig(
+            learning_rate=LEARNING_RATE,
+            beta=beta,
+            epochs=3,
+            minibatches=2,
+            token_budget=10_000,
+            critic_warmup=1,
+        ),
+        critic=CriticConfig(learning_rate=3e-3, epochs=10, width=64),
+    )
+    policy = Policy.create("tiny", ADAPTER, seed=seed)
+    train(config, policy, run, Ranks(cpu=True))
+    return read_metrics(run.metrics), policy
+
+
+State = tuple[int, ...]
+Model = Callable[[State, int], list[tuple[float, float, State | None]]]
+
+
+def returns_of(model: Model, start: State, acts: Sequence[float]) -> tuple[float, float]:
+    """The best return from a state, by value iteration, and that of acting at random.
+
+    Args:
+        model: (probability, reward, next state or None) of everything an act can cause.
+        start: where an episode starts.
+        acts: how probable each act is at random.
+    """
+    states, open_states = {start}, [start]
+    while open_states:
+        state = open_states.pop()
+        for a in range(len(acts)):
+            for _, _, following in model(state, a):
+                if following is not None and following not in states:
+                    states.add(following)
+                    open_states.append(following)
+
+    def iterate(choose: Callable[[list[float]], float]) -> float:
+        values = dict.fromkeys(states, 0.0)
+        while True:
+            new = {
+                s: choose(
+                    [
+                        sum(p * (r + (values[n] if n is not None else 0.0)) for p, r, n in outcome)
+                        for outcome in (model(s, a) for a in range(len(acts)))
+                    ]
+                )
+                for s in states
+            }
+            if new == values:
+                return values[start]
+            values = new
+
+    def average(q: list[float]) -> float:
+        return sum(p * x for p, x in zip(acts, q, strict=True))
+
+    return iterate(max), iterate(average)
+
+
+def bandit(state: State, act: int) -> list[tuple[float, float, State | None]]:
+    return [(1.0, float(act == 0), None)]
+
+
+def delayed(state: State, act: int) -> list[tuple[float, float, State | None]]:
+    turn, asked = state
+    asked = int(act == 0) if turn == 0 else asked
+    return [(1.0, float(asked), None)] if turn == 2 else [(1.0, 0.0, (turn + 1, asked))]
+
+
+def ask_first(state: State, act: int) -> list[tuple[float, float, State | None]]:
+    """State: turn, and what is believed: goal 0, goal 1, or 2 for not known."""
+    turn, belief = state
+    chances = [0.5, 0.5] if belief == 2 else [float(belief == 0), float(belief == 1)]
+    if act == 2:
+        return [(p, -0.1, (turn + 1, g) if turn < 2 else None) for g, p in enumerate(chances) if p]
+    return [(p, 1.0 if g == act else -1.0, None) for g, p in enumerate(chances) if p]
+
+
+def patience(state: State, act: int) -> list[tuple[float, float, State | None]]:
+    (turn,) = state
+    if act == 0:
+        return [(1.0, 1.0, None)]
+    return [(1.0, 0.4, (turn + 1,) if turn < 2 else None)]
+
+
+TASKS: dict[str, tuple[Model, State, int, float, int]] = {
+    # environment: model, start, acts, known optimum, iterations
+    "Bandit": (bandit, (0,), 2, 1.0, 16),
+    "Delayed": (delayed, (0, 0), 2, 1.0, 24),
+    "AskFirst": (ask_first, (0, 2), 3, 0.9, 50),
+    "Patience": (patience, (0,), 2, 1.8, 40),
+}
+
+
+def random_acts(policy: Policy, acts: int) -> list[float]:
+    """How probable each act is if every token is."""
+    act = sys.modules["text_envs"].act
+    size = policy.hf.config.vocab_size
+    heard = [act(policy.rendering.text([i]), acts) for i in range(size)]
+    return [heard.count(a) / size for a in range(acts)]
+
+
+@pytest.mark.parametrize("env", TASKS)
+def test_it_learns(env: str, tmp_path: Path) -> None:
+    """Of the way from random to the optimum, every seed goes four fifths."""
+    model, start, acts, known, iterations = TASKS[env]
+    for seed in SEEDS:
+        rows, policy = learn(env, Run(tmp_path / str(seed)), seed, iterations)
+        best, random = returns_of(model, start, random_acts(policy, acts))
+        assert best == pytest.approx(known)
+        assert random < 0.6 * best
+        reached = [row["return"] for row in rows]
+        assert float(np.mean(reached[-5:])) > random + 0.8 * (best - random), reached
+        assert rows[0]["kl"] == 0.0
+
+
+# --- Test 12: it stays put without a signal -----------------------------------------------------
+
+
+@pytest.mark.parametrize("score", [0.0, 0.5])
+def test_without_a_signal_it_stays_where_it_was(score: float, tmp_path: Path) -> None:
+    """Three turns, always the same score: 20 iterations at a rate at which it learns, KL on."""
+    import gymnasium as gym
+
+    name = f"Silent{score:.0%}".rstrip("%")
+    gym.register(f"tests/{name}-v0", "text_envs:Silent", kwargs={"score": score})
+    rows, _ = learn(name, Run(tmp_path), 0, 20, beta=0.02)
+    assert len(rows) == 20
+    assert all(row["turns"] == 3 for row in rows)
+    assert max(abs(row["kl"]) for row in rows) < 0.05
+    assert max(row["kl_k3"] for row in rows) < 0.05

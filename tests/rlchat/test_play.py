@@ -1,0 +1,103 @@
+"""Play: a person speaks for the agent, against ours and against somebody else's environment."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from rlchat.errors import UserError
+from rlchat.lines import piped_lines
+from rlchat.play import PlayOptions, run_play
+
+OPENING = (
+    "system  You are the support desk of Oak & Ember. Find out the order number and what the case "
+    "needs, read the record and the policy, then offer the one right solution. Be kind and brief.\n"
+    "  user  Guarantee claim: my rice cooker quit.\n"
+)
+
+
+def play(lines: Iterable[str], options: PlayOptions | None = None) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=100, color_system=None)
+    run_play(options or PlayOptions(), console, piped_lines(lines, console))
+    return file.getvalue()
+
+
+def test_a_case_solved_by_a_person() -> None:
+    ask = "Sorry! Could you please tell me your order number and the fault?"
+    offer = "Thank you. I can give you a discount voucher."
+    assert play(["", ask, offer, "never read"]) == OPENING + (
+        f"   you  \n   you  {ask}\n  user  THEY SAY\n"
+    )
+
+
+def test_a_case_lost_by_a_person() -> None:
+    assert play(["hm"] * 9) == OPENING + ("   you  hm\n")
+
+
+class Echo(gym.Env[str, str]):
+    """Says everything back; over at the second turn."""
+
+    def __init__(self) -> None:
+        self.observation_space = gym.spaces.Text(100)
+        self.action_space = gym.spaces.Text(100, charset="abc ")
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.turns = 0
+        return "say \x1b[2Ja", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        self.turns += 1
+        return action, 0.5, self.turns == 2, False, {}
+
+
+gym.register("test/Echo-v0", entry_point=Echo)
+
+
+def test_an_environment_of_somebody_elses() -> None:
+    shown = play(["abc", "bxa", "never read"], PlayOptions("test/Echo-v0"))
+    assert shown == (
+        "  user  say \N{REPLACEMENT CHARACTER}[2Ja\n"
+        "   you  abc\n"
+        "  user  abc\n"
+        "score +0.50: reward +0.50\n"
+        "   you  bxa\n"
+        "Left out, as the environment cannot read them: 1 letters.\n"
+        "  user  ba\n"
+        "score +0.50: reward +0.50\n"
+        "Over, score +1.00, 2 turns.\n"
+    )
+
+
+@pytest.mark.parametrize("leaving", [EOFError, KeyboardInterrupt])
+def test_leaving_early(leaving: type[BaseException]) -> None:
+    def read(_: Text) -> str:
+        raise leaving
+
+    file = io.StringIO()
+    run_play(PlayOptions(), Console(file=file, width=100, color_system=None), read)
+    assert file.getvalue().endswith("\nGoodbye.\n")
+
+
+def test_several_episodes_are_several_goals() -> None:
+    shown = play(["hm"] * 40, PlayOptions(episodes=3))
+    assert shown.count("\nNot solved, score ") == 3
+    assert shown.count("The expert, on the same goal: solved") == 3
+
+
+def test_what_cannot_be_played() -> None:
+    with pytest.raises(UserError, match="expected episodes of at least 1; got 0"):
+        PlayOptions(episodes=0)
+    with pytest.raises(UserError, match="did you mean rlchat/Support-v0"):
+        play([], PlayOptions("rlchat/Suport-v0"))
+    with pytest.raises(UserError, match="got 'nobody'"):
+        play([], PlayOptions(users="nobody"))

@@ -1,0 +1,236 @@
+"""Same seed, same run; a resumed run is the uninterrupted one (ppo.md, test 8)."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from rlchat import runs
+from rlchat import train as loop
+from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.critic import CriticConfig
+from rlchat.errors import UserError
+from rlchat.pipeline import run_training
+from rlchat.policy import AdapterConfig
+from rlchat.rollout import RolloutConfig
+from rlchat.runs import Run, read_metrics
+
+ITERATIONS = 4
+CONFIG = TrainConfig(
+    env="tests/AskFirst-v0",
+    policy="tiny",
+    iterations=ITERATIONS,
+    episodes=6,
+    seed=3,
+    evaluation=0,
+    adapter=AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu"),
+    warm_start=WarmStartConfig(demonstrations=0),
+    rollout=RolloutConfig(rows=4, max_new_tokens=2, max_tokens=256),
+    # All that has a state: the controller, running moments, both optimisers, the critic's warm-up.
+    ppo=PPOConfig(learning_rate=1e-2, minibatches=2, kl_target=0.01, critic_warmup=1),
+    critic=CriticConfig(width=8, epochs=3),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def text_envs() -> None:
+    folder = str(Path(__file__).parent)
+    sys.path.insert(0, folder)
+    importlib.import_module("text_envs")
+    sys.path.remove(folder)
+
+
+def go(folder: Path, config: TrainConfig = CONFIG, **changed: Any) -> Run:
+    run_training(replace(config, run=folder, **changed), Console(file=io.StringIO()))
+    return Run(folder)
+
+
+def timeless(run: Run) -> list[dict[str, Any]]:
+    """The metrics without what a clock says."""
+    return [
+        {k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k}
+        for row in read_metrics(run.metrics)
+    ]
+
+
+def same(a: Run, b: Run) -> None:
+    """Bit for bit: adapter, checkpoint, metrics, and what was said."""
+    assert timeless(a) == timeless(b)
+    for name in ("adapter/adapter_model.safetensors", "checkpoint/state.safetensors"):
+        assert (a.folder / name).read_bytes() == (b.folder / name).read_bytes(), name
+    assert a.load_checkpoint()[1] == b.load_checkpoint()[1]
+    written = sorted(p.name for p in a.transcripts.iterdir())
+    assert written == [f"{i:04d}.jsonl" for i in range(ITERATIONS)]
+    for name in written:
+        assert (a.transcripts / name).read_bytes() == (b.transcripts / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, text_envs: None) -> Run:
+    """A run that nothing interrupted."""
+    return go(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Put an iteration in: the run is interrupted there, its metrics written, its state not."""
+    stops: list[int] = []
+    save = loop.save
+
+    def interrupted(run: Run, learner: Any, scale: Any, beta: float, iteration: int) -> None:
+        if iteration in stops:
+            raise KeyboardInterrupt
+        save(run, learner, scale, beta, iteration)
+
+    monkeypatch.setattr(loop, "save", interrupted)
+    yield stops
+
+
+def test_the_same_seed_is_the_same_run(whole: Run, tmp_path: Path) -> None:
+    torch.manual_seed(99)  # nothing hangs on the global state
+    same(go(tmp_path / "again"), whole)
+    rows = timeless(whole)
+    assert [row["iteration"] for row in rows] == list(range(ITERATIONS))
+    assert len({row["beta"] for row in rows}) > 1  # the controller did something
+    assert rows[-1]["kl_k3"] > 0
+    assert whole.load_checkpoint()[1]["iteration"] == ITERATIONS - 1
+
+
+def test_another_seed_is_another_run(whole: Run, tmp_path: Path) -> None:
+    other = go(tmp_path / "other", seed=4, iterations=1)
+    assert timeless(other)[0] != timeless(whole)[0]
+
+
+@pytest.mark.parametrize("done", [1, 3])
+def test_a_resumed_run_is_the_uninterrupted_one(done: int, whole: Run, tmp_path: Path) -> None:
+    """Finished after so many iterations, and told afterwards to do more."""
+    folder = tmp_path / "run"
+    go(folder, iterations=done)
+    assert len(timeless(Run(folder))) == done
+    same(go(folder, resume=True), whole)
+
+
+def test_an_interrupted_run_goes_on_from_the_last_whole_iteration(
+    whole: Run, tmp_path: Path, stop_at: list[int]
+) -> None:
+    """Stopped between metrics and checkpoint: what was half done is done again."""
+    folder = tmp_path / "run"
+    stop_at.append(2)
+    with pytest.raises(KeyboardInterrupt):
+        go(folder)
+    assert len(timeless(Run(folder))) == 3
+    stop_at.clear()
+    # And the power went while the line was written.
+    with Run(folder).metrics.open("a", encoding="utf-8") as file:
+        file.write('{"iteration": 3, "retu')
+    assert len(timeless(Run(folder))) == 3
+    same(go(folder, resume=True), whole)
+
+
+def test_a_run_stopped_in_its_first_iteration_starts_again(
+    whole: Run, tmp_path: Path, stop_at: list[int]
+) -> None:
+    folder = tmp_path / "run"
+    stop_at.append(0)
+    with pytest.raises(KeyboardInterrupt):
+        go(folder)
+    assert not Run(folder).checkpoint.exists()
+    stop_at.clear()
+    same(go(folder, resume=True), whole)
+
+
+def test_a_shared_critic_is_resumed_too(tmp_path: Path) -> None:
+    shared = replace(CONFIG, critic=replace(CONFIG.critic, states="shared"))
+    one = go(tmp_path / "one", shared)
+    go(tmp_path / "two", shared, iterations=2)
+    same(go(tmp_path / "two", shared, resume=True), one)
+
+
+def test_a_resume_with_nothing_to_do_changes_nothing(whole: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    go(folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    go(folder, resume=True)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    same(Run(folder), whole)
+
+
+def test_a_checkpoint_is_replaced_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path)
+    run.save_checkpoint({"x": torch.tensor([1.0])}, {"iteration": 1})
+
+    def full(path: Path, value: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "write_json", full)  # the tensors are written, the rest is not
+        with pytest.raises(KeyboardInterrupt):
+            run.save_checkpoint({"x": torch.tensor([2.0])}, {"iteration": 2})
+    tensors, state = run.load_checkpoint()
+    assert state == {"iteration": 1}
+    assert tensors["x"].tolist() == [1.0]
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]  # nothing is left about
+    run.save_checkpoint({"x": torch.tensor([3.0])}, {"iteration": 3})
+    tensors, state = run.load_checkpoint()
+    assert (state["iteration"], tensors["x"].tolist()) == (3, [3.0])
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+def test_a_broken_checkpoint_is_named(name: str, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.save_checkpoint({"x": torch.tensor([1.0])}, {"iteration": 1})
+    (run.checkpoint / name).write_bytes(b"{")
+    with pytest.raises(UserError, match="missing or broken"):
+        run.load_checkpoint()
+
+
+def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.append(0, {"iteration": 0, "return": 1.0}, [])
+    run.append(1, {"iteration": 1, "return": float("nan")}, [])
+    text = run.metrics.read_text("utf-8")
+    run.metrics.write_text(text + '{"iteration": 2, "re', "utf-8")
+    kept = [{"iteration": 0, "return": 1.0}, {"iteration": 1, "return": None}]
+    assert read_metrics(run.metrics) == kept
+    run.append(2, {"iteration": 2, "return": 2.0}, [])
+    assert read_metrics(run.metrics) == [*kept, {"iteration": 2, "return": 2.0}]
+    assert [json.loads(line)["iteration"] for line in run.metrics.open()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("seed", {"seed": 4}),
+        ("episodes", {"episodes": 8}),
+        ("env", {"env": "tests/Delayed-v0"}),
+        ("ppo", {"ppo": replace(CONFIG.ppo, beta=0.1)}),
+        ("critic", {"critic": replace(CONFIG.critic, states="shared")}),
+        ("adapter", {"adapter": replace(CONFIG.adapter, rank=8)}),
+    ],
+)
+def test_other_settings_are_refused(
+    name: str, change: dict[str, Any], whole: Run, tmp_path: Path
+) -> None:
+    before = {p: p.read_bytes() for p in whole.folder.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match=f"{name} was .* now; give the same"):
+        go(whole.folder, resume=True, **change)
+    assert {p: p.read_bytes() for p in whole.folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_is_not_overwritten(whole: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds a run; go on with --resume"):
+        go(whole.folder)
+    with pytest.raises(UserError, match=r"expected a run folder with a config\.json"):
+        go(tmp_path / "nothing", resume=True)

@@ -1,0 +1,234 @@
+"""What a rollout writes down (ppo.md, tests 6, 9 and 13)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, PreTrainedModel
+
+from rlchat import rollout
+from rlchat.decoding import Decoder, Sampled
+from rlchat.models import fetch, list_models
+from rlchat.policy import Policy
+from rlchat.rendering import Rendering
+from rlchat.rollout import RolloutConfig, Trajectory, collect
+from rlchat.warmstart import DEMONSTRATE, dataset, demonstrate
+from rlchat.worlds import WorldConfig, Worlds
+
+MakePolicy = Callable[..., Policy]
+HERE = [model.name for model, here in list_models() if here or model.name == "tiny"]
+EPISODES = 5
+CONFIG = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=580)
+
+
+class Played:
+    """Episodes of the tiny model at the support desk, and what passed through the decoder."""
+
+    def __init__(self, policy: Policy):
+        self.rendering = policy.rendering
+        # It ends a turn once in about fifteen tokens, so that some turns finish and some are cut.
+        self.model: PreTrainedModel = copy.deepcopy(policy.rollout_model())
+        head = self.model.get_output_embeddings()
+        biased = torch.nn.Linear(64, len(policy.rendering.tokenizer))
+        with torch.no_grad():
+            biased.weight.copy_(head.weight)
+            biased.bias.zero_()[policy.rendering.end_of_turn] = 3.0
+        self.model.set_output_embeddings(biased)
+        self.calls: list[tuple[dict[int, list[int]], dict[int, Sampled]]] = []
+
+    def collect(self, config: RolloutConfig, order: Sequence[int]) -> list[Trajectory]:
+        calls = self.calls = []
+
+        class Recorder(Decoder):
+            def generate(self, prompts: Any, *args: Any, **kwargs: Any) -> dict[int, Sampled]:
+                said = super().generate(prompts, *args, **kwargs)
+                calls.append(({c: list(p) for c, p in prompts.items()}, said))
+                return said
+
+        episodes = [(i, (0, 0, 1, i), (0, 0, 2, i)) for i in order]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rollout, "Decoder", Recorder)
+            return collect(self.model, self.rendering, Worlds(WorldConfig()), episodes, config)
+
+
+@pytest.fixture(scope="module")
+def played(make_policy: MakePolicy) -> Played:
+    return Played(make_policy())
+
+
+@pytest.fixture(scope="module")
+def trajectories(played: Played) -> list[Trajectory]:
+    return played.collect(CONFIG, range(EPISODES))
+
+
+def turns_of(t: Trajectory) -> list[list[int]]:
+    """The sampled ids of each turn."""
+    return [
+        [i for i, k in zip(t.ids, t.turns, strict=True) if k == turn]
+        for turn in range(len(t.parts))
+    ]
+
+
+def test_the_sampler_s_logprobs_are_one_full_forward(
+    played: Played, trajectories: list[Trajectory]
+) -> None:
+    """More episodes than rows, which finish early, late and not at all."""
+    lengths = {len(turn) for t in trajectories for turn in turns_of(t)}
+    assert min(lengths) < 8 == max(lengths)
+    assert len({len(t.parts) for t in trajectories}) > 1
+    for t in trajectories:
+        with torch.no_grad():
+            logprobs = played.model(input_ids=torch.tensor([t.ids])).logits[0].log_softmax(-1)
+        for place, acts in enumerate(t.action_mask):
+            expected = float(logprobs[place - 1, t.ids[place]]) if acts else 0.0
+            assert t.sampled_logprobs[place] == pytest.approx(expected, abs=1e-5)
+
+
+def test_neither_rows_nor_order_change_an_episode(
+    played: Played, trajectories: list[Trajectory]
+) -> None:
+    config = RolloutConfig(rows=5, max_new_tokens=8, max_tokens=580)
+    others = played.collect(config, [3, 0, 4, 2, 1])
+    assert [t.index for t in others] == list(range(EPISODES))
+    for mine, theirs in zip(trajectories, others, strict=True):
+        assert (mine.ids, mine.turns, mine.parts) == (theirs.ids, theirs.turns, theirs.parts)
+        assert mine.sampled_logprobs == pytest.approx(theirs.sampled_logprobs, abs=1e-5)
+
+
+def test_stored_ids_are_prompt_and_sampled_and_appended(played: Played) -> None:
+    """With one row the decoder's calls are the episodes' turns, one after another."""
+    config = RolloutConfig(rows=1, max_new_tokens=8, max_tokens=580)
+    trajectories = played.collect(config, range(3))
+    calls = iter(played.calls)
+    for t in trajectories:
+        ids: list[int] = []
+        mask: list[bool] = []
+        logprobs: list[float] = []
+        for turn in range(len(t.parts)):
+            (prompt,), (said,) = (list(x.values()) for x in next(calls))
+            if turn:
+                assert prompt[0] == ids[-1]  # the last sampled token enters the cache late
+                prompt = prompt[1:]
+            ids += [*prompt, *said.ids]
+            mask += [False] * len(prompt) + [True] * len(said.ids)
+            logprobs += [0.0] * len(prompt) + said.logprobs
+        assert t.ids[: len(ids)] == ids
+        assert t.action_mask == mask + [False] * (len(t.ids) - len(ids))
+        assert t.sampled_logprobs == logprobs + [0.0] * (len(t.ids) - len(ids))
+        assert t.terminated == (len(t.ids) == len(ids))
+    assert next(calls, None) is None
+
+
+def test_ids_are_what_rendering_makes_of_the_conversation(
+    played: Played, trajectories: list[Trajectory]
+) -> None:
+    """Opening, then each turn as it was sampled, then what was heard; a cut turn is closed."""
+    rendering = played.rendering
+    kinds: set[object] = set()
+    for t in trajectories:
+        places = [i for i, m in enumerate(t.conversation) if m.role == "assistant"]
+        turns = turns_of(t)
+        assert len(places) == len(turns) == len(t.hidden)
+        ids = rendering.opening(t.conversation[: places[0]])
+        for k, (place, said) in enumerate(zip(places, turns, strict=True)):
+            assert t.conversation[place].content == rendering.text(said)
+            ids += said
+            cut = said[-1] != rendering.end_of_turn
+            kinds.add(cut)
+            assert not cut or t.parts[k]["cut_off"] <= -CONFIG.cut_off_penalty
+            if k + 1 < len(places) or t.truncated:
+                end = places[k + 1] if k + 1 < len(places) else None
+                ids += rendering.after(t.conversation[place + 1 : end], cut=cut)
+        # What nobody will answer is kept up to the size of the cache.
+        assert t.ids == ids[: CONFIG.max_tokens + CONFIG.max_new_tokens]
+        assert t.terminated != t.truncated
+        kinds.add("truncated" if t.truncated else "terminated")
+    assert kinds == {True, False, "truncated", "terminated"}
+
+
+def test_end_of_turn_is_an_action_unless_it_was_appended(
+    played: Played, trajectories: list[Trajectory]
+) -> None:
+    end = played.rendering.end_of_turn
+    for t in trajectories:
+        for said in turns_of(t):
+            assert end not in said[:-1]
+            assert said[-1] == end or len(said) == CONFIG.max_new_tokens
+        lists = (t.ids, t.action_mask, t.turns, t.sampled_logprobs)
+        assert len({len(x) for x in lists}) == 1
+        assert t.action_mask == [k >= 0 for k in t.turns]
+
+
+def test_the_token_budget_truncates(played: Played) -> None:
+    """The prompt of the turn that would have followed is kept; nobody speaks after it."""
+    config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=500)
+    cut = [t for t in played.collect(config, range(4)) if t.truncated]
+    assert cut
+    for t in cut:
+        assert not t.terminated
+        assert not t.action_mask[-1]
+        assert 500 - 8 < len(t.ids) <= 500 + 8
+        last = max(place for place, acts in enumerate(t.action_mask) if acts)
+        assert last < 500
+
+
+def test_long_openings_beside_long_conversations(played: Played) -> None:
+    """A row that starts while another is nearly full needs no more room than its own."""
+    room = RolloutConfig(rows=3, max_new_tokens=8, max_tokens=560)
+    assert len(played.collect(room, range(6))) == 6
+
+
+class Reciter:
+    """A decoder that says what it was given, as if it had been sampled."""
+
+    def __init__(self, turns: list[list[int]]):
+        self.turns, self.lengths = turns, [0]
+
+    def generate(self, prompts: dict[int, Any], *args: object) -> dict[int, Sampled]:
+        ids = self.turns.pop(0)
+        return {row: Sampled(list(ids), [-1.0] * len(ids), finished=True) for row in prompts}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_warm_starts_ids_and_labels_are_the_rollouts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demonstrator's conversations, played again token by token."""
+    rendering = Rendering(AutoTokenizer.from_pretrained(fetch(name)))
+    worlds, config = Worlds(WorldConfig()), RolloutConfig(rows=1, max_tokens=100_000)
+    conversations = demonstrate(WorldConfig(), 3, seed=5)
+    rows = dataset(conversations, rendering, 100_000)
+    for i, conversation in enumerate(conversations):
+        turns = [rendering.reply(m.content) for m in conversation if m.role == "assistant"]
+        monkeypatch.setattr(rollout, "Decoder", lambda *_, turns=turns: Reciter(turns))
+        keys = (5, DEMONSTRATE, i)
+        (t,) = collect(None, rendering, worlds, [(0, keys, keys)], config)  # type: ignore[arg-type]
+        assert t.conversation == conversation
+        length = len(rows[i]["input_ids"])
+        assert rows[i]["input_ids"] == t.ids[:length]
+        labels = [i if acts else -100 for i, acts in zip(t.ids, t.action_mask, strict=True)]
+        assert rows[i]["labels"] == labels[:length]
+        assert not any(t.action_mask[length:])
+        assert sum(t.action_mask) > 10
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_warm_start_and_a_trajectory_written_by_hand(name: str) -> None:
+    rendering = Rendering(AutoTokenizer.from_pretrained(fetch(name)))
+    (conversation,) = demonstrate(WorldConfig(), 1, seed=6)
+    places = [i for i, m in enumerate(conversation) if m.role == "assistant"]
+    t = Trajectory(0, 0, rendering.opening(conversation[: places[0]]))
+    for place, following in zip(places, [*places[1:], None], strict=True):
+        said = rendering.reply(conversation[place].content)
+        t.act(said, [-1.0] * len(said))
+        t.parts.append({})
+        if following is not None:
+            t.observe(rendering.after(conversation[place + 1 : following]))
+    (row,) = dataset([conversation], rendering, 100_000)
+    assert row["input_ids"] == t.ids
+    assert [label != -100 for label in row["labels"]] == t.action_mask
+    assert all(a in (-100, b) for a, b in zip(row["labels"], t.ids, strict=True))

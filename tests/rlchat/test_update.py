@@ -1,0 +1,332 @@
+"""One iteration's learning (ppo.md, tests 2, 3 and 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rlchat import ppo, update
+from rlchat.batch import Estimated, annotate, estimate, pack
+from rlchat.config import PPOConfig
+from rlchat.critic import Critic, CriticConfig
+from rlchat.optimiser import MasterAdamW
+from rlchat.policy import Policy
+from rlchat.ranks import Ranks
+from rlchat.rollout import RolloutConfig, Trajectory, collect
+from rlchat.statistics import RunningStd
+from rlchat.update import Learner, fit_critic, minibatch_gradient, update_policy
+from rlchat.worlds import WorldConfig, Worlds
+
+MakePolicy = Callable[..., Policy]
+MakeTrajectories = Callable[..., list[Trajectory]]
+EPISODES = 7
+ONCE = PPOConfig(epochs=1, minibatches=1, gradient_norm=1e9, sampler_gap=1e9)
+
+
+def make_learner(policy: Policy, states: str = "detached") -> Learner:
+    config = CriticConfig(states=states, width=8, epochs=3, loss_weight=0.5)  # type: ignore[arg-type]
+    critic = Critic(policy.hf.config.hidden_size, config)
+    torch.nn.init.normal_(critic.leave.weight, generator=torch.Generator().manual_seed(0))
+    return Learner(
+        policy,
+        critic,
+        MasterAdamW(policy.parameters(), 0.01),
+        torch.optim.Adam(critic.parameters(), lr=0.01),
+        Ranks(cpu=True),
+    )
+
+
+def make_estimated(
+    learner: Learner, trajectories: list[Trajectory], config: PPOConfig = ONCE
+) -> Estimated:
+    annotated = annotate(learner.policy, learner.critic, pack(trajectories), 10_000)
+    everyone = [(t.index, t.score) for t in trajectories]
+    settings = config.settings(learner.critic.config)
+    return estimate(annotated, settings, 0.1, RunningStd(1, 0, 1), everyone)
+
+
+@pytest.fixture
+def trajectories(make_trajectories: MakeTrajectories) -> list[Trajectory]:
+    return make_trajectories(EPISODES)
+
+
+def gradient(
+    learner: Learner,
+    estimated: Estimated,
+    rows: Tensor | None = None,
+    budget: int = 10_000,
+    denominator: float = 10.0,
+) -> Tensor:
+    """Of the adapter and a shared critic, flat; forgets it afterwards."""
+    everything = torch.arange(len(estimated.annotated.batch.lengths))
+    config = replace(ONCE, token_budget=budget)
+    minibatch_gradient(
+        learner, estimated, everything if rows is None else rows, config, denominator
+    )
+    parameters = [*learner.policy.parameters(), *learner.critic.parameters()]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([g.flatten().clone() for g in grads])
+    for parameter in parameters:
+        parameter.grad = None
+    return flat
+
+
+def close(a: Tensor, b: Tensor) -> None:
+    """Within 1e-5, of gradients that are much larger than that."""
+    assert float(b.abs().max()) > 1e-2
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_the_first_minibatch_has_not_moved(policy: Policy, trajectories: list[Trajectory]) -> None:
+    """Ratio 1, nothing clipped, k1 and k3 to the policy that annotated 0, in every minibatch."""
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    for rows in (torch.arange(EPISODES), torch.tensor([4, 1]), torch.tensor([6])):
+        config = replace(ONCE, token_budget=60)
+        clipped, k3, ratio, tokens = minibatch_gradient(
+            learner, estimated, rows, config, 10.0
+        ).tolist()
+        assert tokens == sum(sum(trajectories[b].action_mask) for b in rows)
+        assert clipped == 0
+        assert k3 == pytest.approx(0.0, abs=1e-6)
+        assert ratio / tokens == pytest.approx(1.0, abs=1e-6)
+    policy_metrics = update_policy(learner, estimated, ONCE, EPISODES, (0, 0))
+    assert policy_metrics["clip_fraction"] == 0.0
+    assert policy_metrics["ratio"] == pytest.approx(1.0, abs=1e-6)
+    assert policy_metrics["update_kl"] == pytest.approx(0.0, abs=1e-6)
+    # After the step it has moved, and the same numbers say so.
+    after = update_policy(learner, estimated, ONCE, EPISODES, (0, 0))
+    assert after["update_kl"] > 1e-4
+    assert after["clip_fraction"] > 0
+
+
+def test_the_policy_that_is_trained_is_the_policy_that_sampled(policy: Policy) -> None:
+    """k1 and k3 between what the rollout wrote down and the training forward are 0."""
+    config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=500)
+    episodes = [(i, (0, i), (1, i)) for i in range(3)]
+    played = collect(
+        policy.rollout_model(), policy.rendering, Worlds(WorldConfig()), episodes, config
+    )
+    learner = make_learner(policy)
+    annotated = make_estimated(learner, played).annotated
+    mask = annotated.batch.action_mask
+    pair = annotated.logprobs[mask], annotated.batch.sampled_logprobs[mask]
+    assert float(ppo.k1(*pair).abs().max()) < 1e-5
+    assert float(ppo.k3(*pair).abs().max()) < 1e-6
+    # A reference that is a copy of it is no distance away either.
+    policy.freeze_reference()
+    annotated = make_estimated(learner, played).annotated
+    assert torch.equal(annotated.logprobs, annotated.ref_logprobs)
+
+
+def test_the_first_gradient_is_reinforce_with_advantages(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    """-sum_j A_j grad log pi(a_j) / tokens, by autograd over each episode's own full forward."""
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    loss = torch.zeros(())
+    for b, t in enumerate(trajectories):
+        logprobs = policy.model(input_ids=torch.tensor([t.ids])).logits[0].log_softmax(-1)
+        for j, acts in enumerate(t.action_mask):
+            if acts:
+                loss = loss - estimated.advantages[b, j] * logprobs[j - 1, t.ids[j]]
+    tokens = sum(sum(t.action_mask) for t in trajectories)
+    expected = torch.autograd.grad(loss / tokens, policy.parameters())
+    critic = [torch.zeros(p.numel()) for p in learner.critic.parameters()]
+    flat = torch.cat([*(g.flatten() for g in expected), *critic])
+    close(gradient(learner, estimated, denominator=tokens), flat)
+
+
+def test_no_gradient_passes_through_masked_positions(
+    policy: Policy, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the states just before an action token get one, and there every one does."""
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    kept: list[Tensor] = []
+    hidden = policy.hidden
+
+    def watched(ids: Tensor, middle: bool = False) -> tuple[Tensor, Tensor | None]:
+        last, other = hidden(ids, middle)
+        last.retain_grad()
+        kept.append(last)
+        return last, other
+
+    monkeypatch.setattr(policy, "hidden", watched)
+    gradient(learner, estimated)
+    (last,) = kept
+    order = torch.argsort(estimated.annotated.batch.lengths, descending=True, stable=True)
+    before = estimated.annotated.batch.action_mask[order].roll(-1, dims=1)
+    assert last.grad is not None
+    assert torch.equal(last.grad.abs().sum(-1) > 0, before)
+
+
+def test_what_lies_in_masked_slots_does_not_matter(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    off = ~estimated.annotated.batch.action_mask
+    spoilt = replace(
+        estimated,
+        advantages=estimated.advantages.masked_fill(off, math.nan),
+        returns=estimated.returns.masked_fill(off, math.nan),
+        annotated=replace(
+            estimated.annotated, logprobs=estimated.annotated.logprobs.masked_fill(off, math.nan)
+        ),
+    )
+    assert torch.equal(gradient(learner, spoilt), gradient(learner, estimated))
+
+
+@pytest.mark.parametrize("states", ["detached", "shared"])
+def test_no_gradient_reaches_the_base_or_the_reference(
+    policy: Policy, trajectories: list[Trajectory], states: str
+) -> None:
+    learner = make_learner(policy, states)
+    estimated = make_estimated(learner, trajectories)
+    own = {id(p) for p in policy.parameters()}
+    others = {n: p.clone() for n, p in policy.model.named_parameters() if id(p) not in own}
+    config = replace(ONCE, epochs=2, minibatches=2)
+    for rows in (torch.arange(3), torch.arange(3, EPISODES)):
+        minibatch_gradient(learner, estimated, rows, config, 10.0)
+    assert {id(p) for p in policy.model.parameters() if p.grad is not None} == own
+    update_policy(learner, estimated, config, EPISODES, (0, 0))
+    fit_critic(learner, estimated)
+    named = dict(policy.model.named_parameters())
+    assert all(torch.equal(named[name], p) for name, p in others.items())
+
+
+def test_a_detached_critic_sends_nothing_into_the_adapter(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    before = [p.detach().clone() for p in policy.parameters()]
+    weights = [p.detach().clone() for p in learner.critic.parameters()]
+    fit_critic(learner, estimated)
+    assert all(p.grad is None for p in policy.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
+    assert not any(
+        torch.equal(a, b) for a, b in zip(weights, learner.critic.parameters(), strict=True)
+    )
+    # Nor does its target matter to the adapter's gradient, as a shared critic's does.
+    other = replace(estimated, returns=estimated.returns + 100)
+    assert torch.equal(gradient(learner, estimated), gradient(learner, other))
+
+
+def test_a_shared_critic_sends_its_loss_into_the_adapter(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    learner = make_learner(policy, "shared")
+    estimated = make_estimated(learner, trajectories)
+    other = replace(estimated, returns=estimated.returns + 100)
+    adapter = sum(p.numel() for p in policy.parameters())
+    a, b = (gradient(learner, e)[:adapter] for e in (estimated, other))
+    assert float((a - b).abs().max()) > 1e-2
+    assert math.isnan(fit_critic(learner, estimated))  # it learns with the policy instead
+
+
+@pytest.mark.parametrize("states", ["detached", "shared"])
+@pytest.mark.parametrize("budget", [1, 40, 60])
+def test_any_microbatch_split_is_the_whole(
+    policy: Policy, trajectories: list[Trajectory], states: str, budget: int
+) -> None:
+    """One by one, some at a time, all padded to the longest: one gradient."""
+    learner = make_learner(policy, states)
+    estimated = make_estimated(learner, trajectories)
+    close(gradient(learner, estimated, budget=budget), gradient(learner, estimated))
+
+
+def test_minibatches_add_up_to_the_whole(policy: Policy, trajectories: list[Trajectory]) -> None:
+    """Ragged ones too: each is a sum over its tokens, never a mean of means."""
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    whole = gradient(learner, estimated)
+    for split in ([[0, 1, 2, 3, 4, 5], [6]], [[3], [1, 5], [0, 2, 4, 6]]):
+        parts = [gradient(learner, estimated, torch.tensor(rows)) for rows in split]
+        close(torch.stack(parts).sum(0), whole)
+    nothing = gradient(learner, estimated, torch.tensor([], dtype=torch.long))
+    assert bool((nothing == 0).all())
+
+
+def test_an_epoch_sees_each_episode_once_whatever_its_row(
+    policy: Policy, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minibatches are drawn by the episode's number; where it lies in the batch is no matter."""
+    seen: list[list[int]] = []
+    accumulate = update._accumulate
+
+    def watched(
+        learner: Learner, estimated: Estimated, rows: Tensor, config: PPOConfig, denominator: float
+    ) -> Tensor:
+        seen.append(sorted(estimated.annotated.batch.index[rows].tolist()))
+        return accumulate(learner, estimated, rows, config, denominator)
+
+    monkeypatch.setattr(update, "_accumulate", watched)
+    config = replace(ONCE, epochs=2, minibatches=3)
+    orders = []
+    for order in (trajectories, trajectories[::-1]):
+        seen = []
+        learner = make_learner(policy)
+        update_policy(learner, make_estimated(learner, order), config, EPISODES, (5, 2))
+        assert [len(s) for s in seen] == [3, 2, 2] * 2
+        for epoch in (seen[:3], seen[3:]):
+            assert sorted(i for rows in epoch for i in rows) == list(range(EPISODES))
+        orders.append(seen)
+    assert orders[0] == orders[1]
+    assert orders[0][:3] != orders[0][3:]
+
+
+def test_the_denominator_is_the_iterations_tokens_over_minibatches(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    """Two minibatches at a vanishing learning rate: their mean gradient norm, by hand."""
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    config = replace(ONCE, minibatches=2)
+    tokens = sum(sum(t.action_mask) for t in trajectories)
+    order = np.random.default_rng([3, 4, 0]).permutation(EPISODES)
+    norms = [
+        float(gradient(learner, estimated, torch.from_numpy(rows), denominator=tokens / 2).norm())
+        for rows in np.array_split(order, 2)
+    ]
+    for group in learner.policy_optimiser.param_groups:
+        group["lr"] = 1e-12
+    metrics = update_policy(learner, estimated, config, EPISODES, (3, 4))
+    assert metrics["gradient_norm"] == pytest.approx(sum(norms) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("states", ["detached", "shared"])
+def test_an_update_that_is_not_finite_is_skipped_and_counted(
+    policy: Policy, trajectories: list[Trajectory], states: str
+) -> None:
+    learner = make_learner(policy, states)
+    good = make_estimated(learner, trajectories)
+    bad = replace(good, advantages=good.advantages * math.nan, returns=good.returns * math.nan)
+    parameters = [*policy.parameters(), *learner.critic.parameters()]
+    before = [p.detach().clone() for p in parameters]
+    metrics = update_policy(learner, bad, replace(ONCE, epochs=3), EPISODES, (0, 0))
+    assert metrics["skipped_updates"] == learner.skipped == 3
+    assert math.isnan(metrics["gradient_norm"])
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+    metrics = update_policy(learner, good, ONCE, EPISODES, (0, 0))
+    assert metrics["skipped_updates"] == learner.skipped == 0
+
+
+def test_the_critic_is_fitted_to_the_returns(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    learner = make_learner(policy)
+    learner.critic.config = replace(learner.critic.config, epochs=200)  # type: ignore[assignment]
+    estimated = make_estimated(learner, trajectories)
+    mask = estimated.annotated.batch.action_mask
+    errors = (estimated.annotated.values - estimated.returns)[mask] ** 2
+    last = fit_critic(learner, estimated)
+    assert last < 0.1 * float(errors.mean()) / 2

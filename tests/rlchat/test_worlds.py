@@ -1,0 +1,109 @@
+"""Shaping in the text world (ppo.md, test 13), and the agent's side of any environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlchat.worlds import World, WorldConfig, episode_seeds
+from rlchat_envs import Conversation, DialogueEnv, Message, Reaction
+
+POTENTIALS = [0.7, 0.1, 0.9, -0.4, 0.3]  # before each turn and after the last
+
+
+@dataclass
+class Staged:
+    """A case whose potentials are written down; it terminates after ``turns``, if ever."""
+
+    turns: int
+    turn: int = 0
+    opening: Conversation = (Message("user", "hello"),)
+    success: bool = False
+    hidden: Mapping[str, Any] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.hidden = {}
+
+    @property
+    def potential(self) -> float:
+        return POTENTIALS[self.turn]
+
+    def hear(self, text: str) -> Reaction:
+        self.turn += 1
+        return Reaction((Message("user", "go on"),), terminated=self.turn == self.turns)
+
+
+@dataclass
+class Stage:
+    turns: int
+    agents: Mapping[str, Any] = None  # type: ignore[assignment]
+
+    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> Staged:
+        return Staged(self.turns)
+
+
+def shaped_return(env: DialogueEnv, gamma: float) -> float:
+    """The discounted sum of progress over an episode."""
+    env.reset(seed=0)
+    total, weight, over = 0.0, 1.0, False
+    while not over:
+        _, _, terminated, truncated, info = env.step("ok")
+        total += weight * info["parts"]["progress"]
+        weight *= gamma
+        over = terminated or truncated
+    return total
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_progress_telescopes_to_minus_the_first_potential(turns: int, gamma: float) -> None:
+    """Whatever lies between: no policy is paid for how it got to the end."""
+    total = shaped_return(DialogueEnv(Stage(turns), gamma=gamma), gamma)
+    assert total == pytest.approx(-POTENTIALS[0])
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_progress_of_a_truncated_episode_keeps_the_last_potential(gamma: float) -> None:
+    """The bootstrap follows there, of a value that is Phi lower."""
+    total = shaped_return(DialogueEnv(Stage(99), max_turns=4, gamma=gamma), gamma)
+    assert total == pytest.approx(gamma**4 * POTENTIALS[4] - POTENTIALS[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["demonstrator", "random"])
+def test_progress_at_the_support_desk_telescopes_to_nothing(name: str, seed: int) -> None:
+    """Its potential is 0 at the start, so a whole episode earns no progress."""
+    room = World(WorldConfig())
+    room.reset(seed)
+    env = room.env.unwrapped
+    assert isinstance(env, DialogueEnv)
+    agent = env.scenario.agents[name](seed)
+    total, over = 0.0, False
+    while not over:
+        outcome = room.step(agent.reply(room.conversation, room.hidden))
+        total += outcome.parts["progress"]
+        over = outcome.terminated or outcome.truncated
+    assert outcome.terminated
+    assert total == pytest.approx(0.0)
+
+
+def test_an_episodes_seeds_depend_on_its_keys_alone() -> None:
+    (world, noise), (again, repeated) = episode_seeds(1, 2, 3), episode_seeds(1, 2, 3)
+    assert world == again
+    assert noise.random(5).tolist() == repeated.random(5).tolist()
+    others = {episode_seeds(*keys)[0] for keys in ((1, 2, 4), (1, 3, 3), (2, 2, 3), (1, 2))}
+    assert len(others | {world}) == 5
+
+
+def test_a_world_shows_what_was_said_and_nothing_twice() -> None:
+    room = World(WorldConfig())
+    opening = room.reset(0)
+    assert [m.role for m in opening][:2] == ["system", "user"]
+    outcome = room.step("What is the order number, please?")
+    said = Message("assistant", "What is the order number, please?")
+    assert room.conversation == (*opening, said, *outcome.messages)
+    assert all(m.role != "assistant" for m in outcome.messages)
