@@ -155,33 +155,26 @@ class Chat:
 
     def reset(self, _: str) -> None:
         """Command ``/reset``."""
-        if self._heard(self.seat.conversation):
-            self._earlier.append(self._transcript())
+        self._earlier = self._transcripts()
         self._open()
 
     def save(self, name: str) -> None:
         """Command ``/save``: every conversation of this sitting, one a line."""
-        path = Path(name).expanduser()
-        rows = [*self._earlier]
-        if self._heard(self.seat.conversation):
-            rows.append(self._transcript())
-        if not name:
-            self.say("Say where: /save FILE.")
-        elif not rows:
-            self.say("There is nothing to save yet.")
-        else:
-            try:
-                if path.exists():
-                    self.say(f"{path} exists and stays as it is; name another file.")
-                    return
-                if not path.resolve().parent.is_dir():
-                    self.say(f"There is no folder {path.parent}; name a file in one that exists.")
-                    return
-                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                files.write_text(path, text)
+        path, rows = Path(name).expanduser(), self._transcripts()
+        if not name or not rows:
+            self.say("There is nothing to save yet." if name else "Say where: /save FILE.")
+            return
+        try:
+            if path.exists():
+                self.say(f"{path} exists and stays as it is; name another file.")
+            elif not path.resolve().parent.is_dir():
+                self.say(f"There is no folder {path.parent}; name a file in one that exists.")
+            else:
+                lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+                files.write_text(path, "".join(lines))
                 self.say(f"Saved {len(rows)} conversation{'s' * (len(rows) > 1)} in {path}.")
-            except (OSError, ValueError) as error:
-                self.say(f"Could not save {path}: {error}.")
+        except (OSError, ValueError) as error:
+            self.say(f"Could not save {path}: {error}.")
 
     def user(self, turns: str) -> None:
         """Command ``/user``: the simulated user speaks in the person's place."""
@@ -276,7 +269,9 @@ class Chat:
             self._print(spoken(message, name if message.role == "user" else ""))
 
     def _print(self, text: Text, end: str = "\n") -> None:
-        self.console.print(text, end=end, soft_wrap=True)
+        # A terminal gets whole words on its lines; a pipe, and what comes piecemeal, is left alone.
+        piecemeal = not end or not self.console.is_terminal
+        self.console.print(text, end=end, soft_wrap=piecemeal)
 
     def _ending(self) -> None:
         if self.seat.solved is None or self.seat.case is None:
@@ -287,23 +282,13 @@ class Chat:
             f"{self.seat.case.solution}. /reset opens another."
         )
 
-    @staticmethod
-    def _heard(conversation: Conversation) -> bool:
-        return any(m.role == "assistant" for m in conversation)
-
-    def _transcript(self) -> dict[str, Any]:
-        seat = self.seat
-        return {
-            "messages": [{"role": m.role, "content": m.content} for m in seat.conversation],
-            "agent": self.options.agent,
-            "env": self.options.env,
-            "split": self.options.split,
-            "seed": self.options.seed,
-            "temperature": self.options.temperature,
-            "parts": [dict(parts) for parts in seat.parts],
-            "score": seat.score,
-            "success": seat.solved,
-        }
+    def _transcripts(self) -> list[dict[str, Any]]:
+        """Every conversation of this sitting in which the agent has said something."""
+        if not self.seat.parts:
+            return self._earlier
+        told = ("agent", "env", "split", "seed", "temperature")
+        about = {name: getattr(self.options, name) for name in told}
+        return [*self._earlier, {**self.seat.to_json(), **about}]
 
 
 COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {

@@ -19,7 +19,7 @@ from rlchat.worlds import WorldConfig
 class PPOConfig:
     """How the policy is updated from an iteration's episodes."""
 
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     """Of the adapter."""
     epochs: int = 2
     """Passes over an iteration's episodes."""
@@ -57,7 +57,7 @@ class PPOConfig:
     """Scores are divided by their running std, but by no less than this."""
     sampler_gap: float = 0.01
     """Mean nats between sampler and training forward above which importance weights correct it."""
-    critic_warmup: int = 1
+    critic_warmup: int = 0
     """Iterations in which only the critic learns."""
     token_budget: int = 1024
     """Padded tokens in one forward."""
@@ -99,11 +99,11 @@ class PPOConfig:
 class WarmStartConfig:
     """Supervised start from demonstrations, before PPO."""
 
-    demonstrations: int = 600
+    demonstrations: int = 300
     """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
-    learning_rate: float = 4e-4
-    """Peak, linearly decayed within an epoch budget of `max_epochs`."""
-    batch: int = 16
+    learning_rate: float = 1e-3
+    """In the first epoch; halved with each further one."""
+    batch: int = 8
     """Conversations an optimiser step."""
     max_epochs: int = 6
     """Most passes over the demonstrations."""

@@ -23,9 +23,9 @@ class CriticConfig:
     """Detached leaves the policy's weights alone; shared sends the value loss into the adapter."""
     privileged: bool = False
     """Also read the simulator's hidden goal; the critic is thrown away after training."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     """Its own."""
-    epochs: int = 40
+    epochs: int = 10
     """Full-batch steps an iteration, on states computed once (detached only)."""
     width: int = 256
     """Of its one hidden layer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from typing import Literal
 
@@ -11,21 +10,6 @@ import torch
 from rlchat.errors import UserError
 
 DTypeName = Literal["auto", "float32", "bfloat16"]
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed: training asks for the same large blocks again and again.
-
-    By default each goes back to the system at once, and comes back as pages to be zeroed.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another C library has its own ways
-        return
-    mallopt(_MMAP_THRESHOLD, 2**30)
-    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_device(name: str) -> torch.device:

@@ -77,7 +77,8 @@ def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> 
             count = config.warm_start.demonstrations
             conversations = demonstrate(config.world, count, config.seed)
             settings, out = config.warm_start, run.warm_start
-            warm(policy, conversations, settings, config.seed, out, progress)
+            with ranks.alone():
+                warm(policy, conversations, settings, config.seed, out, progress)
         else:
             policy.save(run.warm_start)
     ranks.wait()

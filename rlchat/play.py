@@ -101,8 +101,8 @@ def play_episode(
 
 def _show(console: Console, messages: Conversation) -> None:
     for message in messages:
-        console.print(spoken(message), soft_wrap=True)
+        console.print(spoken(message), soft_wrap=not console.is_terminal)
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(Text(printable(text), "dim"), soft_wrap=True)
+    console.print(Text(printable(text), "dim"), soft_wrap=not console.is_terminal)

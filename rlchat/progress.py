@@ -74,6 +74,11 @@ class Progress(Watcher):
 
     def iteration(self, row: Mapping[str, Any]) -> None:
         """Add an iteration's metrics."""
+        if _dropped(row) and not any(map(_dropped, self._rows)):
+            self.say(
+                f"{_dropped(row):.0f} characters dropped that the environment's action "
+                "space does not have; metrics.jsonl counts them"
+            )
         self._rows.append(row)
         self._seconds.append(float(row["seconds"]))
         if self._animated:
@@ -107,6 +112,10 @@ class Progress(Watcher):
 def minutes(seconds: float) -> str:
     """Seconds as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _dropped(row: Mapping[str, Any]) -> float:
+    return float(row.get("dropped_characters", 0.0))
 
 
 def _show(row: Mapping[str, Any], key: str, form: str) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
 T = TypeVar("T")
+
+_STATES = (PartialState, AcceleratorState, GradientState)
+_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 class Ranks:
@@ -54,6 +61,24 @@ class Ranks:
     def gather(self, items: list[T]) -> list[T]:
         """Put the lists of all processes together."""
         return items if self.count == 1 else list(gather_object(items))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Do something for all the others: libraries see one process inside.
+
+        transformers' Trainer would otherwise wait for processes that do not take part, and its
+        waits would meet theirs.
+        """
+        environment = {name: os.environ.pop(name) for name in _LAUNCHED if name in os.environ}
+        states = [vars(kind)["_shared_state"] for kind in _STATES]
+        try:
+            for kind in _STATES:
+                kind._shared_state = {}
+            yield
+        finally:
+            os.environ.update(environment)
+            for kind, state in zip(_STATES, states, strict=True):
+                kind._shared_state = state
 
     def wait(self) -> None:
         """Wait for the others."""

@@ -94,6 +94,15 @@ class Seat:
             self.solved = verdict > 0
         return bool(verdict)
 
+    def to_json(self) -> dict[str, Any]:
+        """A line of a transcript; `rlchat sft --data` reads it too."""
+        return {
+            "messages": [{"role": m.role, "content": m.content} for m in self.conversation],
+            "parts": [dict(parts) for parts in self.parts],
+            "score": self.score,
+            "success": self.solved,
+        }
+
     def _settle(self, resolution: float, terminated: bool) -> None:
         """Write down what the last turn led to, as `DialogueEnv.step` does."""
         assert self.case is not None

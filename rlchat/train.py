@@ -15,6 +15,7 @@ from rlchat.batch import Estimated, annotate, estimate, pack
 from rlchat.config import TrainConfig
 from rlchat.critic import Critic
 from rlchat.errors import RunError
+from rlchat.files import recover_folder
 from rlchat.optimiser import MasterAdamW
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks
@@ -56,6 +57,10 @@ def train(
     worlds, watcher = Worlds(config.world), watcher or Watcher()
     learner = make_learner(config, policy, ranks)
     scale, beta, first = RunningStd(), config.ppo.beta, 0
+    if config.resume:
+        if ranks.main:
+            recover_folder(run.checkpoint)
+        ranks.wait()
     if config.resume and run.checkpoint.is_dir():
         scale, beta, first = restore(run, learner)
     for iteration in range(first, config.iterations):
@@ -63,7 +68,8 @@ def train(
         trajectories = play(config, policy, worlds, ranks, iteration, watcher)
         clock.lap("rollout")
         watcher.status(f"iteration {iteration}: learning")
-        everyone = ranks.gather([without_tokens(t) for t in trajectories])
+        gathered = ranks.gather([without_tokens(t) for t in trajectories])
+        everyone = sorted(gathered, key=lambda t: t.index)
         scale.add([sum(p.values()) for t in everyone for p in t.parts])
         batch = pack(trajectories)
         annotated = annotate(policy, learner.critic, batch, config.ppo.token_budget)

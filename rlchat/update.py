@@ -23,7 +23,6 @@ from rlchat.optimiser import MasterAdamW
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 
-
 CRITIC_NORM = 1.0
 
 

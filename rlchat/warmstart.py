@@ -76,7 +76,8 @@ def read_conversations(path: Path) -> list[Conversation]:
         UserError: no such file, an empty one, or a line that is not a conversation.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Not splitlines: JSON leaves U+2028 and its like unescaped inside a text.
+        lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"expected a readable UTF-8 file of conversations; got {path}: {error}"

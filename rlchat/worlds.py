@@ -75,7 +75,7 @@ class World:
 
     def step(self, text: str) -> Outcome:
         """Say ``text`` and hear what follows."""
-        action, dropped = (text, 0) if self.ours else _fit(text, self.env.action_space)
+        action, dropped = (text, 0) if self.ours else _fit(text, _space(self.env, "action"))
         observation, reward, terminated, truncated, info = self.env.step(action)
         before = len(self.conversation) + 1
         if self.ours:
@@ -148,10 +148,11 @@ def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
             env = gym.make(spec.id, disable_env_checker=True)
     except (ValueError, TypeError, gym.error.Error) as error:
         raise UserError(f"{name} cannot be made: {error}") from error
-    for kind, space in (("observations", env.observation_space), ("actions", env.action_space)):
+    for kind in ("observation", "action"):
+        space = _space(env, kind)
         if not isinstance(space, gym.spaces.Text | rlchat_envs.Utterance) and _is_numeric(space):
             raise UserError(
-                f"expected an environment with text {kind}; {name} has {space}; wrap it so that "
+                f"expected an environment with text {kind}s; {name} has {space}; wrap it so that "
                 "it speaks strings"
             )
     return env
@@ -179,7 +180,12 @@ def _import_here(module: str) -> None:
         ) from error
 
 
-def _is_numeric(space: gym.Space[Any]) -> bool:
+def _space(env: gym.Env[str, str], kind: str) -> gym.Space[Any] | None:
+    """A space that the environment declares; not all do."""
+    return getattr(env, f"{kind}_space", None)
+
+
+def _is_numeric(space: gym.Space[Any] | None) -> bool:
     return isinstance(
         space,
         gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary,
@@ -195,7 +201,7 @@ def _text(observation: object) -> str:
     return observation
 
 
-def _fit(text: str, space: gym.Space[Any]) -> tuple[str, int]:
+def _fit(text: str, space: gym.Space[Any] | None) -> tuple[str, int]:
     """Make a text a member of a `spaces.Text`; count the characters that had to go."""
     if not isinstance(space, gym.spaces.Text):
         return text, 0

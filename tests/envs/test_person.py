@@ -95,5 +95,5 @@ def test_the_solution_in_words_names_the_status() -> None:
 
 
 def test_unknown_users_are_refused_when_the_environment_is_made() -> None:
-    with pytest.raises(ValueError, match="expected users out of .*; got 'nobody'"):
+    with pytest.raises(ValueError, match=r"expected users out of .*; got 'nobody'"):
         DialogueEnv(SupportScenario(), users=("nobody",))

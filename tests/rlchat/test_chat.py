@@ -87,8 +87,8 @@ def test_a_person_is_the_user_and_the_desk_still_answers() -> None:
         "please?\n"
         "   you  x5139, new one is 87 old tannery road\n"
         "  desk  Order X5139: hair dryer, Delphine Engstrom. Status: in the warehouse.\n"
-        "  desk  Policy on address changes: in the warehouse: update the address; shipped: redirect "
-        "to a pickup point.\n"
+        "  desk  Policy on address changes: in the warehouse: update the address; shipped: "
+        "redirect to a pickup point.\n"
         " agent  Thank you. The record says: in the warehouse. I will update the address right "
         "away.\n"
         "The case is closed: solved, score +1.00. Right: update the address, as the status is "
@@ -102,14 +102,14 @@ def test_a_person_is_the_user_and_the_desk_still_answers() -> None:
 def test_the_score_has_its_parts_turn_by_turn() -> None:
     shown = talk(["/score", "hi", "X5139", "87 Old Tannery Road", "/score"])
     assert "   you  /score\nThe agent has not said anything yet.\n" in shown
-    tail = [line.split() for line in shown.splitlines()[-6:]]
-    assert tail == [
-        "turn progress resolution courtesy brevity repetition cut_off sum".split(),
-        "1 +0.20 +0.00 +0.00 +0.00 +0.00 +0.00 +0.20".split(),
-        "2 +0.20 +0.00 +0.00 +0.00 +0.00 +0.00 +0.20".split(),
-        "3 -0.40 +1.00 +0.00 +0.00 +0.00 +0.00 +0.60".split(),
-        "Sum of all turns: +1.00".split(),
-        ["Goodbye."],
+    rows = [" ".join(line.split()) for line in shown.splitlines()[-6:]]
+    assert rows == [
+        "turn progress resolution courtesy brevity repetition cut_off sum",
+        "1 +0.20 +0.00 +0.00 +0.00 +0.00 +0.00 +0.20",
+        "2 +0.20 +0.00 +0.00 +0.00 +0.00 +0.00 +0.20",
+        "3 -0.40 +1.00 +0.00 +0.00 +0.00 +0.00 +0.60",
+        "Sum of all turns: +1.00",
+        "Goodbye.",
     ]
 
 
@@ -151,8 +151,10 @@ def test_reset_takes_another_goal_and_the_same_seed_the_same_ones() -> None:
 def test_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = talk(
-        ["/save", "/save a.jsonl", "hi 你好", "/save a.jsonl", "/save a.jsonl", "/save no/a.jsonl"]
-        + ["/reset", "/user", "/save b.jsonl"]
+        [
+            *("/save", "/save a.jsonl", "hi 你好", "/save a.jsonl", "/save a.jsonl"),
+            *("/save no/a.jsonl", "/reset", "/user", "/save b.jsonl"),
+        ]
     )
     assert "Say where: /save FILE.\n" in shown
     assert "There is nothing to save yet.\n" in shown

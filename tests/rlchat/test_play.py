@@ -20,6 +20,10 @@ OPENING = (
     "needs, read the record and the policy, then offer the one right solution. Be kind and brief.\n"
     "  user  Guarantee claim: my rice cooker quit.\n"
 )
+AFTERWARDS = (
+    'Right: discount voucher, as the status is "warranty expired".\n'
+    "The expert, on the same goal: solved, score +1.00, 2 turns.\n"
+)
 
 
 def play(lines: Iterable[str], options: PlayOptions | None = None) -> str:
@@ -33,12 +37,31 @@ def test_a_case_solved_by_a_person() -> None:
     ask = "Sorry! Could you please tell me your order number and the fault?"
     offer = "Thank you. I can give you a discount voucher."
     assert play(["", ask, offer, "never read"]) == OPENING + (
-        f"   you  \n   you  {ask}\n  user  THEY SAY\n"
+        f"   you  \n   you  {ask}\n"
+        "  user  Y9297. Brown rust spots cover the rim.\n"
+        "  desk  Order Y9297: rice cooker, Alistair Delacroix. Status: warranty expired.\n"
+        "  desk  Policy on warranty claims: warranty valid: send a replacement; warranty expired: "
+        "discount voucher.\n"
+        "score +0.40: progress +0.40\n"
+        f"   you  {offer}\n"
+        "  user  My mood isn't improving, I'll tell you that much. Lovely, I accept. You've been "
+        "very helpful, cheerio!\n"
+        "score +0.60: progress -0.40, resolution +1.00\n"
+        f"Solved, score +1.00, 2 turns.\n{AFTERWARDS}"
     )
 
 
 def test_a_case_lost_by_a_person() -> None:
-    assert play(["hm"] * 9) == OPENING + ("   you  hm\n")
+    shown = play(["hm"] * 9)
+    assert shown.startswith(
+        f"{OPENING}   you  hm\n"
+        "  user  Right, I'm waiting. What's your plan?\n"
+        "score -0.30: courtesy -0.10, cut_off -0.20\n"
+    )
+    assert shown.endswith(
+        "score -0.80: resolution -0.50, courtesy -0.10, cut_off -0.20\n"
+        f"Not solved, score -1.70, 4 turns.\n{AFTERWARDS}"
+    )
 
 
 class Echo(gym.Env[str, str]):

@@ -149,6 +149,15 @@ def test_a_run_stopped_in_its_first_iteration_starts_again(
     same(go(folder, resume=True), whole)
 
 
+def test_a_run_killed_while_its_checkpoint_was_replaced_goes_on(whole: Run, tmp_path: Path) -> None:
+    """In the instant between two renames only the old checkpoint exists, under another name."""
+    run = go(tmp_path / "run", iterations=2)
+    run.checkpoint.rename(run.folder / ".checkpoint.old")
+    before = run.metrics.read_text("utf-8")
+    same(go(run.folder, resume=True), whole)
+    assert run.metrics.read_text("utf-8").startswith(before)  # clocks included: not done again
+
+
 def test_a_shared_critic_is_resumed_too(tmp_path: Path) -> None:
     shared = replace(CONFIG, critic=replace(CONFIG.critic, states="shared"))
     one = go(tmp_path / "one", shared)

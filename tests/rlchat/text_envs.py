@@ -80,7 +80,10 @@ class AskFirst(TextEnv):
 
 
 class Patience(TextEnv):
-    """Act 1 chats, which earns .4; act 0 closes, which earns 1. The user leaves after turn 3."""
+    """Act 0 closes, which earns 1; act 1 chats, which earns .4 while the user's patience lasts.
+
+    That is two turns: who chats in the third earns nothing, and the user leaves.
+    """
 
     chat = 0.4
     turns = 3
@@ -89,7 +92,8 @@ class Patience(TextEnv):
         self.turn += 1
         if act(action, 2) == 0:
             return "bye", 1.0, True, False, {}
-        return "mz"[self.turn % 2] * 8, self.chat, self.turn == self.turns, False, {}
+        over = self.turn == self.turns
+        return "mz"[self.turn % 2] * 8, 0.0 if over else self.chat, over, False, {}
 
 
 class Silent(TextEnv):

@@ -1,0 +1,222 @@
+"""The supervised start: what it learns from, that it learns, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from rlchat.config import WarmStartConfig
+from rlchat.errors import UserError
+from rlchat.policy import AdapterConfig, Policy
+from rlchat.rollout import Trajectory
+from rlchat.warmstart import (
+    IGNORED,
+    _ActionTrainer,
+    dataset,
+    demonstrate,
+    read_conversations,
+    warm_start,
+)
+from rlchat.worlds import WorldConfig
+from rlchat_envs import Conversation, Message
+
+ADAPTER = AdapterConfig(rank=8, alpha=16, dtype="float32", device="cpu")
+ANSWERS = {"up": "down", "left": "right"}
+
+
+def talk(i: int) -> Conversation:
+    """Ragged: some have a system message, some a second turn."""
+    word = list(ANSWERS)[i % 2]
+    messages = [Message("user", f"{i} {word}"), Message("assistant", ANSWERS[word])]
+    if i % 3 == 0:
+        messages.insert(0, Message("system", "Say the opposite."))
+    if i % 4 == 0:
+        messages += [Message("tool", "x"), Message("user", "no"), Message("assistant", "yes")]
+    return tuple(messages)
+
+
+TALKS = [talk(i) for i in range(40)]
+
+
+def likelihood(policy: Policy, talks: Sequence[Conversation]) -> float:
+    """Nats per assistant token, one conversation at a time, from the whole model's logits."""
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for conversation in talks:
+            rendered = policy.rendering.conversation(conversation)
+            ids = torch.tensor([rendered.ids])
+            logprobs = policy.model(input_ids=ids).logits[0].double().log_softmax(-1)
+            for position, acts in enumerate(rendered.action_mask):
+                if acts:
+                    total -= float(logprobs[position - 1, ids[0, position]])
+                    count += 1
+    return total / count
+
+
+def test_ids_and_labels_are_the_rollouts(policy: Policy) -> None:
+    """Those a trajectory has in which the same was said (ppo.md, test 13)."""
+    rendering = policy.rendering
+    for conversation, row in zip(TALKS, dataset(TALKS, rendering, 1000), strict=True):
+        turns = [i for i, m in enumerate(conversation) if m.role == "assistant"]
+        trajectory = Trajectory(0, 0, rendering.opening(conversation[: turns[0]]))
+        for here, following in zip(turns, [*turns[1:], None], strict=True):
+            said = rendering.reply(conversation[here].content)
+            trajectory.act(said, [0.0] * len(said))
+            trajectory.parts.append({})
+            if following is not None:
+                trajectory.observe(rendering.after(conversation[here + 1 : following]))
+        assert row["input_ids"] == trajectory.ids
+        acted = zip(trajectory.ids, trajectory.action_mask, strict=True)
+        assert row["labels"] == [i if acts else IGNORED for i, acts in acted]
+        ends = [label for label in row["labels"] if label == rendering.end_of_turn]
+        assert len(ends) == len(turns)
+
+
+def test_long_conversations_are_cut(policy: Policy) -> None:
+    whole, cut = (dataset(TALKS[:1], policy.rendering, n)[0] for n in (1000, 10))
+    assert cut == {key: value[:10] for key, value in whole.items()}
+    assert len(whole["input_ids"]) > 10
+
+
+@pytest.mark.parametrize("items", [None, 17])
+def test_the_loss_is_the_cross_entropy_of_labelled_tokens(
+    policy: Policy, items: int | None
+) -> None:
+    rows = [dataset(TALKS, policy.rendering, 1000)[i] for i in (0, 1, 4)]
+    width = max(len(row["input_ids"]) for row in rows)
+    assert len({len(row["input_ids"]) for row in rows}) > 1  # so there is padding
+    ids = torch.full((3, width), 257)
+    labels = torch.full((3, width), IGNORED)
+    for i, row in enumerate(rows):
+        ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
+        labels[i, : len(row["labels"])] = torch.tensor(row["labels"])
+    trainer = object.__new__(_ActionTrainer)  # the loss reads nothing but the policy
+    trainer.policy = policy
+    own = list(policy.parameters())
+    loss = trainer.compute_loss(None, {"input_ids": ids, "labels": labels}, False, items)
+    gradients = torch.autograd.grad(loss, own)
+
+    mask = torch.arange(width) < torch.tensor([[len(row["input_ids"])] for row in rows])
+    logits = policy.model(input_ids=ids, attention_mask=mask.long()).logits
+    total = cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    expected = total / (items or int((labels[:, 1:] != IGNORED).sum()))
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
+    for a, b in zip(gradients, torch.autograd.grad(expected, own), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_it_learns_and_leaves_an_adapter(tmp_path: Path) -> None:
+    policy = Policy.create("tiny", ADAPTER)
+    before = likelihood(policy, TALKS[:4])
+    rows: list[dict[str, float]] = []
+    config = WarmStartConfig(learning_rate=1e-2, batch=8, max_epochs=4)
+    losses = warm_start(
+        policy, TALKS, config, 0, tmp_path / "out", report=lambda row: rows.append(dict(row))
+    )
+    assert 1 < len(losses) <= 4
+    assert losses[0] < 0.8 * before
+    assert losses[-1] < losses[0]
+    assert any("loss" in row and 0 < row["done"] <= 1 for row in rows)
+    # The first tenth is held out; its loss is what the adapter, loaded anew, has there.
+    again = Policy.create("tiny", ADAPTER, adapter=tmp_path / "out")
+    assert likelihood(again, TALKS[:4]) == pytest.approx(losses[-1], abs=1e-4)
+
+
+def test_it_ends_once_the_validation_loss_stays(tmp_path: Path) -> None:
+    config = WarmStartConfig(learning_rate=1e-9, batch=8, max_epochs=9)
+    losses = warm_start(Policy.create("tiny", ADAPTER), TALKS[:12], config, 0, tmp_path / "out")
+    assert len(losses) == 2
+
+
+def test_one_conversation_is_too_few(policy: Policy, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected at least 2 conversations to learn from; got 1"):
+        warm_start(policy, TALKS[:1], WarmStartConfig(), 0, tmp_path / "out")
+
+
+def test_demonstrations_are_the_seeds() -> None:
+    world = WorldConfig()
+    three = demonstrate(world, 3, seed=5)
+    assert demonstrate(world, 2, seed=5) == three[:2]
+    assert len(set(three)) == 3
+    assert demonstrate(world, 1, seed=6) != three[:1]
+    for conversation in three:
+        assert [m.role for m in conversation][:3] == ["system", "user", "assistant"]
+
+
+def test_an_environment_without_a_demonstrator_is_named() -> None:
+    with pytest.raises(UserError, match=r"has none; set --warm-start\.demonstrations 0"):
+        demonstrate(WorldConfig(foreign()), 1, 0)
+
+
+def foreign() -> str:
+    import gymnasium as gym
+
+    class Echo(gym.Env[str, str]):
+        observation_space = action_space = gym.spaces.Text(9)
+
+    if "tests/Echo-v0" not in gym.registry:
+        gym.register("tests/Echo-v0", Echo)
+    return "tests/Echo-v0"
+
+
+def write(path: Path, *rows: object) -> Path:
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def said(*messages: tuple[str, object]) -> dict[str, object]:
+    return {"messages": [{"role": role, "content": content} for role, content in messages]}
+
+
+def test_conversations_are_read(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": m.role, "content": m.content} for m in t]} for t in TALKS]
+    rows[0]["source"] = "somewhere"  # type: ignore[assignment]
+    path = write(tmp_path / "talks.jsonl", *rows[:20], "", *rows[20:], "  ")
+    assert read_conversations(path) == TALKS
+    # Line breaks that JSON does not escape are part of a text.
+    odd = (Message("user", "a\u2028b\x85c"), Message("assistant", "d\r\ne"))
+    raw = json.dumps(said(*((m.role, m.content) for m in odd)), ensure_ascii=False)
+    assert read_conversations(write(path, raw, raw)) == [odd, odd]
+
+
+GOOD = said(("user", "hi"), ("assistant", "señor"))
+
+
+@pytest.mark.parametrize(
+    "line, what",
+    [
+        ("{", "not JSON"),
+        ("3", 'no list "messages"'),
+        ("{}", 'no list "messages"'),
+        (json.dumps({"messages": []}), 'no list "messages"'),
+        (json.dumps({"messages": ["hi"]}), "no role out of system, user, assistant, tool"),
+        (json.dumps(said(("robot", "hi"))), "no role out of"),
+        (json.dumps(said(("user", None))), "or no text"),
+        (json.dumps(said(("user", "hi"))), "and then an assistant"),
+        (json.dumps(said(("assistant", "hi"), ("user", "hi"))), "somebody else has to speak first"),
+    ],
+)
+def test_a_wrong_line_is_named(line: str, what: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "talks.jsonl", GOOD, "", line, GOOD)
+    with pytest.raises(UserError) as raised:
+        read_conversations(path)
+    assert f"{path}, line 3: " in str(raised.value)
+    assert what in str(raised.value)
+
+
+def test_a_file_without_conversations_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.jsonl", tmp_path, write(tmp_path / "empty.jsonl", "", " ")):
+        with pytest.raises(UserError) as raised:
+            read_conversations(path)
+        assert str(path) in str(raised.value)
+    (tmp_path / "latin.jsonl").write_bytes(json.dumps(GOOD, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(UserError, match="UTF-8"):
+        read_conversations(tmp_path / "latin.jsonl")

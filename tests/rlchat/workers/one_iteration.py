@@ -1,0 +1,89 @@
+"""What one of several processes does in `test_ranks`: an iteration, written down by rank 0.
+
+Run as ``one_iteration.py FOLDER COUNT``, alone or by torchrun.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from rlchat.batch import annotate, estimate, pack
+from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.critic import CriticConfig
+from rlchat.files import write_json
+from rlchat.policy import AdapterConfig, Policy
+from rlchat.ranks import Ranks
+from rlchat.rollout import RolloutConfig
+from rlchat.runs import Run
+from rlchat.statistics import RunningStd
+from rlchat.train import Watcher, make_learner, play, train
+from rlchat.update import minibatch_gradient
+from rlchat.worlds import Worlds
+
+CONFIG = TrainConfig(
+    env="rlchat/Support-v0",
+    policy="tiny",
+    iterations=1,
+    episodes=5,  # does not divide by two
+    seed=7,
+    evaluation=0,
+    adapter=AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu"),
+    warm_start=WarmStartConfig(demonstrations=0),
+    rollout=RolloutConfig(rows=2, max_new_tokens=8, max_tokens=700),
+    ppo=PPOConfig(epochs=1, minibatches=2, critic_warmup=0, token_budget=2048),
+    critic=CriticConfig(width=8, epochs=3),
+)
+
+
+def make_policy() -> Policy:
+    """The tiny network with its adapter moved by seeded noise: every gradient is there."""
+    policy = Policy.create("tiny", CONFIG.adapter, seed=CONFIG.seed)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return policy
+
+
+def main(folder: Path, count: int) -> None:
+    ranks = Ranks(cpu=True)
+    assert ranks.count == count, f"{ranks.count} processes instead of {count}"
+    if count > 1:
+        assert torch.distributed.get_backend() == "gloo"
+        assert torch.distributed.get_world_size() == count
+    assert torch.get_num_threads() == 1
+    policy = make_policy()
+    learner = make_learner(CONFIG, policy, ranks)
+    own = play(CONFIG, policy, Worlds(CONFIG.world), ranks, 0, Watcher())
+    everyone = ranks.gather([(t.index, t.seed, t.ids, t.action_mask, t.parts) for t in own])
+    annotated = annotate(policy, learner.critic, pack(own), CONFIG.ppo.token_budget)
+    scale = RunningStd()
+    scale.add([sum(parts.values()) for *_, turns in everyone for parts in turns])
+    scores = [(i, sum(sum(p.values()) for p in turns)) for i, *_, turns in everyone]
+    settings = CONFIG.ppo.settings(CONFIG.critic)
+    estimated = estimate(annotated, settings, 0.1, scale, scores, ranks.sum)
+    actions = float(ranks.sum(annotated.batch.action_mask.sum().double()))
+    minibatch_gradient(learner, estimated, torch.arange(len(own)), CONFIG.ppo, actions)
+    ranks.sum_gradients(policy.parameters())
+    gradients = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in policy.named_parameters()
+    }
+    if ranks.main:
+        save_file(gradients, folder / "gradients.safetensors")
+        kept = [[i, seed, ids, mask] for i, seed, ids, mask, _ in sorted(everyone)]
+        own_indices = [t.index for t in own]
+        write_json(
+            folder / "episodes.json", {"count": ranks.count, "own": own_indices, "all": kept}
+        )
+    ranks.wait()
+    train(CONFIG, make_policy(), Run(folder / "run"), ranks)
+    ranks.end()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
