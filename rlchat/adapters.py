@@ -70,6 +70,8 @@ def read_config(folder: Path) -> PeftConfig:
             "an iteration"
         )
     try:
+        # peft would look for a missing file on the hub, and retry.
+        (folder / "adapter_config.json").read_bytes()
         config: PeftConfig = PeftConfig.from_pretrained(str(folder))
         return config
     except (ValueError, TypeError, KeyError, OSError) as error:

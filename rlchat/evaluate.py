@@ -92,15 +92,24 @@ def evaluate(
         rollout: budgets.
         on_episode: told of each as it ends.
     """
-    if episodes < 1:
-        raise UserError(f"expected episodes of at least 1; got {episodes}")
-    if temperature < 0:
-        raise UserError(f"expected a temperature of at least 0; got {temperature}")
+    check_range(episodes, temperature)
     worlds = Worlds(world, split)
     played = talk(
         agent, worlds, range(episodes), seed, temperature, rollout or RolloutConfig(), on_episode
     )
     return Result(name, world, split, seed, temperature, played)
+
+
+def check_range(episodes: int, temperature: float) -> None:
+    """Refuse settings out of range.
+
+    Raises:
+        UserError: no episodes, or a temperature below 0.
+    """
+    if episodes < 1:
+        raise UserError(f"expected episodes of at least 1; got {episodes}")
+    if temperature < 0:
+        raise UserError(f"expected a temperature of at least 0; got {temperature}")
 
 
 def difference(result: Result, against: Result) -> dict[str, Interval]:

@@ -19,7 +19,7 @@ from rlchat.adapters import base_spec
 from rlchat.agents import ModelAgent, NamedAgent, adapter_folder, load_agent
 from rlchat.config import TrainConfig, WarmStartConfig, names
 from rlchat.errors import UserError
-from rlchat.evaluate import Result, difference, evaluate
+from rlchat.evaluate import Result, check_range, difference, evaluate
 from rlchat.policy import POLICY, REFERENCE, AdapterConfig, Policy
 from rlchat.progress import Progress
 from rlchat.ranks import Ranks
@@ -252,6 +252,10 @@ class EvalOptions:
     """Write everything there, every episode included."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        check_range(self.episodes, self.temperature)
 
 
 def run_evaluation(options: EvalOptions, console: Console) -> None:

@@ -115,6 +115,9 @@ class Rendering:
         return ids
 
     def _placed(self, message: Message) -> tuple[str, str]:
+        if message.role == "user" and "tool" not in self._said:
+            # The desk speaks in the user's place here: only the desk may write its mark.
+            return "user", message.content.replace("[desk]", "(desk)")
         if message.role in self._said:
             return message.role, message.content
         return "user", f"[{'desk' if message.role == 'tool' else message.role}] {message.content}"

@@ -57,7 +57,7 @@ def test_tiny_loads_like_every_other_model(cache: Path) -> None:
     assert sum(p.numel() for p in model.parameters()) == 258 * 64 + 2 * layer + 64 == 90_560
     assert model.config._attn_implementation == "eager"
     assert not model.training
-    assert base.source == "made here, recipe 1"
+    assert base.source == models.TINY.source
     assert base.weights_sha256 == weights_hash(cache / "tiny")
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == model.config.eos_token_id
