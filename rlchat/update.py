@@ -62,7 +62,7 @@ def update_policy(
         order = np.random.default_rng([*seed, epoch]).permutation(episodes)
         for chosen in np.array_split(order, config.minibatches):
             rows = torch.isin(batch.index, torch.from_numpy(chosen)).nonzero()[:, 0]
-            sums += _accumulate(learner, estimated, rows, config, denominator)
+            sums += accumulate(learner, estimated, rows, config, denominator)
             ranks.sum_gradients(learner.policy_optimiser.parameters)
             norm = learner.policy_optimiser.clip_(config.gradient_norm)
             updates += 1
@@ -86,16 +86,10 @@ def update_policy(
     }
 
 
-def minibatch_gradient(
+def accumulate(
     learner: Learner, estimated: Estimated, rows: Tensor, config: PPOConfig, denominator: float
 ) -> Tensor:
     """Accumulate the gradient of some rows; give (clipped, update KL, ratio, tokens) sums."""
-    return _accumulate(learner, estimated, rows, config, denominator)
-
-
-def _accumulate(
-    learner: Learner, estimated: Estimated, rows: Tensor, config: PPOConfig, denominator: float
-) -> Tensor:
     policy, batch = learner.policy, estimated.annotated.batch
     shared = learner.critic.config.states == "shared"
     sums = torch.zeros(4, dtype=torch.double)

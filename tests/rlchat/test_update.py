@@ -20,7 +20,7 @@ from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.statistics import RunningStd
-from rlchat.update import Learner, fit_critic, minibatch_gradient, update_policy
+from rlchat.update import Learner, accumulate, fit_critic, update_policy
 from rlchat.worlds import WorldConfig, Worlds
 
 MakePolicy = Callable[..., Policy]
@@ -66,9 +66,7 @@ def gradient(
     """Of the adapter and a shared critic, flat; forgets it afterwards."""
     everything = torch.arange(len(estimated.annotated.batch.lengths))
     config = replace(ONCE, token_budget=budget)
-    minibatch_gradient(
-        learner, estimated, everything if rows is None else rows, config, denominator
-    )
+    accumulate(learner, estimated, everything if rows is None else rows, config, denominator)
     parameters = [*learner.policy.parameters(), *learner.critic.parameters()]
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = torch.cat([g.flatten().clone() for g in grads])
@@ -89,9 +87,7 @@ def test_the_first_minibatch_has_not_moved(policy: Policy, trajectories: list[Tr
     estimated = make_estimated(learner, trajectories)
     for rows in (torch.arange(EPISODES), torch.tensor([4, 1]), torch.tensor([6])):
         config = replace(ONCE, token_budget=60)
-        clipped, k3, ratio, tokens = minibatch_gradient(
-            learner, estimated, rows, config, 10.0
-        ).tolist()
+        clipped, k3, ratio, tokens = accumulate(learner, estimated, rows, config, 10.0).tolist()
         assert tokens == sum(sum(trajectories[b].action_mask) for b in rows)
         assert clipped == 0
         assert k3 == pytest.approx(0.0, abs=1e-6)
@@ -195,7 +191,7 @@ def test_no_gradient_reaches_the_base_or_the_reference(
     others = {n: p.clone() for n, p in policy.model.named_parameters() if id(p) not in own}
     config = replace(ONCE, epochs=2, minibatches=2)
     for rows in (torch.arange(3), torch.arange(3, EPISODES)):
-        minibatch_gradient(learner, estimated, rows, config, 10.0)
+        accumulate(learner, estimated, rows, config, 10.0)
     assert {id(p) for p in policy.model.parameters() if p.grad is not None} == own
     update_policy(learner, estimated, config, EPISODES, (0, 0))
     fit_critic(learner, estimated)
@@ -261,7 +257,7 @@ def test_an_epoch_sees_each_episode_once_whatever_its_row(
 ) -> None:
     """Minibatches are drawn by the episode's number; where it lies in the batch is no matter."""
     seen: list[list[int]] = []
-    accumulate = update._accumulate
+    accumulate = update.accumulate
 
     def watched(
         learner: Learner, estimated: Estimated, rows: Tensor, config: PPOConfig, denominator: float
@@ -269,7 +265,7 @@ def test_an_epoch_sees_each_episode_once_whatever_its_row(
         seen.append(sorted(estimated.annotated.batch.index[rows].tolist()))
         return accumulate(learner, estimated, rows, config, denominator)
 
-    monkeypatch.setattr(update, "_accumulate", watched)
+    monkeypatch.setattr(update, "accumulate", watched)
     config = replace(ONCE, epochs=2, minibatches=3)
     orders = []
     for order in (trajectories, trajectories[::-1]):

@@ -21,7 +21,7 @@ from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run
 from rlchat.statistics import RunningStd
 from rlchat.train import Watcher, make_learner, play, train
-from rlchat.update import minibatch_gradient
+from rlchat.update import accumulate
 from rlchat.worlds import Worlds
 
 CONFIG = TrainConfig(
@@ -67,7 +67,7 @@ def main(folder: Path, count: int) -> None:
     settings = CONFIG.ppo.settings(CONFIG.critic)
     estimated = estimate(annotated, settings, 0.1, scale, scores, ranks.sum)
     actions = float(ranks.sum(annotated.batch.action_mask.sum().double()))
-    minibatch_gradient(learner, estimated, torch.arange(len(own)), CONFIG.ppo, actions)
+    accumulate(learner, estimated, torch.arange(len(own)), CONFIG.ppo, actions)
     ranks.sum_gradients(policy.parameters())
     gradients = {
         name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
