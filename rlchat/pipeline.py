@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -144,8 +145,15 @@ def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Cons
             console.print(
                 Panel(dialogue(episode.conversation), title=f"{title}: {ending(episode)}")
             )
-    console.print(f"Talk to it:     rlchat chat {run.folder}", highlight=False)
-    console.print(f"Evaluate it:    rlchat eval {run.folder} --env {config.env}", highlight=False)
+    program = _program()
+    for what, words in (("Talk to it:     ", "chat"), ("Measure it:     ", "eval")):
+        line = f"{what}{program} {words} {run.folder} --env {config.env}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """The command as it was started, which need not be on the path."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "rlchat" else "rlchat"
 
 
 def resumed(config: TrainConfig, run: Run) -> TrainConfig:
@@ -223,7 +231,7 @@ def run_sft(options: SftOptions, console: Console) -> None:
     with Progress(console) as progress:
         policy = Policy.create(base, options.adapter, start, options.seed, progress.say)
         warm(policy, conversations, options.warm_start, options.seed, options.out, progress)
-    console.print(f"Talk to it:  rlchat chat {options.out}", highlight=False, markup=False)
+    console.print(f"Talk to it:  {_program()} chat {options.out}", highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
