@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rlchat import ppo
 from rlchat.critic import PRIVILEGED, Critic, features, hash_hidden
-from rlchat.policy import REFERENCE, Policy
+from rlchat.policy import REFERENCE, STRIDE, Policy
 from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd
 
@@ -110,7 +110,8 @@ def microbatches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
     order = torch.argsort(lengths, descending=True, stable=True)
     start = 0
     while start < len(order):
-        rows = max(1, budget // int(lengths[order[start]]))
+        width = -(-int(lengths[order[start]]) // STRIDE) * STRIDE
+        rows = max(1, budget // width)
         yield order[start : start + rows]
         start += rows
 

@@ -110,7 +110,8 @@ def parse(options: type[Options], verb: str, words: Sequence[str]) -> Options:
 
 
 def quiet() -> None:
-    """Keep libraries from talking between our lines."""
+    """Keep libraries from talking between our lines, and from forgetting what they prepared."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

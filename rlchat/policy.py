@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from rlchat import models
 from rlchat.adapters import check_base, load_adapter, write_adapter
+from rlchat.attention import use_grouped_attention
 from rlchat.errors import UserError
 from rlchat.fused import fuse
 from rlchat.machine import DTypeName, choose_device, choose_dtype
@@ -23,6 +24,7 @@ from rlchat.rendering import Rendering
 
 POLICY, REFERENCE = "policy", "reference"
 METHODS = ("lora", "dora", "rslora", "ia3")
+STRIDE = 32  # widths of forwards are multiples of it: a CPU prepares its products once per shape
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Policy:
         dtype, device = choose_dtype(config.dtype), choose_device(config.device)
         model, tokenizer, info = models.load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
+        use_grouped_attention(model)
         _check_head(model)
         peft: PeftModel
         if adapter is None:
@@ -186,9 +189,12 @@ class Policy:
         Returns:
             Last states (B, T, D), and those of the middle layer or None.
         """
-        out = self.trunk(input_ids=ids, use_cache=False, output_hidden_states=middle)
+        width = ids.shape[1]
+        padded = nn.functional.pad(ids, (0, -width % STRIDE))
+        out = self.trunk(input_ids=padded, use_cache=False, output_hidden_states=middle)
         states = out.hidden_states
-        return out.last_hidden_state, states[2 * len(states) // 3] if middle else None
+        seen = states[2 * len(states) // 3][:, :width] if middle else None
+        return out.last_hidden_state[:, :width], seen
 
     def rollout_model(self, adapter: str | None = POLICY) -> PreTrainedModel:
         """The plain copy of the base that speaks, with an adapter merged in anew at each call.

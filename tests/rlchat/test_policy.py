@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlchat.attention import use_grouped_attention
 from rlchat.errors import UserError
 from rlchat.models import load_base
 from rlchat.policy import METHODS, POLICY, REFERENCE, AdapterConfig, Policy
 
 MakePolicy = Callable[..., Policy]
-IDS = torch.arange(40).reshape(2, 20)
+IDS = torch.arange(64).reshape(2, 32)  # as wide as a forward of the policy is
 
 
 @torch.no_grad()
@@ -23,8 +24,9 @@ def logits(policy: Policy) -> Tensor:
 
 @torch.no_grad()
 def base_logits(dtype: torch.dtype = torch.float32) -> Tensor:
-    """Of the base as it comes, with no adapter anywhere near."""
+    """Of the base as it comes, with no adapter anywhere near; only the attention is ours."""
     model, _, _ = load_base("tiny", dtype)
+    use_grouped_attention(model)
     return model(input_ids=IDS).logits
 
 
@@ -166,7 +168,7 @@ def test_padding_on_the_right_changes_no_state(policy: Policy) -> None:
     with torch.no_grad():
         plain, _ = policy.hidden(IDS)
         out, _ = policy.hidden(padded)
-    torch.testing.assert_close(out[:, :20], plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out[:, :32], plain, atol=1e-5, rtol=1e-5)
 
 
 def test_the_seed_alone_decides_a_fresh_adapter() -> None:
