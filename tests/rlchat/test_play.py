@@ -16,8 +16,8 @@ from rlchat.lines import piped_lines
 from rlchat.play import PlayOptions, run_play
 
 OPENING = (
-    "system  You are the support desk of Oak & Ember. Find out the order number and what the case "
-    "needs, read the record and the policy, then offer the one right solution. Be kind and brief.\n"
+    "system  Oak & Ember support desk. Ask, read record and policy, then offer the right solution. "
+    "Be kind and brief.\n"
     "  user  Guarantee claim: my rice cooker quit.\n"
 )
 AFTERWARDS = (

@@ -24,8 +24,8 @@ RIGHT, WRONG = 1.0, -0.5  # the verdict on a solution; walking out counts as wro
 def system_text(shop: str) -> str:
     """The agent's instructions."""
     return (
-        f"You are the support desk of {shop}. Find out the order number and what the case needs, "
-        "read the record and the policy, then offer the one right solution. Be kind and brief."
+        f"{shop} support desk. Ask, read record and policy, then offer the right solution. "
+        "Be kind and brief."
     )
 
 
