@@ -121,7 +121,7 @@ def test_it_learns_and_leaves_an_adapter(tmp_path: Path) -> None:
         policy, TALKS, config, 0, tmp_path / "out", report=lambda row: rows.append(dict(row))
     )
     assert 1 < len(losses) <= 4
-    assert losses[0] < 0.8 * before
+    assert losses[0] < 0.9 * before
     assert losses[-1] < losses[0]
     assert any("loss" in row and 0 < row["done"] <= 1 for row in rows)
     # The first tenth is held out; its loss is what the adapter, loaded anew, has there.
