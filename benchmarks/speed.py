@@ -10,7 +10,6 @@ busy process costs far more than half.
 from __future__ import annotations
 
 import platform
-import resource
 import statistics
 import tempfile
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from rich.table import Table
 
 from rlchat.cli import quiet
 from rlchat.config import TrainConfig, WarmStartConfig
+from rlchat.machine import peak_memory
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.runs import Run, read_metrics
@@ -63,10 +63,9 @@ def main(options: SpeedOptions) -> None:
         passes = config.ppo.epochs if phase == "update" else 1
         rate = statistics.median(passes * row["tokens"] / row[f"seconds/{phase}"] for row in rows)
         table.add_row(phase, f"{seconds:.1f}", f"{rate:.0f}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     table.caption = (
         f"{policy.dtype}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{platform.machine()}, peak {peak:.1f} GiB"
+        f"{platform.machine()}, peak {peak_memory():.1f} GiB"
     )
     Console().print(table)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from typing import Literal
 
@@ -25,6 +27,16 @@ def choose_device(name: str) -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"expected a device that is here, such as cpu; got {name!r}") from error
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held at once, GiB; NaN where nobody counts it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def choose_dtype(name: DTypeName, rows: int = 1024, repeats: int = 30) -> torch.dtype:

@@ -16,6 +16,7 @@ from rlchat.config import TrainConfig
 from rlchat.critic import Critic
 from rlchat.errors import RunError
 from rlchat.files import recover_folder
+from rlchat.machine import peak_memory
 from rlchat.optimiser import MasterAdamW
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks
@@ -93,6 +94,7 @@ def train(
             target, horizon = config.ppo.kl_target, config.ppo.kl_horizon
             beta = ppo.adapt_beta(beta, metrics["kl"], target, config.episodes, horizon)
         row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
+        row["peak_memory"] = peak_memory()
         if ranks.main:
             run.append(iteration, row, everyone)
             save(run, learner, scale, beta, iteration)

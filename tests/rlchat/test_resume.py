@@ -58,7 +58,7 @@ def go(folder: Path, config: TrainConfig = CONFIG, **changed: Any) -> Run:
 def timeless(run: Run) -> list[dict[str, Any]]:
     """The metrics without what a clock says."""
     return [
-        {k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k}
+        {k: v for k, v in row.items() if "second" not in k and k != "peak_memory"}
         for row in read_metrics(run.metrics)
     ]
 
