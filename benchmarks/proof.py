@@ -53,7 +53,7 @@ def main(options: ProofOptions) -> None:
         config = TrainConfig(run=options.out / f"seed-{seed}", seed=seed, evaluation=0)
         run = Run(config.run)
         if not finished(run, config):
-            run_training(replace(config, resume=run.checkpoint.is_dir()), console)
+            run_training(replace(config, resume=run.warm_start.is_dir()), console)
         judge(run.folder / "test.json", OWN, config, options.episodes)
     if options.only < 0:
         judge(options.out / "test.json", SAME_FOR_ALL, TrainConfig(), options.episodes)

@@ -101,8 +101,8 @@ class WarmStartConfig:
 
     demonstrations: int = 600
     """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
-    learning_rate: float = 1e-3
-    """At first; it falls smoothly, to a third with each epoch."""
+    learning_rate: float = 1.25e-3
+    """At first; it falls to 71% in one epoch, 25% in two, 4% in three."""
     batch: int = 8
     """Conversations an optimiser step."""
     max_epochs: int = 6
@@ -130,7 +130,7 @@ class TrainConfig:
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")
     """Run folder."""
-    iterations: int = 24
+    iterations: int = 12
     """Rounds of collecting episodes and updating."""
     episodes: int = 64
     """Episodes an iteration."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -60,30 +61,34 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
 
 def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> Policy:
     """Bring base and warm start together; leave the PPO reference in the run folder."""
-    base, start = config.policy, adapter_folder(config.policy)
-    if start is not None:
-        base = base_spec(start)
+    start = adapter_folder(config.policy)
+    base = config.policy if start is None else base_spec(start)
     if ranks.main and not (config.resume and run.warm_start.is_dir()):
-        policy = Policy.create(base, config.adapter, start, config.seed, progress.say)
-        resolved = {
-            "dtype": str(policy.dtype).removeprefix("torch."),
-            "device": str(policy.device),
-            "threads": torch.get_num_threads(),
-            "processes": ranks.count,
-            "base": asdict(policy.base),
-        }
-        run.write_config(config, resolved)
-        ours = Worlds(config.world).ours
-        if start is None and config.warm_start.demonstrations and ours:
-            count = config.warm_start.demonstrations
-            conversations = demonstrate(config.world, count, config.seed)
-            settings, out = config.warm_start, run.warm_start
-            with ranks.alone():
-                warm(policy, conversations, settings, config.seed, out, progress)
-        else:
-            policy.save(run.warm_start)
+        _begin(config, run, ranks, progress, base, start)
+        gc.collect()  # the policy of the warm start, before there is another
     ranks.wait()
     return Policy.create(base, config.adapter, run.warm_start, config.seed, progress.say)
+
+
+def _begin(
+    config: TrainConfig, run: Run, ranks: Ranks, progress: Progress, base: str, start: Path | None
+) -> None:
+    """Write the settings and the adapter that PPO starts from."""
+    policy = Policy.create(base, config.adapter, start, config.seed, progress.say)
+    resolved = {
+        "dtype": str(policy.dtype).removeprefix("torch."),
+        "device": str(policy.device),
+        "threads": torch.get_num_threads(),
+        "processes": ranks.count,
+        "base": asdict(policy.base),
+    }
+    run.write_config(config, resolved)
+    if start is None and config.warm_start.demonstrations and Worlds(config.world).ours:
+        conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
+        with ranks.alone():
+            warm(policy, conversations, config.warm_start, config.seed, run.warm_start, progress)
+    else:
+        policy.save(run.warm_start)
 
 
 def warm(

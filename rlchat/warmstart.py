@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -35,8 +35,7 @@ DEMONSTRATE = 3  # purpose of a seed
 VALIDATION_SHARE = 0.1
 IGNORED = -100  # transformers' mark for tokens without a loss
 ROLES = ("system", "user", "assistant", "tool")
-MICROBATCH = 8
-DECAY = 1 / 3  # of the learning rate, an epoch
+MICROBATCH = 4  # conversations in one forward: activations are what memory goes to
 
 Report = Callable[[Mapping[str, float]], None]
 
@@ -214,6 +213,7 @@ def warm_start(
         raise UserError(
             f"expected at least 2 conversations to learn from; got {len(conversations)}"
         )
+    disable_progress_bars()  # one live line is ours
     data = dataset(conversations, policy.rendering, max_tokens)
     optimiser = MasterAdamW(policy.parameters(), config.learning_rate)
     callback = _UntilConverged(config.tolerance, report, [])
@@ -237,11 +237,11 @@ def warm_start(
             dataloader_pin_memory=False,
             train_sampling_strategy="group_by_length",
         )
-        # The rate falls smoothly, to a third with each epoch: later epochs settle what the first
-        # ones stirred up, until one improves hardly anything.
+        # The rate falls like a bell curve: two epochs learn, the later ones only settle, until one
+        # improves hardly anything. Falling to a third with each epoch ended at a worse loss.
         steps = -(-(len(conversations) - held_out) // config.batch)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: min(1.0, (step + 1) / 10) * DECAY ** (step / steps)
+            optimiser, lambda step: min(1.0, (step + 1) / 10) * 0.5 ** ((step / steps) ** 2 / 2)
         )
         trainer = _ActionTrainer(
             model=policy.model,
