@@ -69,7 +69,7 @@ def test_two_processes_have_the_metrics_of_one(alone: Path, together: Path) -> N
     (one,), (two,) = (read_metrics(Run(f / "run").metrics) for f in (alone, together))
     assert one.keys() == two.keys()
     for name, value in one.items():
-        if "second" not in name:
+        if "second" not in name and name != "peak_memory":  # those are the machine's
             # Adam amplifies rounding, and the second step's norm is taken after the first.
             tolerance = 1e-2 if name == "gradient_norm" else 1e-4
             expected = value if value is None else pytest.approx(value, rel=tolerance, abs=1e-5)
