@@ -16,12 +16,12 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask
 
 NAME = "rlchat_grouped"
-_PLAIN = ("llama",)  # architectures without caps, sinks or the like in their attention
+PLAIN = ("llama",)  # architectures without caps, sinks or the like in their attention
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:
     """Let a model on the CPU attend with `grouped_attention`, if that computes the same."""
-    if model.config.model_type in _PLAIN and model.device.type == "cpu":
+    if model.config.model_type in PLAIN and model.device.type == "cpu":
         AttentionInterface.register(NAME, grouped_attention)
         AttentionMaskInterface.register(NAME, eager_mask)
         model.set_attn_implementation(NAME)

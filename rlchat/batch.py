@@ -51,6 +51,8 @@ class Annotated:
     ``logprobs``, ``ref_logprobs`` and ``values`` are (B, T) and 0 off the action tokens;
     ``bootstrap`` (B,) is the value after the last action of a truncated episode, 0 of a
     terminated one. ``states`` (N, F) are the critic's features of all action tokens, row by row.
+    ``starts`` holds, for each row, where training forwards start: its token ids (T,), or its states
+    (T, D) after the layers that have nothing to train.
     """
 
     batch: Batch
@@ -59,6 +61,7 @@ class Annotated:
     values: Tensor
     bootstrap: Tensor
     states: Tensor
+    starts: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,17 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
     logprobs, ref_logprobs, values = (torch.zeros(shape) for _ in range(3))
     bootstrap = torch.zeros(shape[0])
     states: dict[int, Tensor] = {}
+    starts: dict[int, Tensor] = {}
     for rows in microbatches(batch.lengths, budget):
         ids = batch.ids[rows, : int(batch.lengths[rows].max())].to(policy.device)
         where = action_positions(batch, rows)
-        last, middle = policy.hidden(ids, middle=True)
+        start = policy.below(ids)
+        last, middle = policy.hidden(start, middle=True)
         assert middle is not None
         logprobs[rows[where.row], where.token] = _read_logprobs(policy.head, last, ids, where)
         seen = features(last, middle, None)
         for row, b in enumerate(rows.tolist()):
+            starts[b] = start[row, : int(batch.lengths[b])].clone()
             own = where.token[where.row == row]
             states[b] = _with_hidden(seen[row, own - 1].cpu(), batch, critic, b, own)
             values[b, own] = critic(states[b])
@@ -143,10 +149,18 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
                 after = _with_hidden(seen[row, end - 1].cpu(), batch, critic, b, own[-1:])
                 bootstrap[b] = critic(after)[0]
         with policy.using(REFERENCE):
-            last, _ = policy.hidden(ids)
+            last, _ = policy.hidden(start)
         ref_logprobs[rows[where.row], where.token] = _read_logprobs(policy.head, last, ids, where)
-    ordered = torch.cat([states[b] for b in range(shape[0])])
-    return Annotated(batch, logprobs, ref_logprobs, values, bootstrap, ordered)
+    everyone = range(shape[0])
+    return Annotated(
+        batch,
+        logprobs,
+        ref_logprobs,
+        values,
+        bootstrap,
+        torch.cat([states[b] for b in everyone]),
+        [starts[b] for b in everyone],
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ class PPOConfig:
 
     learning_rate: float = 1.5e-4
     """Of the adapter."""
+    layers: float = 1.0
+    """Share of the layers, from the top, that PPO changes; the others run once an iteration."""
     epochs: int = 2
     """Passes over an iteration's episodes."""
     minibatches: int = 4
@@ -72,6 +74,7 @@ class PPOConfig:
             _expect(self, name, getattr(self, name) >= 0, "of at least 0")
         for name in ("gamma_token", "lambda_token", "gamma_turn", "lambda_turn"):
             _expect(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
+        _expect(self, "layers", 0 < self.layers <= 1, "above 0 and at most 1")
         _expect(self, "clip_low", 0 < self.clip_low < 1, "between 0 and 1")
         _expect(self, "clip_high", self.clip_high > 0, "above 0")
         if self.estimator == "rloo":
@@ -102,7 +105,9 @@ class WarmStartConfig:
     demonstrations: int = 600
     """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
     learning_rate: float = 1.25e-3
-    """At first; it falls to 71% in one epoch, 25% in two, 4% in three."""
+    """At first; it falls like a bell curve."""
+    half_life: float = 1.4
+    """Epochs in which the rate falls to a half; it is a sixteenth after two of them."""
     batch: int = 8
     """Conversations an optimiser step."""
     max_epochs: int = 6

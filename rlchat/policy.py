@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 
 from rlchat import models
 from rlchat.adapters import check_base, load_adapter, write_adapter
-from rlchat.attention import use_grouped_attention
+from rlchat.attention import PLAIN, use_grouped_attention
 from rlchat.errors import UserError
 from rlchat.fused import fuse
 from rlchat.machine import DTypeName, choose_device, choose_dtype
@@ -24,6 +25,7 @@ from rlchat.rendering import Rendering
 
 POLICY, REFERENCE = "policy", "reference"
 METHODS = ("lora", "dora", "rslora", "ia3")
+_LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
 STRIDE = 32  # widths of forwards are multiples of it: a CPU prepares its products once per shape
 
 
@@ -78,6 +80,7 @@ class Policy:
         assert isinstance(hf, PreTrainedModel)
         self.hf = hf
         self.trunk, self.head = trunk_and_head(hf)
+        self.floor = 0
         if REFERENCE not in model.peft_config:
             own = model.peft_config[POLICY]
             with torch.random.fork_rng():  # peft draws weights that the copy replaces
@@ -137,22 +140,43 @@ class Policy:
         return self.hf.dtype
 
     def parameters(self) -> list[nn.Parameter]:
-        """The trained adapter's parameters, in a fixed order."""
+        """What is trained of the adapter, in a fixed order."""
         return [p for _, p in self.named_parameters()]
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """The same with their names."""
-        return [(n, p) for n, p in self.model.named_parameters() if f".{POLICY}" in n]
+        return [
+            (name, parameter)
+            for name, parameter in self.model.named_parameters()
+            if f".{POLICY}" in name and _layer(name) >= self.floor
+        ]
 
     def freeze_reference(self) -> None:
-        """Make the reference a copy of the policy as it is now."""
+        """Make the reference a copy of the policy as it is now, all of whose adapter trains."""
         named = dict(self.model.named_parameters())
         with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                named[name.replace(f".{POLICY}", f".{REFERENCE}")].copy_(parameter)
+            for name, parameter in named.items():
+                if f".{POLICY}" in name:
+                    named[name.replace(f".{POLICY}", f".{REFERENCE}")].copy_(parameter)
         self.model.set_adapter(POLICY)
+        self.train_top(1.0)
+
+    def train_top(self, share: float) -> None:
+        """Train the adapter in the top ``share`` of the layers; below, it stays as it is.
+
+        The layers that have nothing to train, which policy and reference then have in common,
+        need to run once for all forwards of the same tokens: see `below`.
+        """
+        layers = self.hf.config.num_hidden_layers
+        adapted = [_layer(n) for n, _ in self.model.named_parameters() if f".{POLICY}" in n]
+        self.floor = max(layers - max(1, round(share * layers)), min(adapted))
+        named = dict(self.model.named_parameters())
+        trained = {name for name, _ in self.named_parameters()}
         for name, parameter in named.items():
-            parameter.requires_grad_(f".{POLICY}" in name)
+            parameter.requires_grad_(name in trained)
+            if f".{POLICY}" in name and name not in trained:
+                own = named[name.replace(f".{POLICY}", f".{REFERENCE}")]
+                assert torch.equal(parameter, own), f"{name} differs from the reference's"
 
     @contextmanager
     def using(self, adapter: str | None) -> Iterator[None]:
@@ -177,23 +201,66 @@ class Policy:
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(grads[name])
 
-    def hidden(self, ids: Tensor, middle: bool = False) -> tuple[Tensor, Tensor | None]:
+    @torch.no_grad()
+    def below(self, ids: Tensor) -> Tensor:
+        """Run the layers that have nothing to train, once for policy and reference.
+
+        Args:
+            ids: (B, T) token ids, right-padded.
+
+        Returns:
+            Where `hidden` can start from: states (B, T, D), or the ids themselves if all layers
+            train or the model is of a kind that is not known to be the sum of its layers.
+        """
+        if self.floor == 0 or self.hf.config.model_type not in PLAIN:
+            return ids
+        with self._only(slice(0, self.floor), norm=False):
+            return self._run(ids, middle=False)[0]
+
+    def hidden(self, start: Tensor, middle: bool = False) -> tuple[Tensor, Tensor | None]:
         """Run the trunk over right-padded rows.
 
         Causal attention keeps padding out of every real position, so no mask is needed.
 
         Args:
-            ids: (B, T) token ids.
+            start: (B, T) token ids, or (B, T, D) states that `below` gave.
             middle: also give the states two thirds up.
 
         Returns:
             Last states (B, T, D), and those of the middle layer or None.
         """
-        width = ids.shape[1]
-        padded = nn.functional.pad(ids, (0, -width % STRIDE))
-        out = self.trunk(input_ids=padded, use_cache=False, output_hidden_states=middle)
-        states = out.hidden_states
-        seen = states[2 * len(states) // 3][:, :width] if middle else None
+        if not start.is_floating_point():
+            return self._run(start, middle)
+        with self._only(slice(self.floor, None)):
+            return self._run(start, middle)
+
+    @contextmanager
+    def _only(self, layers: slice, norm: bool = True) -> Iterator[None]:
+        """Leave the trunk some of its layers for a while, with or without the final norm."""
+        kept = self.trunk.layers, self.trunk.norm
+        assert isinstance(kept[0], nn.ModuleList)
+        try:
+            self.trunk.layers = kept[0][layers]
+            if not norm:
+                self.trunk.norm = nn.Identity()
+            yield
+        finally:
+            self.trunk.layers, self.trunk.norm = kept
+
+    def _run(self, start: Tensor, middle: bool) -> tuple[Tensor, Tensor | None]:
+        """Run the trunk as it is now over ids or states; see `hidden`."""
+        width = start.shape[1]
+        pad = (0, -width % STRIDE)
+        if start.is_floating_point():
+            given = {"inputs_embeds": nn.functional.pad(start, (0, 0, *pad))}
+        else:
+            given = {"input_ids": nn.functional.pad(start, pad)}
+        out = self.trunk(**given, use_cache=False, output_hidden_states=middle)
+        seen = None
+        if middle:
+            skipped = self.floor if start.is_floating_point() else 0
+            layers = skipped + len(out.hidden_states)
+            seen = out.hidden_states[max(0, 2 * layers // 3 - skipped)][:, :width]
         return out.last_hidden_state[:, :width], seen
 
     def rollout_model(self, adapter: str | None = POLICY) -> PreTrainedModel:
@@ -223,6 +290,12 @@ class Policy:
             weights: by parameter name, used instead of the model's own (full-precision ones).
         """
         write_adapter(folder, self.model, POLICY, self.base, weights)
+
+
+def _layer(name: str) -> int:
+    """The layer a parameter lies in."""
+    found = _LAYER.search(name)
+    return int(found[1]) if found else 0
 
 
 def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:

@@ -103,7 +103,8 @@ def train(
 
 
 def make_learner(config: TrainConfig, policy: Policy, ranks: Ranks) -> Learner:
-    """A critic and optimisers for a policy."""
+    """A critic and optimisers for a policy, of which the top layers train."""
+    policy.train_top(config.ppo.layers)
     critic = Critic(policy.hf.config.hidden_size, config.critic, config.seed)
     return Learner(
         policy,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlchat import ppo
 from rlchat.batch import (
@@ -98,7 +98,8 @@ def accumulate(
         ids = batch.ids[own, : int(batch.lengths[own].max())].to(policy.device)
         where = action_positions(batch, own)
         row, token = where.row.to(policy.device), where.token.to(policy.device)
-        last, middle = policy.hidden(ids, middle=shared)
+        starts = [estimated.annotated.starts[b] for b in own.tolist()]
+        last, middle = policy.hidden(nn.utils.rnn.pad_sequence(starts, True), middle=shared)
         before = last[row, token - 1]
         new_logprobs = token_logprobs(policy.head, before, ids[row, token])
 

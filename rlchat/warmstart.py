@@ -221,7 +221,7 @@ def warm_start(
         arguments = SFTConfig(
             output_dir=scratch,
             num_train_epochs=config.max_epochs,
-            per_device_train_batch_size=MICROBATCH,
+            per_device_train_batch_size=min(MICROBATCH, config.batch),
             per_device_eval_batch_size=MICROBATCH,
             gradient_accumulation_steps=max(1, config.batch // MICROBATCH),
             eval_strategy="epoch",
@@ -241,7 +241,8 @@ def warm_start(
         # improves hardly anything. Falling to a third with each epoch ended at a worse loss.
         steps = -(-(len(conversations) - held_out) // config.batch)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: min(1.0, (step + 1) / 10) * 0.5 ** ((step / steps) ** 2 / 2)
+            optimiser,
+            lambda step: min(1.0, (step + 1) / 10) * 0.5 ** ((step / steps / config.half_life) ** 2),
         )
         trainer = _ActionTrainer(
             model=policy.model,

@@ -215,6 +215,7 @@ def by_hand(sampled: float = 0.0) -> Annotated:
         torch.tensor([[NAN, 0.5, 0.25, NAN], [NAN, 1.0, NAN, 0.5]]),
         torch.tensor([0.0, 2.0]),
         torch.zeros(4, 1),
+        list(batch.ids),
     )
 
 

@@ -85,6 +85,28 @@ def test_only_the_policys_adapter_trains(make_policy: MakePolicy, method: str) -
     assert all(bool(p.grad.abs().max() > 0) for p in policy.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_top_trains_if_so_told(make_policy: MakePolicy, method: str) -> None:
+    policy = make_policy(method)
+    policy.freeze_reference()
+    everything, before = {n for n, _ in policy.named_parameters()}, logits(policy)
+    policy.train_top(0.5)
+    own = dict(policy.named_parameters())
+    assert own.keys() == {n for n in everything if ".layers.1." in n}
+    assert {n for n, p in policy.model.named_parameters() if p.requires_grad} == own.keys()
+    start = policy.below(IDS)
+    assert start.shape == (*IDS.shape, policy.hf.config.hidden_size)
+    last, middle = policy.hidden(start, middle=True)
+    assert torch.equal(policy.head(last), before)
+    policy.head(last).square().sum().backward()
+    assert {n for n, p in policy.model.named_parameters() if p.grad is not None} == own.keys()
+    assert middle is not None
+    assert torch.equal(middle, policy.hidden(IDS, middle=True)[1])  # type: ignore[arg-type]
+    policy.train_top(1.0)
+    assert {n for n, _ in policy.named_parameters()} == everything
+    assert torch.equal(policy.below(IDS), IDS)
+
+
 def switches(policy: Policy) -> tuple[object, ...]:
     """All that a switch may disturb."""
     model = policy.model

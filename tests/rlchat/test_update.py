@@ -140,6 +140,33 @@ def test_the_first_gradient_is_reinforce_with_advantages(
     close(gradient(learner, estimated, denominator=tokens), flat)
 
 
+@pytest.mark.parametrize("states", ["detached", "shared"])
+def test_layers_that_do_not_train_run_once_and_change_nothing_above(
+    policy: Policy, trajectories: list[Trajectory], states: str
+) -> None:
+    """Same logprobs, values and gradient as when all layers train, from states half-way up."""
+    policy.freeze_reference()
+    policy.train_top(0.5)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.5)
+    policy.train_top(1.0)
+    learner = make_learner(policy, states)
+    whole = make_estimated(learner, trajectories)
+    assert not torch.equal(whole.annotated.logprobs, whole.annotated.ref_logprobs)
+    expected = gradient(learner, whole)
+    lower = sum(p.numel() for n, p in policy.named_parameters() if ".layers.0." in n)
+    policy.train_top(0.5)
+    half = make_estimated(learner, trajectories)
+    assert [tuple(s.shape) for s in half.annotated.starts] == [
+        (len(t.ids), policy.hf.config.hidden_size) for t in trajectories
+    ]
+    for name in ("logprobs", "ref_logprobs", "values", "bootstrap", "states"):
+        close(getattr(half.annotated, name), getattr(whole.annotated, name))
+    assert 0 < lower < len(expected)
+    close(gradient(learner, half), expected[lower:])
+
+
 def test_no_gradient_passes_through_masked_positions(
     policy: Policy, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
