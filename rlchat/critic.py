@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from rlchat.errors import UserError
+from rlchat.ppo import Reduce, alone
 
-PRIVILEGED = 64  # hashed features of what the simulator hides
+PRIVILEGED = 1024  # hashed features of what the simulator hides; fewer collide too often
+RIDGE = 30.0  # turns that a fact must be seen in before it counts for half
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class CriticConfig:
 
     states: Literal["detached", "shared"] = "detached"
     """Detached leaves the policy's weights alone; shared sends the value loss into the adapter."""
-    privileged: bool = False
-    """Also read the simulator's hidden goal; the critic is thrown away after training."""
+    privileged: bool = True
+    """Also read what the simulator hides; the critic is thrown away after training."""
     learning_rate: float = 5e-4
     """Its own."""
     epochs: int = 10
@@ -48,7 +50,18 @@ class CriticConfig:
 
 
 class Critic(nn.Module):
-    """V(state) from the last and a middle layer's states; starts as the constant 0."""
+    """V = what the policy's states tell + what the simulator hides tells; starts as the constant 0.
+
+    A small network reads the last and a middle layer's states, and is trained by gradients. What is
+    hidden (goal, persona, what is on the table) is a few facts that explain much: ridge regression
+    over the turns of all iterations so far weighs them (Hoerl and Kennard 1970), in closed form, and
+    leaves to the network what they do not explain. A baseline may look at the whole state of the
+    world, as that does not depend on the action (Pinto et al. 2018, "Asymmetric actor critic").
+    """
+
+    gram: Tensor
+    moment: Tensor
+    facts: Tensor
 
     def __init__(self, size: int, config: CriticConfig, seed: int = 0):
         """Make the head.
@@ -60,18 +73,39 @@ class Critic(nn.Module):
         """
         super().__init__()
         self.config = config
-        inputs = 2 * size + (PRIVILEGED if config.privileged else 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.enter = nn.Linear(inputs, config.width)
+            self.enter = nn.Linear(2 * size, config.width)
             self.leave = nn.Linear(config.width, 1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
+        hidden = PRIVILEGED if config.privileged else 0
+        self.register_buffer("gram", torch.zeros(hidden, hidden))  # sum of x x'
+        self.register_buffer("moment", torch.zeros(hidden))  # sum of x times the return
+        self.register_buffer("facts", torch.zeros(hidden))  # the weights that follow from these
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give values (N,) for features (N, inputs)."""
-        values: Tensor = self.leave(torch.tanh(self.enter(features)))
-        return values[..., 0]
+        """Give values (N,) for features (N, 2 x size), or (N, 2 x size + PRIVILEGED)."""
+        states = features[..., : self.enter.in_features]
+        values: Tensor = self.leave(torch.tanh(self.enter(states)))[..., 0]
+        return values + features[..., self.enter.in_features :] @ self.facts
+
+    @torch.no_grad()
+    def weigh_facts(self, features: Tensor, returns: Tensor, reduce: Reduce = alone) -> None:
+        """Let what is hidden learn from some turns: w = (sum x x' + lambda I)^-1 sum x y.
+
+        Args:
+            features: (N, 2 x size + PRIVILEGED), a row a turn.
+            returns: (N,), what the turns were worth.
+            reduce: sums over ranks.
+        """
+        if not self.config.privileged:
+            return
+        x = features[:, self.enter.in_features :]
+        self.gram += reduce(x.T @ x)
+        self.moment += reduce(x.T @ returns)
+        penalised = self.gram.double() + RIDGE * torch.eye(PRIVILEGED, dtype=torch.double)
+        self.facts.copy_(torch.linalg.solve(penalised, self.moment.double()))
 
 
 def features(last: Tensor, middle: Tensor, hidden: Tensor | None) -> Tensor:
@@ -90,9 +124,11 @@ def features(last: Tensor, middle: Tensor, hidden: Tensor | None) -> Tensor:
 def hash_hidden(hidden: Mapping[str, Any]) -> Tensor:
     """Turn what the simulator hides into (PRIVILEGED,) numbers, by hashing ``key=value``.
 
-    Weinberger et al. 2009; works for any environment, collisions included.
+    Weinberger et al. 2009; works for any environment, collisions included. The first is always 1,
+    and so tells what turns are worth on the whole.
     """
     out = torch.zeros(PRIVILEGED)
+    out[0] = 1.0
     for key, value in hidden.items():
-        out[zlib.crc32(f"{key}={value}".encode()) % PRIVILEGED] += 1.0
+        out[1 + zlib.crc32(f"{key}={value}".encode()) % (PRIVILEGED - 1)] += 1.0
     return out

@@ -164,16 +164,18 @@ def _step_shared_critic(learner: Learner, finite: bool) -> None:
 def fit_critic(learner: Learner, estimated: Estimated) -> float:
     """Fit the critic to this iteration's returns, on the states that the annotation computed.
 
-    Full-batch steps, the same on every rank. A shared critic learns with the policy instead.
+    What is hidden first, a row a turn; then the network, by full-batch steps, the same on every
+    rank. A shared critic's network learns with the policy instead.
 
     Returns:
         The loss before the last step, per action token.
     """
     critic, ranks = learner.critic, learner.ranks
+    mask, ends = estimated.annotated.batch.action_mask, estimated.annotated.batch.turn_end
+    states, returns = estimated.annotated.states, estimated.returns[mask]
+    critic.weigh_facts(states[ends[mask]], estimated.returns[ends], ranks.sum)
     if critic.config.states == "shared":
         return math.nan
-    mask = estimated.annotated.batch.action_mask
-    states, returns = estimated.annotated.states, estimated.returns[mask]
     values = estimated.annotated.values[mask]
     count = float(ranks.sum(torch.tensor(float(len(returns)))))
     loss = torch.zeros(())

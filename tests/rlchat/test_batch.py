@@ -35,7 +35,9 @@ BUDGETS = [1, 60, 10_000]  # padded tokens a forward: one by one, some, all at o
 def make_critic(policy: Policy, **settings: object) -> Critic:
     """A critic that has left its start, the constant 0."""
     critic = Critic(policy.hf.config.hidden_size, CriticConfig(width=8, **settings))  # type: ignore[arg-type]
-    torch.nn.init.normal_(critic.leave.weight, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    torch.nn.init.normal_(critic.leave.weight, generator=generator)
+    critic.facts.normal_(generator=generator)
     return critic
 
 
