@@ -83,10 +83,13 @@ def test_long_conversations_are_cut(policy: Policy) -> None:
     assert len(whole["input_ids"]) > 10
 
 
+@pytest.mark.parametrize("top", [1.0, 0.5])
 @pytest.mark.parametrize("items", [None, 17])
 def test_the_loss_is_the_cross_entropy_of_labelled_tokens(
-    policy: Policy, items: int | None
+    policy: Policy, items: int | None, top: float
 ) -> None:
+    policy.freeze_reference()
+    policy.train_top(top)
     rows = [dataset(TALKS, policy.rendering, 1000)[i] for i in (0, 1, 4)]
     width = max(len(row["input_ids"]) for row in rows)
     assert len({len(row["input_ids"]) for row in rows}) > 1  # so there is padding
@@ -96,12 +99,21 @@ def test_the_loss_is_the_cross_entropy_of_labelled_tokens(
         ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
         labels[i, : len(row["labels"])] = torch.tensor(row["labels"])
     trainer = object.__new__(_ActionTrainer)  # the loss reads nothing but the policy
-    trainer.policy = policy
+    trainer.policy, trainer.starts = policy, {}
     own = list(policy.parameters())
-    loss = trainer.compute_loss(None, {"input_ids": ids, "labels": labels}, False, items)
-    gradients = torch.autograd.grad(loss, own)
-
     mask = torch.arange(width) < torch.tensor([[len(row["input_ids"])] for row in rows])
+    inputs = {"input_ids": ids, "labels": labels, "attention_mask": mask.long()}
+    loss = trainer.compute_loss(None, inputs, False, items)
+    gradients = torch.autograd.grad(loss, own)
+    assert len(trainer.starts) == (3 if top < 1 else 0)
+    # Alone, or in another order, they start from what was kept.
+    first = {name: x.flip(0)[:2] for name, x in inputs.items()}
+    with torch.no_grad():
+        fresh = object.__new__(_ActionTrainer)
+        fresh.policy, fresh.starts = policy, {}
+        kept, anew = (t.compute_loss(None, first, False, items) for t in (trainer, fresh))
+    torch.testing.assert_close(kept, anew, atol=1e-5, rtol=0)
+
     logits = policy.model(input_ids=ids, attention_mask=mask.long()).logits
     total = cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
