@@ -19,7 +19,7 @@ from rlchat.worlds import WorldConfig
 class PPOConfig:
     """How the policy is updated from an iteration's episodes."""
 
-    learning_rate: float = 1.5e-4
+    learning_rate: float = 2.5e-4
     """Of the adapter."""
     layers: float = 1.0
     """Share of the layers, from the top, that PPO changes; the others run once an iteration."""
@@ -104,11 +104,11 @@ class WarmStartConfig:
 
     demonstrations: int = 600
     """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
-    learning_rate: float = 1.25e-3
+    learning_rate: float = 1.4e-3
     """At first; it falls like a bell curve."""
-    half_life: float = 1.4
+    half_life: float = 0.75
     """Epochs in which the rate falls to a half; it is a sixteenth after two of them."""
-    batch: int = 8
+    batch: int = 4
     """Conversations an optimiser step."""
     max_epochs: int = 6
     """Most passes over the demonstrations."""
@@ -119,6 +119,7 @@ class WarmStartConfig:
         """Refuse settings out of range."""
         _expect(self, "demonstrations", self.demonstrations >= 0, "of at least 0")
         _expect(self, "learning_rate", self.learning_rate > 0, "above 0")
+        _expect(self, "half_life", self.half_life > 0, "above 0")
         for name in ("batch", "max_epochs"):
             _expect(self, name, getattr(self, name) >= 1, "of at least 1")
 

@@ -39,8 +39,8 @@ class AdapterConfig:
     """Rank of the LoRA family."""
     alpha: int = 32
     """Scale of the LoRA family, before division by the rank."""
-    layers: float = 1.0
-    """Share of the layers that get an adapter, from the top; fewer learn faster."""
+    layers: float = 0.5
+    """Share of the layers that get an adapter, from the top; the others run once for all passes."""
     dtype: DTypeName = "auto"
     """Of the weights; auto measures which is faster on this machine."""
     device: str = "auto"
@@ -59,10 +59,6 @@ class AdapterConfig:
             )
         if not 0 < self.layers <= 1:
             raise UserError(f"expected layers above 0 and at most 1; got {self.layers}")
-        if self.method == "ia3" and self.layers != 1:
-            raise UserError(
-                f"expected layers 1 with ia3, which peft puts on all; got {self.layers}"
-            )
 
 
 class Policy:
@@ -308,11 +304,12 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not head
     }
-    if config.method == "ia3":
+    if config.method == "ia3":  # which has no layers_to_transform, but takes patterns
+        top = rf".*\.({'|'.join(map(str, range(first, layers)))})\..*"
         return IA3Config(
             task_type="CAUSAL_LM",
-            target_modules=["k_proj", "v_proj", "down_proj"],
-            feedforward_modules=["down_proj"],
+            target_modules=rf"{top}\.(k_proj|v_proj|down_proj)",
+            feedforward_modules=rf"{top}\.down_proj",
         )
     return LoraConfig(
         task_type="CAUSAL_LM",

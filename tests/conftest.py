@@ -28,8 +28,10 @@ def make_policy() -> MakePolicy:
 
     from rlchat.policy import AdapterConfig, Policy
 
-    def make(method: str = "lora", noise: float = 0.1, dtype: str = "float32") -> Policy:
-        config = AdapterConfig(method=method, rank=4, alpha=8, dtype=dtype, device="cpu")  # type: ignore[arg-type]
+    def make(
+        method: str = "lora", noise: float = 0.1, dtype: str = "float32", layers: float = 1.0
+    ) -> Policy:
+        config = AdapterConfig(method, 4, 8, layers, dtype, "cpu")  # type: ignore[arg-type]
         policy = Policy.create("tiny", config)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():

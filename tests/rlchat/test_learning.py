@@ -247,7 +247,7 @@ def test_a_truncated_episode_is_worth_what_would_have_followed(table: Table, dec
 # --- Test 11: it learns ------------------------------------------------------------------------
 
 SEEDS = (0, 1, 2)
-ADAPTER = AdapterConfig(rank=8, alpha=16, dtype="float32", device="cpu")
+ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu")
 LEARNING = PPOConfig(
     learning_rate=2e-3, beta=0.0, epochs=3, minibatches=2, critic_warmup=1, token_budget=10_000
 )

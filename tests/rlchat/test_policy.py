@@ -107,6 +107,20 @@ def test_only_the_top_trains_if_so_told(make_policy: MakePolicy, method: str) ->
     assert torch.equal(policy.below(IDS), IDS)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_an_adapter_may_cover_the_top_alone(make_policy: MakePolicy, method: str) -> None:
+    policy = make_policy(method, layers=0.5)
+    names = {n for n, _ in policy.model.named_parameters() if f".{POLICY}" in n}
+    assert names == {n for n, _ in policy.named_parameters()}
+    assert names == {n for n in names if ".layers.1." in n}
+    assert not torch.equal(policy.below(IDS), IDS)
+    with torch.no_grad():
+        last, _ = policy.hidden(policy.below(IDS))
+    assert torch.equal(policy.head(last), logits(policy))
+    spoken = policy.rollout_model()(input_ids=IDS).logits
+    torch.testing.assert_close(spoken, logits(policy), atol=1e-5, rtol=1e-5)
+
+
 def switches(policy: Policy) -> tuple[object, ...]:
     """All that a switch may disturb."""
     model = policy.model

@@ -33,7 +33,7 @@ CONFIG = TrainConfig(
     episodes=6,
     seed=3,
     evaluation=0,
-    adapter=AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu"),
+    adapter=AdapterConfig(layers=1.0, rank=4, alpha=8, dtype="float32", device="cpu"),
     warm_start=WarmStartConfig(demonstrations=0),
     rollout=RolloutConfig(rows=4, max_new_tokens=2, max_tokens=256),
     # All that has a state: the controller, running moments, both optimisers, the critic's warm-up.

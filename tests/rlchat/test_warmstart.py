@@ -25,7 +25,7 @@ from rlchat.warmstart import (
 from rlchat.worlds import WorldConfig
 from rlchat_envs import Conversation, Message
 
-ADAPTER = AdapterConfig(rank=8, alpha=16, dtype="float32", device="cpu")
+ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu")
 ANSWERS = {"up": "down", "left": "right"}
 
 
