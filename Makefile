@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Iterations of PPO in the demo.
-DEMO := 8
+DEMO := 12
 
 .DEFAULT_GOAL := help
 .PHONY: help demo proof test lint type bench clean

@@ -102,7 +102,7 @@ class PPOConfig:
 class WarmStartConfig:
     """Supervised start from demonstrations, before PPO."""
 
-    demonstrations: int = 600
+    demonstrations: int = 1000
     """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
     learning_rate: float = 1.4e-3
     """At first; it falls like a bell curve."""
@@ -136,7 +136,7 @@ class TrainConfig:
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")
     """Run folder."""
-    iterations: int = 12
+    iterations: int = 20
     """Rounds of collecting episodes and updating."""
     episodes: int = 64
     """Episodes an iteration."""
