@@ -42,9 +42,12 @@ class _Rows(CacheLayerMixin):
         self.view = view
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate (rows, room + 1, heads, dim), once the first states tell heads and dim."""
+        """Allocate (rows, heads, room + 1, dim), once the first states tell heads and dim.
+
+        Heads come before slots, so that attention's products read a slice as it lies.
+        """
         _, heads, _, dim = key_states.shape
-        shape = (self.view.rows, self.view.room + 1, heads, dim)
+        shape = (self.view.rows, heads, self.view.room + 1, dim)
         self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros(shape)
         self.is_initialized = True
 
@@ -53,10 +56,10 @@ class _Rows(CacheLayerMixin):
         old = self.keys, self.values
         if old[0] is None or old[1] is None:
             return
-        self.lazy_initialization(old[0].transpose(1, 2), old[1].transpose(1, 2))
+        self.lazy_initialization(old[0], old[1])
         for new, kept in zip((self.keys, self.values), old, strict=True):
             assert new is not None and kept is not None
-            new[:, : kept.shape[1] - 1] = kept[:, :-1]
+            new[:, :, : kept.shape[2] - 1] = kept[:, :, :-1]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -65,19 +68,19 @@ class _Rows(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        where = (self.view.row_index, self.view.written)
+        where = (self.view.row_index, slice(None), self.view.written)
         self.keys[where] = key_states.transpose(1, 2)
         self.values[where] = value_states.transpose(1, 2)
         n, seen = self.view.row_index.shape[0], self.view.seen
-        return self.keys[:n, :seen].transpose(1, 2), self.values[:n, :seen].transpose(1, 2)
+        return self.keys[:n, :, :seen], self.values[:n, :, :seen]
 
     def exchange(self, a: int, b: int, used: int) -> None:
         """Let the first ``used`` slots of two rows change places."""
         for states in (self.keys, self.values):
             if states is not None:
-                kept = states[a, :used].clone()
-                states[a, :used] = states[b, :used]
-                states[b, :used] = kept
+                kept = states[a, :, :used].clone()
+                states[a, :, :used] = states[b, :, :used]
+                states[b, :, :used] = kept
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Slots that are attended to, and the first one."""
