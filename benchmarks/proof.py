@@ -4,16 +4,19 @@
 
 Each seed has its own warm start. Base, warm start, PPO, demonstrator and expert play the same
 200 test episodes, greedily and at temperature 1. What is finished is kept: a seed that was
-stopped goes on from its last iteration. On two cores, two seeds can train side by side, each on
-one thread: `OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/proof.py --only 1`.
+stopped goes on from its last iteration, and one whose `test.json` is in its folder is done. On two
+cores, two seeds can train side by side, each on one thread:
+`OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/proof.py --only 1`.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -21,11 +24,12 @@ from rich.console import Console
 from rlchat.agents import Agent, ModelAgent, NamedAgent
 from rlchat.cli import quiet
 from rlchat.config import TrainConfig
+from rlchat.errors import UserError
 from rlchat.evaluate import Result, difference, evaluate
 from rlchat.files import write_json, write_text
 from rlchat.pipeline import run_training
 from rlchat.policy import POLICY, REFERENCE, Policy
-from rlchat.runs import Run, read_metrics
+from rlchat.runs import Run, to_json
 from rlchat.tables import markdown, with_interval
 
 SEEDS = (0, 1, 2)
@@ -51,12 +55,16 @@ def main(options: ProofOptions) -> None:
     console = Console()
     for seed in SEEDS if options.only < 0 else (options.only,):
         config = TrainConfig(run=options.out / f"seed-{seed}", seed=seed, evaluation=0)
-        run = Run(config.run)
+        run, results = Run(config.run), config.run / "test.json"
+        if judged(results, config, options.episodes):
+            continue
         if not finished(run, config):
             run_training(replace(config, resume=run.warm_start.is_dir()), console)
-        judge(run.folder / "test.json", OWN, config, options.episodes)
+        judge(results, OWN, config, options.episodes)
     if options.only < 0:
-        judge(options.out / "test.json", SAME_FOR_ALL, TrainConfig(), options.episodes)
+        same = options.out / "test.json"
+        if not judged(same, TrainConfig(evaluation=0), options.episodes):
+            judge(same, SAME_FOR_ALL, TrainConfig(evaluation=0), options.episodes)
         text = table(options.out)
         write_text(options.out / "table.md", text)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -70,10 +78,29 @@ def finished(run: Run, config: TrainConfig) -> bool:
     )
 
 
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """What an agent came from, without where it lies."""
+    return {k: v for k, v in to_json(asdict(config)).items() if k not in ("run", "resume")}
+
+
+def judged(path: Path, config: TrainConfig, episodes: int) -> bool:
+    """Whether ``path`` has results of these settings over so many episodes.
+
+    Raises:
+        UserError: it has those of other settings.
+    """
+    if not path.is_file():
+        return False
+    if json.loads(path.read_text("utf-8"))["settings"] != settings(config):
+        raise UserError(
+            f"expected results of today's defaults; {path} comes from others; delete it, or name "
+            "another folder with --out"
+        )
+    return all(len(r.episodes) == episodes for r in read(path))
+
+
 def judge(path: Path, agents: Sequence[str], config: TrainConfig, episodes: int) -> None:
-    """Let agents play the test episodes at both temperatures, unless ``path`` has it already."""
-    if path.is_file() and all(len(r.episodes) == episodes for r in read(path)):
-        return
+    """Let agents play the test episodes at both temperatures; write what came of it to ``path``."""
     results = []
     for name in agents:
         agent = speaker(name, config)
@@ -83,7 +110,7 @@ def judge(path: Path, agents: Sequence[str], config: TrainConfig, episodes: int)
                     name, agent, config.world, "test", episodes, 0, temperature, config.rollout
                 )
             )
-    write_json(path, [r.to_json() for r in results])
+    write_json(path, {"settings": settings(config), "results": [r.to_json() for r in results]})
 
 
 def speaker(name: str, config: TrainConfig) -> Agent:
@@ -102,7 +129,7 @@ def speaker(name: str, config: TrainConfig) -> Agent:
 
 def read(path: Path) -> list[Result]:
     """The results in a file that `judge` wrote."""
-    return [Result.from_json(r) for r in json.loads(path.read_text("utf-8"))]
+    return [Result.from_json(r) for r in json.loads(path.read_text("utf-8"))["results"]]
 
 
 def table(out: Path) -> str:
@@ -119,10 +146,9 @@ def table(out: Path) -> str:
             before, after = own
             gain = with_interval(difference(after, before)["success"], "{:+.3f}")
             share = after.metrics["success"].mean / expert
-            minutes = sum(row["seconds"] for row in read_metrics(Run(folder).metrics)) / 60
             gains.append(
                 f"- seed {seed}: success {gain} over its warm start, paired; "
-                f"{share:.0%} of the expert's; PPO took {minutes:.0f} minutes"
+                f"{share:.0%} of the expert's"
             )
         lines += [f"temperature {temperature:g}", "", markdown([*shown, *same[1:]]), "", *gains, ""]
     return "\n".join(lines)
@@ -130,4 +156,7 @@ def table(out: Path) -> str:
 
 if __name__ == "__main__":
     quiet()
-    main(tyro.cli(ProofOptions))
+    try:
+        main(tyro.cli(ProofOptions))
+    except UserError as error:
+        sys.exit(f"proof: {error}")

@@ -23,8 +23,8 @@ class Batch:
     """Episodes as right-padded rows. B episodes, T tokens, K turns.
 
     ``scores`` (B, T) lie on each turn's last action token, unscaled. ``turns`` (B, T) is -1 where
-    nobody acts. ``hidden`` is (B, K, PRIVILEGED). ``index`` (B,) is the episode's number in the
-    iteration, over all ranks.
+    nobody acts. ``hidden`` is (B, K or K + 1, PRIVILEGED). ``index`` (B,) is the episode's number
+    in the iteration, over all ranks.
     """
 
     ids: Tensor
@@ -82,7 +82,7 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
     sampled = torch.zeros(rows, width)
     scores = torch.zeros(rows, width)
     turn_end = torch.zeros(rows, width, dtype=torch.bool)
-    most = max(len(t.parts) for t in trajectories)
+    most = max(len(t.hidden) for t in trajectories)
     hidden = torch.zeros(rows, most, PRIVILEGED)
     for b, trajectory in enumerate(trajectories):
         length = len(trajectory.ids)
@@ -93,7 +93,8 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
             last = int((turns[b] == k).nonzero()[-1])
             scores[b, last] = sum(parts.values())
             turn_end[b, last] = True
-            hidden[b, k] = hash_hidden(trajectory.hidden[k])
+        for k, facts in enumerate(trajectory.hidden):
+            hidden[b, k] = hash_hidden(facts)
     return Batch(
         ids=ids,
         lengths=torch.tensor([len(t.ids) for t in trajectories]),
@@ -142,11 +143,12 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
         for row, b in enumerate(rows.tolist()):
             starts[b] = start[row, : int(batch.lengths[b])].clone()
             own = where.token[where.row == row]
-            states[b] = _with_hidden(seen[row, own - 1].cpu(), batch, critic, b, own)
+            turns = batch.turns[b, own]
+            states[b] = _with_hidden(seen[row, own - 1].cpu(), batch, critic, b, turns)
             values[b, own] = critic(states[b])
             if not batch.terminated[b]:
                 end = torch.tensor([int(batch.lengths[b])])
-                after = _with_hidden(seen[row, end - 1].cpu(), batch, critic, b, own[-1:])
+                after = _with_hidden(seen[row, end - 1].cpu(), batch, critic, b, turns[-1:] + 1)
                 bootstrap[b] = critic(after)[0]
         with policy.using(REFERENCE):
             last, _ = policy.hidden(start)
@@ -213,10 +215,8 @@ def _read_logprobs(head: nn.Module, last: Tensor, ids: Tensor, where: Positions)
     return token_logprobs(head, last[row, token - 1], ids[row, token]).cpu()
 
 
-def _with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, tokens: Tensor) -> Tensor:
-    if not critic.config.privileged:
-        return seen
-    return torch.cat([seen, batch.hidden[b, batch.turns[b, tokens]]], dim=-1)
+def _with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, turns: Tensor) -> Tensor:
+    return torch.cat([seen, batch.hidden[b, turns]], dim=-1) if critic.config.privileged else seen
 
 
 @dataclass(frozen=True)

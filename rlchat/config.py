@@ -22,7 +22,7 @@ class PPOConfig:
     learning_rate: float = 2.5e-4
     """Of the adapter."""
     layers: float = 1.0
-    """Share of the layers, from the top, that PPO changes; the others run once an iteration."""
+    """Share of the model's layers, from the top, whose adapter PPO changes, if they have one."""
     epochs: int = 2
     """Passes over an iteration's episodes."""
     minibatches: int = 4
@@ -60,7 +60,7 @@ class PPOConfig:
     sampler_gap: float = 0.01
     """Mean nats between sampler and training forward above which importance weights correct it."""
     critic_warmup: int = 0
-    """Iterations in which only the critic learns."""
+    """Iterations in which only the critic learns (detached only)."""
     token_budget: int = 1024
     """Padded tokens in one forward."""
 
@@ -162,6 +162,15 @@ class TrainConfig:
             raise UserError(
                 f"expected at least as many episodes as minibatches ({self.ppo.minibatches}); got "
                 f"{self.episodes}"
+            )
+        if self.episodes % self.ppo.group_size:
+            raise UserError(
+                f"expected episodes in whole groups of {self.ppo.group_size}; got {self.episodes}"
+            )
+        if self.ppo.kl_target and self.ppo.kl_horizon < self.episodes:
+            raise UserError(
+                f"expected kl_horizon of at least an iteration's episodes ({self.episodes}), or "
+                f"beta could turn negative; got {self.ppo.kl_horizon}"
             )
 
     @property

@@ -52,11 +52,12 @@ class CriticConfig:
 class Critic(nn.Module):
     """V = what the policy's states tell + what the simulator hides tells; starts as the constant 0.
 
-    A small network reads the last and a middle layer's states, and is trained by gradients. What is
-    hidden (goal, persona, what is on the table) is a few facts that explain much: ridge regression
-    over the turns of all iterations so far weighs them (Hoerl and Kennard 1970), in closed form, and
-    leaves to the network what they do not explain. A baseline may look at the whole state of the
-    world, as that does not depend on the action (Pinto et al. 2018, "Asymmetric actor critic").
+    A small network reads the last and a middle layer's states, and is trained by gradients. What
+    is hidden (goal, persona, what is on the table) is a few facts that explain much: ridge
+    regression over the turns of all iterations so far weighs them in closed form (Hoerl and
+    Kennard 1970), and leaves to the network what they do not explain. A baseline may look at the
+    whole state of the world, which was there before the action (Pinto et al. 2018, "Asymmetric
+    actor critic").
     """
 
     gram: Tensor
@@ -102,8 +103,11 @@ class Critic(nn.Module):
         if not self.config.privileged:
             return
         x = features[:, self.enter.in_features :]
-        self.gram += reduce(x.T @ x)
-        self.moment += reduce(x.T @ returns)
+        gram, moment = reduce(x.T @ x), reduce(x.T @ returns)
+        if not bool(moment.isfinite().all()):
+            return  # one such return would stay in the sums for ever
+        self.gram += gram
+        self.moment += moment
         penalised = self.gram.double() + RIDGE * torch.eye(PRIVILEGED, dtype=torch.double)
         self.facts.copy_(torch.linalg.solve(penalised, self.moment.double()))
 

@@ -39,11 +39,13 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def choose_dtype(name: DTypeName, rows: int = 1024, repeats: int = 30) -> torch.dtype:
-    """The dtype of that name; auto takes bfloat16 if its products run clearly faster here."""
+def choose_dtype(
+    name: DTypeName, device: torch.device, rows: int = 1024, repeats: int = 30
+) -> torch.dtype:
+    """The dtype of that name; auto takes bfloat16 if its products run clearly faster there."""
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
 
     def seconds(dtype: torch.dtype) -> float:

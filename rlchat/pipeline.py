@@ -43,8 +43,13 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
     ranks = Ranks(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
     run = Run(config.run)
     World(config.world)  # a mistake in the environment's name is better told before anything long
+    if config.episodes < ranks.count:
+        raise UserError(
+            f"expected at least one episode for each process; got --episodes {config.episodes} "
+            f"and {ranks.count} processes"
+        )
     if config.resume:
-        config = resumed(config, run)
+        resumed(config, run)
     elif ranks.main:
         _refuse_to_overwrite(run)
     with Progress(console, config.iterations, quiet=not ranks.main) as progress:
@@ -67,7 +72,9 @@ def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> 
         _begin(config, run, ranks, progress, base, start)
         gc.collect()  # the policy of the warm start, before there is another
     ranks.wait()
-    return Policy.create(base, config.adapter, run.warm_start, config.seed, progress.say)
+    # One precision for warm start, PPO and all ranks: measuring it twice might give two.
+    adapter = replace(config.adapter, dtype=run.read_config()["resolved"]["dtype"])
+    return Policy.create(base, adapter, run.warm_start, config.seed, progress.say)
 
 
 def _begin(
@@ -161,8 +168,8 @@ def _program() -> str:
     return sys.argv[0] if Path(sys.argv[0]).name == "rlchat" else "rlchat"
 
 
-def resumed(config: TrainConfig, run: Run) -> TrainConfig:
-    """Check that a run can go on with these settings; its dtype and device are kept.
+def resumed(config: TrainConfig, run: Run) -> None:
+    """Check that a run can go on with these settings.
 
     Raises:
         UserError: settings other than the number of iterations differ from the run's.
@@ -176,8 +183,6 @@ def resumed(config: TrainConfig, run: Run) -> TrainConfig:
                 f"expected the settings of the run in {run.folder}; {key} was "
                 f"{recorded.get(key)!r} and is {value!r} now; give the same or start another run"
             )
-    dtype = recorded["resolved"]["dtype"]
-    return replace(config, adapter=replace(config.adapter, dtype=dtype))
 
 
 def _kept(run: Run, config: TrainConfig) -> list[Result]:

@@ -105,21 +105,15 @@ class Policy:
         Raises:
             UserError: no such model, or an adapter that was trained on another base.
         """
-        dtype, device = choose_dtype(config.dtype), choose_device(config.device)
+        device = choose_device(config.device)
+        dtype = choose_dtype(config.dtype, device)
         model, tokenizer, info = models.load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
         use_grouped_attention(model)
         _check_head(model)
         peft: PeftModel
         if adapter is None:
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                peft = get_peft_model(
-                    model,
-                    peft_config(config, model),
-                    adapter_name=POLICY,
-                    autocast_adapter_dtype=False,
-                )
+            peft = _adapted(model, config, seed)
         else:
             check_base(adapter, info)
             peft = load_adapter(model, adapter, POLICY)
@@ -292,6 +286,26 @@ def _layer(name: str) -> int:
     """The layer a parameter lies in."""
     found = _LAYER.search(name)
     return int(found[1]) if found else 0
+
+
+def _adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
+    """Put a fresh adapter on a model."""
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            adapted = get_peft_model(
+                model,
+                peft_config(config, model),
+                adapter_name=POLICY,
+                autocast_adapter_dtype=False,
+            )
+    except ValueError as error:  # peft found nothing to adapt
+        raise UserError(
+            f"expected a model whose layers {config.method} can adapt; {type(model).__name__} has "
+            "none that peft finds; choose another --adapter.method or another model"
+        ) from error
+    assert isinstance(adapted, PeftModel)
+    return adapted
 
 
 def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:

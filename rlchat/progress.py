@@ -25,6 +25,7 @@ _COLUMNS = (
     ("tokens/s", "tokens_per_second", "{:.0f}"),
 )
 _SHOWN = 20
+LINES_APART = 60.0  # seconds between status lines where nobody watches
 
 
 class Progress(Watcher):
@@ -39,7 +40,7 @@ class Progress(Watcher):
         self._rows: list[Mapping[str, Any]] = []
         self._seconds: list[float] = []
         self._status = ""
-        self._shown = 0.0
+        self._shown = time.monotonic()
         self._live = Live(console=console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> Progress:
@@ -61,8 +62,11 @@ class Progress(Watcher):
             self.console.print(Text(line))
 
     def status(self, line: str, force: bool = False) -> None:
-        """Replace the status line, at most some times a second."""
+        """Replace the status line, at most some times a second; a log hears one a minute."""
         self._status = line
+        if not self._animated and time.monotonic() - self._shown > LINES_APART:
+            self._shown = time.monotonic()
+            self.say(line)
         if self._animated and (force or time.monotonic() - self._shown > 0.2):
             self._shown = time.monotonic()
             self._live.update(self._picture(), refresh=True)

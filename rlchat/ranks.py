@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor
 
 T = TypeVar("T")
@@ -24,7 +25,9 @@ class Ranks:
 
     def __init__(self, cpu: bool = False):
         """Join the others, as `accelerate launch` or torchrun started them."""
-        self.accelerator = Accelerator(cpu=cpu)
+        # The others wait while the first makes a warm start, which may take hours.
+        patience = InitProcessGroupKwargs(backend=None, timeout=timedelta(days=1))
+        self.accelerator = Accelerator(cpu=cpu, kwargs_handlers=[patience])
 
     @property
     def index(self) -> int:
@@ -45,9 +48,10 @@ class Ranks:
         """Sum a tensor over all processes."""
         if self.count == 1:
             return x
-        total: Any = self.accelerator.reduce(x.clone(), reduction="sum")
+        # Accelerators exchange only what lies on them; much of what is summed lies on the CPU.
+        total: Any = self.accelerator.reduce(x.to(self.accelerator.device), reduction="sum")
         assert isinstance(total, torch.Tensor)
-        return total
+        return total.to(x.device)
 
     def sum_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         """Sum gradients over all processes, in one message."""

@@ -47,7 +47,8 @@ class Trajectory:
     """One episode with its tokens: flat and ragged.
 
     ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
-    the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn.
+    the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn; ``hidden`` what
+    the world hid before each, and, if truncated, before the turn that would have followed.
     """
 
     index: int
@@ -152,6 +153,8 @@ def collect(
             if following:
                 prompts[row] = [sampled.ids[-1], *following]
                 continue
+            if trajectory.truncated:
+                trajectory.hidden.append(worlds[row].hidden)
             del playing[row]
             free.append(row)
             done.append(trajectory)

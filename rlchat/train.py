@@ -85,9 +85,11 @@ def train(
             metrics |= update_policy(learner, estimated, config.ppo, config.episodes, seed)
         clock.lap("update")
         if learner.skipped >= MOST_SKIPPED:
+            good = run.folder if run.checkpoint.is_dir() else run.warm_start
             raise RunError(
-                f"{learner.skipped} updates in a row were not finite; the checkpoint in "
-                f"{run.checkpoint} is good; go on from it with a lower --ppo.learning-rate"
+                f"{learner.skipped} updates in a row were not finite; what was learned before is "
+                f"in {good}; start another run from it with --policy and a lower "
+                "--ppo.learning-rate"
             )
         metrics |= {"beta": beta, "critic_loss": fit, "score_std": scale.std}
         if config.ppo.kl_target:
@@ -146,14 +148,13 @@ def play(
 
 def without_tokens(trajectory: Trajectory) -> Trajectory:
     """The part of a trajectory that other ranks need to see."""
-    tokens = len(trajectory.ids)
     return replace(
         trajectory,
         ids=[],
         action_mask=[],
         turns=[],
         sampled_logprobs=[],
-        hidden=[{"tokens": tokens}],
+        hidden=[],
     )
 
 

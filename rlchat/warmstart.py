@@ -35,7 +35,8 @@ DEMONSTRATE = 3  # purpose of a seed
 VALIDATION_SHARE = 0.1
 IGNORED = -100  # transformers' mark for tokens without a loss
 ROLES = ("system", "user", "assistant", "tool")
-MICROBATCH = 4  # conversations in one forward: activations are what memory goes to
+MICROBATCH = 4  # most conversations in one forward: activations are what memory goes to
+KEPT = 2**30  # bytes of states that are kept from epoch to epoch
 
 Report = Callable[[Mapping[str, float]], None]
 
@@ -53,7 +54,7 @@ def demonstrate(
     if not isinstance(env, DialogueEnv) or "demonstrator" not in env.scenario.agents:
         raise UserError(
             f"expected an environment with a demonstrator to warm-start from; {world.env} has "
-            "none; set --warm-start.demonstrations 0"
+            "none; set --warm-start.demonstrations 0 to train without, or give sft --data"
         )
     conversations = []
     for i in range(count):
@@ -176,6 +177,7 @@ class _ActionTrainer(SFTTrainer):
 
     policy: Policy
     starts: dict[bytes, torch.Tensor]
+    kept: int = 0
 
     def compute_loss(
         self,
@@ -199,12 +201,29 @@ class _ActionTrainer(SFTTrainer):
             return ids
         rows = [row[:length] for row, length in zip(ids, real.sum(1).tolist(), strict=True)]
         keys = [row.cpu().numpy().tobytes() for row in rows]
-        if any(key not in self.starts for key in keys):
-            states = self.policy.below(ids)
-            for key, row, own in zip(keys, rows, states, strict=True):
+        if all(key in self.starts for key in keys):
+            start = torch.nn.utils.rnn.pad_sequence([self.starts[key] for key in keys], True)
+            return torch.nn.functional.pad(start, (0, 0, 0, ids.shape[1] - start.shape[1]))
+        states = self.policy.below(ids)
+        for key, row, own in zip(keys, rows, states, strict=True):
+            if self.kept < KEPT and key not in self.starts:
                 self.starts[key] = own[: len(row)].clone()
-        start = torch.nn.utils.rnn.pad_sequence([self.starts[key] for key in keys], True)
-        return torch.nn.functional.pad(start, (0, 0, 0, ids.shape[1] - start.shape[1]))
+                self.kept += self.starts[key].nbytes
+        return states
+
+
+def rate(step: int, steps: int, half_life: float) -> float:
+    """The learning rate's factor: ten steps up, then down like a bell curve.
+
+    The first epoch or two learn, the later ones only settle, until one improves hardly anything.
+    Falling to a third with each epoch ended at a worse loss.
+
+    Args:
+        step: optimiser steps so far.
+        steps: of an epoch.
+        half_life: epochs after which it is a half.
+    """
+    return min(1.0, (step + 1) / 10) * 0.5 ** ((step / steps / half_life) ** 2)
 
 
 def warm_start(
@@ -221,7 +240,7 @@ def warm_start(
     trl changes the model it trains: load the adapter into a fresh policy afterwards.
 
     Returns:
-        The validation loss after each epoch, nats per assistant token.
+        The validation loss after each epoch: nats per assistant token, mean over batches.
     """
     held_out = max(1, int(VALIDATION_SHARE * len(conversations)))
     if len(conversations) < 2:
@@ -230,15 +249,16 @@ def warm_start(
         )
     disable_progress_bars()  # one live line is ours
     data = dataset(conversations, policy.rendering, max_tokens)
+    microbatch = max(n for n in range(1, MICROBATCH + 1) if config.batch % n == 0)
     optimiser = MasterAdamW(policy.parameters(), config.learning_rate)
     callback = _UntilConverged(config.tolerance, report, [])
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SFTConfig(
             output_dir=scratch,
             num_train_epochs=config.max_epochs,
-            per_device_train_batch_size=min(MICROBATCH, config.batch),
+            per_device_train_batch_size=microbatch,
             per_device_eval_batch_size=MICROBATCH,
-            gradient_accumulation_steps=max(1, config.batch // MICROBATCH),
+            gradient_accumulation_steps=config.batch // microbatch,
             eval_strategy="epoch",
             save_strategy="no",
             logging_steps=1,
@@ -252,12 +272,9 @@ def warm_start(
             dataloader_pin_memory=False,
             train_sampling_strategy="group_by_length",
         )
-        # The rate falls like a bell curve: two epochs learn, the later ones only settle, until one
-        # improves hardly anything. Falling to a third with each epoch ended at a worse loss.
         steps = -(-(len(conversations) - held_out) // config.batch)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser,
-            lambda step: min(1.0, (step + 1) / 10) * 0.5 ** ((step / steps / config.half_life) ** 2),
+            optimiser, lambda step: rate(step, steps, config.half_life)
         )
         trainer = _ActionTrainer(
             model=policy.model,

@@ -78,6 +78,7 @@ def make_trajectories() -> MakeTrajectories:
             else:
                 trajectory.truncated = True
                 trajectory.observe(tokens(2, 7))
+                trajectory.hidden.append({"goal": index, "turns": turns})
             made.append(trajectory)
         return made
 

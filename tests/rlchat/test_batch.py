@@ -52,7 +52,7 @@ def test_packing_by_hand() -> None:
     first.parts.append({"progress": 1.5})
     first.terminated = True
     second = Trajectory(3, 0, [21])
-    second.hidden = [{"goal": "c"}]
+    second.hidden = [{"goal": "c"}, {"goal": "d"}]
     second.act([22], [-4.0])
     second.parts.append({"progress": -1.0})
     second.observe([23])
@@ -69,6 +69,7 @@ def test_packing_by_hand() -> None:
     assert batch.terminated.tolist() == [True, False]
     assert batch.index.tolist() == [7, 3]
     assert torch.equal(batch.hidden[0, 1], hash_hidden({"goal": "b"}))
+    assert torch.equal(batch.hidden[1, 1], hash_hidden({"goal": "d"}))
     assert batch.hidden.shape == (2, 2, PRIVILEGED)
 
 
@@ -143,8 +144,9 @@ def test_annotation_is_what_each_row_says_alone(
             states.append(value(j - 1, t.turns[j]))
             expected = float(critic(states[-1]).detach())
             assert float(out.values[b, j]) == pytest.approx(expected, abs=1e-5)
-        after = float(critic(value(len(t.ids) - 1, max(t.turns))).detach())
-        bootstrap = 0.0 if t.terminated else after
+        # What is hidden before the turn that would have followed.
+        following = value(len(t.ids) - 1, max(t.turns) + 1) if t.truncated else None
+        bootstrap = 0.0 if following is None else float(critic(following).detach())
         assert float(out.bootstrap[b]) == pytest.approx(bootstrap, abs=1e-5)
     torch.testing.assert_close(out.states, torch.stack(states), atol=1e-5, rtol=1e-5)
     assert {t.terminated for t in trajectories} == {True, False}

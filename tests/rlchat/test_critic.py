@@ -60,6 +60,13 @@ def test_earlier_iterations_and_other_ranks_count() -> None:
     torch.testing.assert_close(ranks.facts, once.facts)
 
 
+def test_a_return_that_is_no_number_is_not_kept() -> None:
+    critic = make_critic()
+    critic.weigh_facts(rows({1: 1.0}), torch.tensor([float("nan")]))
+    critic.weigh_facts(rows(*[{1: 1.0}] * int(RIDGE)), torch.full((int(RIDGE),), 4.0))
+    torch.testing.assert_close(critic(rows({1: 1.0})), torch.tensor([2.0]))
+
+
 def test_a_critic_that_may_not_see_facts_keeps_none() -> None:
     critic = make_critic(False)
     critic.weigh_facts(torch.randn(4, 2 * SIZE), torch.ones(4))

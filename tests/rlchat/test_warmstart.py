@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from rlchat.warmstart import (
     _ActionTrainer,
     dataset,
     demonstrate,
+    rate,
     read_conversations,
     warm_start,
 )
@@ -139,6 +141,28 @@ def test_it_learns_and_leaves_an_adapter(tmp_path: Path) -> None:
     # The first tenth is held out; its loss is what the adapter, loaded anew, has there.
     again = Policy.create("tiny", ADAPTER, adapter=tmp_path / "out")
     assert likelihood(again, TALKS[:4]) == pytest.approx(losses[-1], abs=1e-4)
+
+
+def test_what_is_kept_from_epoch_to_epoch_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same adapter, whether all, some or no states are kept."""
+    top = replace(ADAPTER, layers=0.5)
+    config = WarmStartConfig(learning_rate=1e-2, batch=3, max_epochs=2, tolerance=-1.0)
+    losses = []
+    for bytes_kept in (2**30, 20_000, 0):
+        monkeypatch.setattr("rlchat.warmstart.KEPT", bytes_kept)
+        policy = Policy.create("tiny", top)
+        losses.append(warm_start(policy, TALKS[:12], config, 0, tmp_path / str(bytes_kept)))
+    assert len(losses[0]) == 2
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert losses[2] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_the_rate_falls_like_a_bell_curve() -> None:
+    """A half after one half-life, a sixteenth after two: 2^-(epochs / half-life)^2."""
+    assert [rate(s, 100, 0.5) for s in (0, 4)] == pytest.approx([0.1, 0.5], rel=0.01)
+    assert [rate(s, 100, 0.5) for s in (50, 100, 150)] == pytest.approx([1 / 2, 1 / 16, 1 / 512])
 
 
 def test_it_ends_once_the_validation_loss_stays(tmp_path: Path) -> None:
