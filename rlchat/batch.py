@@ -94,7 +94,7 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
             scores[b, last] = sum(parts.values())
             turn_end[b, last] = True
         for k, facts in enumerate(trajectory.hidden):
-            hidden[b, k] = hash_hidden(facts)
+            hidden[b, k] = hash_hidden({**facts, "turn": k})  # which no world needs to tell
     return Batch(
         ids=ids,
         lengths=torch.tensor([len(t.ids) for t in trajectories]),

@@ -53,11 +53,11 @@ class Critic(nn.Module):
     """V = what the policy's states tell + what the simulator hides tells; starts as the constant 0.
 
     A small network reads the last and a middle layer's states, and is trained by gradients. What
-    is hidden (goal, persona, what is on the table) is a few facts that explain much: ridge
-    regression over the turns of all iterations so far weighs them in closed form (Hoerl and
-    Kennard 1970), and leaves to the network what they do not explain. A baseline may look at the
-    whole state of the world, which was there before the action (Pinto et al. 2018, "Asymmetric
-    actor critic").
+    is hidden (goal, persona, what is on the table), with the turn's number, is a few facts that
+    explain much: ridge regression over the turns of all iterations so far weighs them in closed
+    form (Hoerl and Kennard 1970), and leaves to the network what they do not explain. A baseline
+    may look at the whole state of the world, which was there before the action (Pinto et al. 2018,
+    "Asymmetric actor critic").
     """
 
     gram: Tensor

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import time
+from functools import cache
 from typing import Literal
 
 import torch
 
 from rlchat.errors import UserError
 
+LONG_ENOUGH = 0.5  # seconds of measuring one dtype
 DTypeName = Literal["auto", "float32", "bfloat16"]
 
 
@@ -39,6 +41,7 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
+@cache
 def choose_dtype(
     name: DTypeName, device: torch.device, rows: int = 1024, repeats: int = 30
 ) -> torch.dtype:
@@ -50,11 +53,13 @@ def choose_dtype(
 
     def seconds(dtype: torch.dtype) -> float:
         a, b = torch.ones(rows, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
-        best = float("inf")
+        best, begun = float("inf"), time.perf_counter()
         for _ in range(repeats):
             start = time.perf_counter()
             a @ b
             best = min(best, time.perf_counter() - start)
+            if time.perf_counter() - begun > LONG_ENOUGH:
+                break  # so slow a dtype is not missed
         return best
 
     return (

@@ -68,8 +68,8 @@ def test_packing_by_hand() -> None:
     assert batch.sampled_logprobs.tolist() == [[0, 0, -1, -2, 0, -3], [0, -4, 0, 0, 0, 0]]
     assert batch.terminated.tolist() == [True, False]
     assert batch.index.tolist() == [7, 3]
-    assert torch.equal(batch.hidden[0, 1], hash_hidden({"goal": "b"}))
-    assert torch.equal(batch.hidden[1, 1], hash_hidden({"goal": "d"}))
+    assert torch.equal(batch.hidden[0, 1], hash_hidden({"goal": "b", "turn": 1}))
+    assert torch.equal(batch.hidden[1, 1], hash_hidden({"goal": "d", "turn": 1}))
     assert batch.hidden.shape == (2, 2, PRIVILEGED)
 
 
@@ -131,7 +131,7 @@ def test_annotation_is_what_each_row_says_alone(
         ref_logprobs, _ = read_alone(policy, REFERENCE, t.ids)
 
         def value(position: int, turn: int, t: Trajectory = t, seen: Tensor = seen) -> Tensor:
-            known = [hash_hidden(t.hidden[turn])] if privileged else []
+            known = [hash_hidden({**t.hidden[turn], "turn": turn})] if privileged else []
             return torch.cat([seen[position], *known])
 
         for j in range(out.logprobs.shape[1]):
