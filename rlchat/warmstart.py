@@ -223,7 +223,7 @@ def rate(step: int, steps: int, half_life: float) -> float:
         steps: of an epoch.
         half_life: epochs after which it is a half.
     """
-    return min(1.0, (step + 1) / 10) * 0.5 ** ((step / steps / half_life) ** 2)
+    return min(1.0, (step + 1) / 10) * float(0.5 ** ((step / steps / half_life) ** 2))
 
 
 def warm_start(
