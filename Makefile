@@ -15,8 +15,8 @@ demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
 proof: .venv/.stamp  ## run the learning benchmark on held-out users, with intervals
 	$(BIN)/python benchmarks/proof.py
 
-test: .venv/.stamp  ## run the tests
-	$(BIN)/pytest
+test: .venv/.stamp  ## run the tests, as many at a time as there are cores
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: .venv/.stamp  ## check style and the direction of imports
 	$(BIN)/ruff check .
