@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Iterations of PPO in the demo.
-DEMO := 12
+DEMO := 8
 
 .DEFAULT_GOAL := help
 .PHONY: help demo proof test lint type bench clean

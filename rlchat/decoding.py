@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from rlchat.policy import trunk_and_head
 
 GROWTH = 128  # slots that the cache grows by: copying is rare, and little lies unused
+LISTENING = 16  # prompts in one forward, of similar lengths: more would be padding
 
 Noise = Callable[[], float]  # uniform in [0, 1), a row's own
 
@@ -71,8 +72,8 @@ class _Rows(CacheLayerMixin):
         where = (self.view.row_index, slice(None), self.view.written)
         self.keys[where] = key_states.transpose(1, 2)
         self.values[where] = value_states.transpose(1, 2)
-        n, seen = self.view.row_index.shape[0], self.view.seen
-        return self.keys[:n, :, :seen], self.values[:n, :, :seen]
+        rows, seen = self.view.rows_seen, self.view.seen
+        return self.keys[rows, :, :seen], self.values[rows, :, :seen]
 
     def exchange(self, a: int, b: int, used: int) -> None:
         """Let the first ``used`` slots of two rows change places."""
@@ -103,6 +104,7 @@ class _View:
     slots: int  # at most
     room: int = 0  # by now
     row_index: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.long))
+    rows_seen: slice | Tensor = field(default_factory=lambda: slice(0))  # a slice is not copied
     written: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.long))
     seen: int = 0
 
@@ -155,7 +157,7 @@ class Decoder:
             return said
         self._gather(speaking)
         speaking = [self._tenant[r] for r in range(len(speaking))]
-        logits = self._forward([list(prompts[c]) for c in speaking], speaking)
+        logits = self._listen([prompts[c] for c in speaking], speaking)
         while speaking:
             uniform = [noise[c]() for c in speaking]
             ids, logprobs = sample(logits, uniform, temperature)
@@ -177,8 +179,35 @@ class Decoder:
             logits = self._forward([[said[c].ids[-1]] for c in speaking], speaking)
         return said
 
-    def _forward(self, new_ids: list[list[int]], conversations: list[int]) -> Tensor:
-        """Append ids to the rows at the front; return the logits after each row's last, (n, V)."""
+    def _listen(self, prompts: Sequence[Sequence[int]], conversations: Sequence[int]) -> Tensor:
+        """Append prompts to the rows at the front; return the logits after each, (n, V).
+
+        An order number is short and a record long: rows of similar lengths go together.
+        """
+        if len(prompts) <= LISTENING:
+            return self._forward(prompts, conversations)
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        heard = [
+            self._forward(
+                [prompts[row] for row in rows], [conversations[row] for row in rows], rows
+            )
+            for rows in (order[i : i + LISTENING] for i in range(0, len(order), LISTENING))
+        ]
+        return torch.cat(heard)[torch.tensor(order).argsort().to(self.device)]
+
+    def _forward(
+        self,
+        new_ids: Sequence[Sequence[int]],
+        conversations: Sequence[int],
+        rows: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Append ids to some rows; return the logits after each row's last, (n, V).
+
+        Args:
+            new_ids: at least one each.
+            conversations: whose ids they are.
+            rows: of the cache, where these conversations are; None is the rows at the front.
+        """
         lengths = torch.tensor([len(ids) for ids in new_ids])
         width = int(lengths.max())
         ids = torch.zeros(len(new_ids), width, dtype=torch.long)
@@ -194,7 +223,9 @@ class Decoder:
             view.room = min(view.slots, -(-view.seen // GROWTH) * GROWTH)
             for layer in self._layers:
                 layer.grow()
-        view.row_index = torch.arange(len(new_ids), device=self.device)[:, None]
+        index = torch.arange(len(new_ids)) if rows is None else torch.tensor(rows)
+        view.row_index = index.to(self.device)[:, None]
+        view.rows_seen = slice(len(new_ids)) if rows is None else view.row_index[:, 0]
         view.written = torch.where(real, positions, view.room).to(self.device)
         visible = torch.arange(view.seen) <= positions[:, :, None]  # (n, q, seen)
         hidden = self.trunk(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlchat import decoding
 from rlchat.decoding import Decoder, Noise, Sampled, sample
 from rlchat.policy import Policy
 
@@ -81,8 +83,12 @@ class Record:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_cached_turns_are_one_full_forward(model: PreTrainedModel, temperature: float) -> None:
+@pytest.mark.parametrize("listening", [1, 2, decoding.LISTENING])
+def test_cached_turns_are_one_full_forward(
+    model: PreTrainedModel, temperature: float, listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows of different lengths, some of which finish early or sit a turn out."""
+    monkeypatch.setattr(decoding, "LISTENING", listening)
     decoder, record = Decoder(model, 5, 200), Record()
     noise = {c: uniform(c, ends=0.2) for c in range(5)}
     rng = np.random.default_rng(0)
@@ -94,6 +100,23 @@ def test_cached_turns_are_one_full_forward(model: PreTrainedModel, temperature: 
         lengths |= {len(s.ids) for s in said.values()}
     assert {1, 8} < lengths  # the shortest and the longest turns both happened
     record.check(model, temperature)
+
+
+def test_short_prompts_are_not_padded_to_long_ones(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "LISTENING", 2)
+    decoder, widths = Decoder(model, 4, 100), []
+    forward = decoder.trunk.forward
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        widths.append(kwargs["input_ids"].shape)
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(decoder.trunk, "forward", watched)
+    prompts = {c: words(c, count) for c, count in enumerate((30, 3, 28, 4))}
+    decoder.generate(prompts, {c: uniform(c) for c in prompts}, 1, END)
+    assert widths == [(2, 4), (2, 30)]
 
 
 def test_a_row_is_used_again_by_the_next_conversation(model: PreTrainedModel) -> None:
