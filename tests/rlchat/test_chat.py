@@ -457,5 +457,6 @@ def test_lines_from_a_terminal_are_remembered(
 
 
 def test_a_home_that_cannot_be_written_only_costs_the_history(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("kept")
     terminal_lines(tmp_path / "file" / "rlchat" / "h")
+    assert (tmp_path / "file").read_text("utf-8") == "kept"
