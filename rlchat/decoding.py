@@ -184,8 +184,6 @@ class Decoder:
 
         An order number is short and a record long: rows of similar lengths go together.
         """
-        if len(prompts) <= LISTENING:
-            return self._forward(prompts, conversations)
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         heard = [
             self._forward(
