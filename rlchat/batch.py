@@ -22,6 +22,7 @@ CHUNK = 512  # action tokens whose logits are held at a time
 class Batch:
     """Episodes as right-padded rows. B episodes, T tokens, K turns.
 
+    ``starts`` holds the states of a row's tokens but the last, where the rollout kept them.
     ``scores`` (B, T) lie on each turn's last action token, unscaled. ``turns`` (B, T) is -1 where
     nobody acts. ``hidden`` is (B, K or K + 1, PRIVILEGED). ``index`` (B,) is the episode's number
     in the iteration, over all ranks.
@@ -37,6 +38,7 @@ class Batch:
     terminated: Tensor
     index: Tensor
     hidden: Tensor
+    starts: list[Tensor | None]
 
     @property
     def tokens(self) -> int:
@@ -106,6 +108,7 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
         terminated=torch.tensor([t.terminated for t in trajectories]),
         index=torch.tensor([t.index for t in trajectories]),
         hidden=hidden,
+        starts=[t.starts for t in trajectories],
     )
 
 
@@ -135,7 +138,7 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
     for rows in microbatches(batch.lengths, budget):
         ids = batch.ids[rows, : int(batch.lengths[rows].max())].to(policy.device)
         where = action_positions(batch, rows)
-        start = policy.below(ids)
+        start = _start(policy, batch, rows, ids)
         last, middle = policy.hidden(start, middle=True)
         assert middle is not None
         logprobs[rows[where.row], where.token] = _read_logprobs(policy.head, last, ids, where)
@@ -163,6 +166,18 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
         torch.cat([states[b] for b in everyone]),
         [starts[b] for b in everyone],
     )
+
+
+def _start(policy: Policy, batch: Batch, rows: Tensor, ids: Tensor) -> Tensor:
+    """Where these rows' forwards start: as the rollout left it, or computed.
+
+    The state of a last token is not kept, nor needed: nothing is predicted from it.
+    """
+    kept = [s for s in (batch.starts[b] for b in rows.tolist()) if s is not None]
+    if len(kept) < len(rows):
+        return policy.below(ids)
+    start = nn.utils.rnn.pad_sequence(kept, batch_first=True)
+    return nn.functional.pad(start, (0, 0, 0, ids.shape[1] - start.shape[1]))
 
 
 @dataclass(frozen=True, slots=True)

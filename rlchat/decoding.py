@@ -116,8 +116,11 @@ class Decoder:
     slice of it: when one falls silent it changes places with the last that has not.
     """
 
-    def __init__(self, model: PreTrainedModel, rows: int, slots: int):
-        """Make an empty cache of ``rows`` conversations with ``slots`` tokens each."""
+    def __init__(self, model: PreTrainedModel, rows: int, slots: int, kept_layers: int = 0):
+        """Make an empty cache of ``rows`` conversations with ``slots`` tokens each.
+
+        The states after the first ``kept_layers`` layers are kept for `starts`, if there are any.
+        """
         self.trunk, self.head = trunk_and_head(model)
         self.device = next(model.parameters()).device
         self._view = _View(rows, slots)
@@ -126,6 +129,17 @@ class Decoder:
         self._place = list(range(rows))  # conversation -> row of the cache
         self._tenant = list(range(rows))  # row of the cache -> conversation
         self.lengths = [0] * rows  # tokens in the cache, by conversation
+        self._kept_layers = kept_layers
+        self._kept: list[list[Tensor]] = [[] for _ in range(rows)]  # by conversation, in pieces
+
+    def forget(self, conversation: int) -> None:
+        """Make room for another conversation in the place of this one."""
+        self.lengths[conversation] = 0
+        self._kept[conversation] = []
+
+    def starts(self, conversation: int) -> Tensor:
+        """States (T, D) after the kept layers, of the tokens that are in the cache."""
+        return torch.cat(self._kept[conversation])
 
     @torch.inference_mode()
     def generate(
@@ -226,16 +240,20 @@ class Decoder:
         view.rows_seen = slice(len(new_ids)) if rows is None else view.row_index[:, 0]
         view.written = torch.where(real, positions, view.room).to(self.device)
         visible = torch.arange(view.seen) <= positions[:, :, None]  # (n, q, seen)
-        hidden = self.trunk(
+        out = self.trunk(
             input_ids=ids.to(self.device),
             attention_mask=visible[:, None].to(self.device),
             position_ids=positions.to(self.device),
             past_key_values=self._cache,
             use_cache=True,
-        ).last_hidden_state
-        for c, row_ids in zip(conversations, new_ids, strict=True):
+            output_hidden_states=self._kept_layers > 0,
+        )
+        for row, (c, row_ids) in enumerate(zip(conversations, new_ids, strict=True)):
             self.lengths[c] += len(row_ids)
-        last = hidden[torch.arange(len(new_ids)), (lengths - 1).to(self.device)]
+            if self._kept_layers:
+                states = out.hidden_states[self._kept_layers]
+                self._kept[c].append(states[row, : len(row_ids)].clone())
+        last = out.last_hidden_state[torch.arange(len(new_ids)), (lengths - 1).to(self.device)]
         logits: Tensor = self.head(last)
         return logits.float()
 

@@ -191,6 +191,14 @@ class Policy:
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(grads[name])
 
+    @property
+    def shared_layers(self) -> int:
+        """Layers that need to run once for all forwards of the same tokens.
+
+        None do in a model of a kind that is not known to be the sum of its layers.
+        """
+        return self.floor if self.hf.config.model_type in PLAIN else 0
+
     @torch.no_grad()
     def below(self, ids: Tensor) -> Tensor:
         """Run the layers that have nothing to train, once for policy and reference.
@@ -202,7 +210,7 @@ class Policy:
             Where `hidden` can start from: states (B, T, D), or the ids themselves if all layers
             train or the model is of a kind that is not known to be the sum of its layers.
         """
-        if self.floor == 0 or self.hf.config.model_type not in PLAIN:
+        if not self.shared_layers:
             return ids
         with self._only(slice(0, self.floor), norm=False):
             return self._run(ids, middle=False)[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlchat.decoding import Decoder
@@ -49,6 +50,8 @@ class Trajectory:
     ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
     the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn; ``hidden`` what
     the world hid before each, and, if truncated, before the turn that would have followed.
+    ``starts`` (T - 1, D), if they were kept and the episode terminated, are the states of all
+    tokens but the last after the layers that have nothing to train.
     """
 
     index: int
@@ -64,6 +67,7 @@ class Trajectory:
     truncated: bool = False
     success: bool | None = None
     dropped: int = 0
+    starts: Tensor | None = None
 
     def __post_init__(self) -> None:
         """What is there at the start is observation."""
@@ -100,6 +104,7 @@ def collect(
     config: RolloutConfig,
     temperature: float = 1.0,
     on_episode: Callable[[Trajectory], None] | None = None,
+    kept_layers: int = 0,
 ) -> list[Trajectory]:
     """Play episodes, many at a time; each conversation's cache lives as long as it does.
 
@@ -113,6 +118,7 @@ def collect(
         config: budgets.
         temperature: 1 in training, or logprobs would belong to another distribution.
         on_episode: told of each as it ends.
+        kept_layers: layers whose states trajectories keep, for a training that starts after them.
 
     Returns:
         The trajectories in the order of their indices.
@@ -121,7 +127,7 @@ def collect(
     rows = min(config.rows, len(waiting))
     if rows == 0:
         return []
-    decoder = Decoder(model, rows, config.max_tokens + config.max_new_tokens)
+    decoder = Decoder(model, rows, config.max_tokens + config.max_new_tokens, kept_layers)
     free = deque(range(rows))
     playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
     prompts: dict[int, list[int]] = {}
@@ -136,7 +142,7 @@ def collect(
             opening = opening if len(opening) <= room else opening[-room:]
             playing[row] = (Trajectory(index, seed, opening), episode_seeds(*noise_keys)[1])
             prompts[row] = opening
-            decoder.lengths[row] = 0
+            decoder.forget(row)
         said = decoder.generate(
             prompts,
             {row: playing[row][1].random for row in prompts},
@@ -155,6 +161,8 @@ def collect(
                 continue
             if trajectory.truncated:
                 trajectory.hidden.append(worlds[row].hidden)
+            elif kept_layers:
+                trajectory.starts = decoder.starts(row)
             del playing[row]
             free.append(row)
             done.append(trajectory)

@@ -143,7 +143,15 @@ def play(
         watcher.status(f"iteration {iteration}: episode {done} of {len(episodes)}")
 
     model, rendering = policy.rollout_model(), policy.rendering
-    return collect(model, rendering, worlds, episodes, config.rollout, on_episode=count)
+    return collect(
+        model,
+        rendering,
+        worlds,
+        episodes,
+        config.rollout,
+        on_episode=count,
+        kept_layers=policy.shared_layers,
+    )
 
 
 def without_tokens(trajectory: Trajectory) -> Trajectory:
@@ -155,6 +163,7 @@ def without_tokens(trajectory: Trajectory) -> Trajectory:
         turns=[],
         sampled_logprobs=[],
         hidden=[],
+        starts=None,
     )
 
 

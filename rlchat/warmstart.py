@@ -197,7 +197,7 @@ class _ActionTrainer(SFTTrainer):
 
     def _start(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Where these rows' forwards start, kept from the first time."""
-        if self.policy.floor == 0:
+        if not self.policy.shared_layers:
             return ids
         rows = [row[:length] for row, length in zip(ids, real.sum(1).tolist(), strict=True)]
         keys = [row.cpu().numpy().tobytes() for row in rows]

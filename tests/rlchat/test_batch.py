@@ -211,6 +211,7 @@ def by_hand(sampled: float = 0.0) -> Annotated:
         terminated=torch.tensor([True, False]),
         index=torch.tensor([0, 1]),
         hidden=torch.zeros(2, 2, PRIVILEGED),
+        starts=[None, None],
     )
     return Annotated(
         batch,

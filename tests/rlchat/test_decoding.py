@@ -124,7 +124,7 @@ def test_a_row_is_used_again_by_the_next_conversation(model: PreTrainedModel) ->
     old, new = Record(), Record()
     old.speak(decoder, {0: words(0, 30), 1: words(1, 5)}, noise)
     old.check(model)
-    decoder.lengths[0] = 0
+    decoder.forget(0)
     new.ids[1], new.sampled[1] = old.ids[1], old.sampled[1]
     new.speak(decoder, {0: words(2, 9), 1: words(3, 4)}, noise)
     new.speak(decoder, {1: words(4, 3), 0: words(5, 11)}, noise)

@@ -186,7 +186,10 @@ class Reciter:
     """A decoder that says what it was given, as if it had been sampled."""
 
     def __init__(self, turns: list[list[int]]):
-        self.turns, self.lengths = turns, [0]
+        self.turns = turns
+
+    def forget(self, row: int) -> None:
+        """Nothing to forget."""
 
     def generate(self, prompts: dict[int, Any], *args: object) -> dict[int, Sampled]:
         ids = self.turns.pop(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -119,6 +120,40 @@ def test_the_policy_that_is_trained_is_the_policy_that_sampled(policy: Policy) -
     policy.freeze_reference()
     annotated = make_estimated(learner, played).annotated
     assert torch.equal(annotated.logprobs, annotated.ref_logprobs)
+
+
+@pytest.mark.parametrize("max_tokens", [500, 700])  # shorter: one is truncated
+def test_training_starts_where_the_rollout_s_frozen_layers_left_off(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch, max_tokens: int
+) -> None:
+    """Kept and computed states are the same, and what is kept is not computed again."""
+    policy.freeze_reference()
+    policy.train_top(0.5)
+    assert policy.shared_layers == 1
+    config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=max_tokens)
+    played = collect(
+        policy.rollout_model(),
+        policy.rendering,
+        Worlds(WorldConfig()),
+        [(i, (0, i), (1, i)) for i in range(3)],
+        config,
+        kept_layers=policy.shared_layers,
+    )
+    assert [t.starts is None for t in played] == [t.truncated for t in played]
+    assert any(t.truncated for t in played) == (max_tokens == 500)
+    learner = make_learner(policy)
+    bare = copy.deepcopy(played)
+    for t in bare:
+        t.starts = None
+    expected = make_estimated(learner, bare).annotated
+    for t, start in zip(played, expected.starts, strict=True):
+        if t.starts is not None:
+            close(t.starts, start[:-1])
+    if max_tokens == 700:
+        monkeypatch.setattr(policy, "below", None)
+    annotated = make_estimated(learner, played).annotated
+    close(annotated.logprobs, expected.logprobs)
+    close(annotated.values, expected.values)
 
 
 def test_the_first_gradient_is_reinforce_with_advantages(
