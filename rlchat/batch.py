@@ -176,8 +176,13 @@ def _start(policy: Policy, batch: Batch, rows: Tensor, ids: Tensor) -> Tensor:
     kept = [s for s in (batch.starts[b] for b in rows.tolist()) if s is not None]
     if len(kept) < len(rows):
         return policy.below(ids)
-    start = nn.utils.rnn.pad_sequence(kept, batch_first=True)
-    return nn.functional.pad(start, (0, 0, 0, ids.shape[1] - start.shape[1]))
+    return side_by_side(kept, ids.shape[1])
+
+
+def side_by_side(starts: Sequence[Tensor], width: int) -> Tensor:
+    """Lay states (T, D) of some rows into (B, width, D), zeros after each."""
+    laid = nn.utils.rnn.pad_sequence(list(starts), batch_first=True)
+    return nn.functional.pad(laid, (0, 0, 0, width - laid.shape[1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from rlchat.decoding import Decoder
 from rlchat.errors import UserError
 from rlchat.rendering import Rendering
-from rlchat.worlds import Worlds, episode_seeds
+from rlchat.worlds import World, Worlds, episode_seeds
 from rlchat_envs import Conversation
 
 
@@ -136,12 +136,9 @@ def collect(
         while waiting and free:
             row = free.popleft()
             index, world_keys, noise_keys = waiting.popleft()
-            seed, _ = episode_seeds(*world_keys)
-            opening = rendering.opening(worlds[row].reset(seed))
-            room = config.max_tokens - config.max_new_tokens
-            opening = opening if len(opening) <= room else opening[-room:]
-            playing[row] = (Trajectory(index, seed, opening), episode_seeds(*noise_keys)[1])
-            prompts[row] = opening
+            trajectory = _begin(index, world_keys, worlds[row], rendering, config)
+            playing[row] = (trajectory, episode_seeds(*noise_keys)[1])
+            prompts[row] = list(trajectory.ids)
             decoder.forget(row)
         said = decoder.generate(
             prompts,
@@ -169,6 +166,15 @@ def collect(
             if on_episode is not None:
                 on_episode(trajectory)
     return sorted(done, key=lambda t: t.index)
+
+
+def _begin(
+    index: int, keys: tuple[int, ...], world: World, rendering: Rendering, config: RolloutConfig
+) -> Trajectory:
+    """Start an episode; of an opening that leaves no room for the agent, the end counts."""
+    seed, _ = episode_seeds(*keys)
+    opening = rendering.opening(world.reset(seed))
+    return Trajectory(index, seed, opening[-(config.max_tokens - config.max_new_tokens) :])
 
 
 def _take_turn(

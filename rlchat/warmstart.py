@@ -22,7 +22,7 @@ from transformers import (
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from rlchat.batch import token_logprobs
+from rlchat.batch import side_by_side, token_logprobs
 from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.optimiser import MasterAdamW
@@ -202,8 +202,7 @@ class _ActionTrainer(SFTTrainer):
         rows = [row[:length] for row, length in zip(ids, real.sum(1).tolist(), strict=True)]
         keys = [row.cpu().numpy().tobytes() for row in rows]
         if all(key in self.starts for key in keys):
-            start = torch.nn.utils.rnn.pad_sequence([self.starts[key] for key in keys], True)
-            return torch.nn.functional.pad(start, (0, 0, 0, ids.shape[1] - start.shape[1]))
+            return side_by_side([self.starts[key] for key in keys], ids.shape[1])
         states = self.policy.below(ids)
         for key, row, own in zip(keys, rows, states, strict=True):
             if self.kept < KEPT and key not in self.starts:
