@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from rlchat import models
 from rlchat.adapters import base_spec
 from rlchat.errors import UserError
-from rlchat.policy import POLICY, AdapterConfig, Policy
+from rlchat.policy import POLICY, AdapterConfig, Policy, leave_shape
 from rlchat.rendering import Rendering
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.worlds import World, Worlds, episode_seeds
@@ -72,6 +72,7 @@ def load_agent(
         raise UserError(
             f"expected an agent: a run folder, base, {', '.join(SCRIPTED)}; got {name!r}{hint}"
         )
+    leave_shape(config, folder)
     policy = Policy.create(base_spec(folder), config, adapter=folder, say=say)
     return ModelAgent(policy.rollout_model(POLICY), policy.rendering)
 

@@ -142,7 +142,7 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
         last, middle = policy.hidden(start, middle=True)
         assert middle is not None
         logprobs[rows[where.row], where.token] = _read_logprobs(policy.head, last, ids, where)
-        seen = features(last, middle, None)
+        seen = features(last, middle)
         for row, b in enumerate(rows.tolist()):
             starts[b] = start[row, : int(batch.lengths[b])].clone()
             own = where.token[where.row == row]

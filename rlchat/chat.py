@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -17,7 +16,7 @@ from rich.text import Text
 from rlchat import files
 from rlchat.agents import CHAT, Agent, ModelAgent, load_agent, scripted
 from rlchat.config import names
-from rlchat.errors import UserError
+from rlchat.errors import UserError, expect
 from rlchat.lines import ReadLine, open_lines
 from rlchat.policy import AdapterConfig
 from rlchat.rollout import RolloutConfig
@@ -57,8 +56,7 @@ class ChatOptions:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        if self.temperature < 0:
-            raise UserError(f"expected a temperature of at least 0; got {self.temperature}")
+        expect(self, "temperature", self.temperature >= 0, "of at least 0")
 
 
 def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = None) -> None:
@@ -160,7 +158,7 @@ class Chat:
 
     def save(self, name: str) -> None:
         """Command ``/save``: every conversation of this sitting, one a line."""
-        path, rows = Path(name).expanduser(), self._transcripts()
+        path, rows = files.at_home(name), self._transcripts()
         if not name or not rows:
             self.say("There is nothing to save yet." if name else "Say where: /save FILE.")
             return
@@ -187,7 +185,7 @@ class Chat:
         if self.seat.solved is not None:
             self.say("The case is closed; /reset opens another.")
             return
-        if self.seat.conversation[-1].role == "user":  # the agent had no room left to answer
+        if self.seat.unanswered:
             self.say(FULL)
             return
         left, said = int(turns) if turns else -1, None
@@ -234,7 +232,7 @@ class Chat:
 
     def _turn(self, text: str) -> None:
         """The person says something, the desk looks it up, the agent answers."""
-        if self.seat.conversation[-1:] and self.seat.conversation[-1].role == "user":
+        if self.seat.unanswered:
             self.say(FULL)
             return
         if isinstance(self.agent, ModelAgent):

@@ -9,10 +9,12 @@ from typing import Literal
 from rlchat import ppo
 from rlchat.batch import EstimatorSettings
 from rlchat.critic import CriticConfig
-from rlchat.errors import UserError
+from rlchat.errors import UserError, expect
 from rlchat.policy import AdapterConfig
 from rlchat.rollout import RolloutConfig
 from rlchat.worlds import WorldConfig
+
+SEEDS = 2**32  # numpy, which transformers seeds too, knows no larger ones
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,18 @@ class PPOConfig:
     def __post_init__(self) -> None:
         """Refuse settings out of range, in one sentence."""
         for name in ("learning_rate", "gradient_norm", "kl_horizon"):
-            _expect(self, name, getattr(self, name) > 0, "above 0")
+            expect(self, name, getattr(self, name) > 0, "above 0")
         for name in ("epochs", "minibatches", "group_size", "token_budget"):
-            _expect(self, name, getattr(self, name) >= 1, "of at least 1")
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
         for name in ("beta", "kl_target", "dual_clip", "std_floor", "score_floor", "critic_warmup"):
-            _expect(self, name, getattr(self, name) >= 0, "of at least 0")
+            expect(self, name, getattr(self, name) >= 0, "of at least 0")
         for name in ("gamma_token", "lambda_token", "gamma_turn", "lambda_turn"):
-            _expect(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
-        _expect(self, "layers", 0 < self.layers <= 1, "above 0 and at most 1")
-        _expect(self, "clip_low", 0 < self.clip_low < 1, "between 0 and 1")
-        _expect(self, "clip_high", self.clip_high > 0, "above 0")
+            expect(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
+        expect(self, "layers", 0 < self.layers <= 1, "above 0 and at most 1")
+        expect(self, "clip_low", 0 < self.clip_low < 1, "between 0 and 1")
+        expect(self, "clip_high", self.clip_high > 0, "above 0")
         if self.estimator == "rloo":
-            _expect(self, "group_size", self.group_size >= 2, "of at least 2 for rloo")
+            expect(self, "group_size", self.group_size >= 2, "of at least 2 for rloo")
 
     @property
     def clip(self) -> ppo.Clip:
@@ -117,11 +119,12 @@ class WarmStartConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        _expect(self, "demonstrations", self.demonstrations >= 0, "of at least 0")
-        _expect(self, "learning_rate", self.learning_rate > 0, "above 0")
-        _expect(self, "half_life", self.half_life > 0, "above 0")
+        expect(self, "demonstrations", self.demonstrations >= 0, "of at least 0")
+        expect(self, "learning_rate", self.learning_rate > 0, "above 0")
+        expect(self, "half_life", self.half_life > 0, "above 0")
         for name in ("batch", "max_epochs"):
-            _expect(self, name, getattr(self, name) >= 1, "of at least 1")
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "tolerance", self.tolerance >= 0, "of at least 0")
 
 
 @dataclass(frozen=True)
@@ -154,10 +157,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        for name in ("episodes",):
-            _expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        for name in ("iterations", "evaluation", "seed"):
-            _expect(self, name, getattr(self, name) >= 0, "of at least 0")
+        expect(self, "episodes", self.episodes >= 1, "of at least 1")
+        for name in ("iterations", "evaluation"):
+            expect(self, name, getattr(self, name) >= 0, "of at least 0")
+        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
         if self.episodes < self.ppo.minibatches:
             raise UserError(
                 f"expected at least as many episodes as minibatches ({self.ppo.minibatches}); got "
@@ -182,8 +185,3 @@ class TrainConfig:
 def names(comma_separated: str) -> tuple[str, ...]:
     """``"a, b"`` as ``("a", "b")``."""
     return tuple(n.strip() for n in comma_separated.split(",") if n.strip())
-
-
-def _expect(config: object, name: str, holds: bool, what: str) -> None:
-    if not holds:
-        raise UserError(f"expected {name} {what}; got {getattr(config, name)}")

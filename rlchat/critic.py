@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rlchat.errors import UserError
+from rlchat.errors import expect
 from rlchat.ppo import Reduce, alone
 
 PRIVILEGED = 1024  # hashed features of what the simulator hides; fewer collide too often
@@ -40,13 +40,12 @@ class CriticConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be fitted."""
-        if self.learning_rate <= 0 or self.epochs < 1 or self.width < 1:
-            raise UserError(
-                "expected a critic with positive learning_rate, epochs and width; got "
-                f"{self.learning_rate}, {self.epochs}, {self.width}"
-            )
-        if not 0 <= self.lambda_return <= 1:
-            raise UserError(f"expected lambda_return in [0, 1]; got {self.lambda_return}")
+        expect(self, "learning_rate", self.learning_rate > 0, "above 0")
+        for name in ("epochs", "width"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        for name in ("loss_weight", "value_clip"):
+            expect(self, name, getattr(self, name) >= 0, "of at least 0")
+        expect(self, "lambda_return", 0 <= self.lambda_return <= 1, "in [0, 1]")
 
 
 class Critic(nn.Module):
@@ -112,17 +111,15 @@ class Critic(nn.Module):
         self.facts.copy_(torch.linalg.solve(penalised, self.moment.double()))
 
 
-def features(last: Tensor, middle: Tensor, hidden: Tensor | None) -> Tensor:
-    """Put a critic's input together; both layers are normalised, their scales differ widely.
+def features(last: Tensor, middle: Tensor) -> Tensor:
+    """What the network reads, (…, 2 x D); both layers are normalised, their scales differ widely.
 
     Args:
-        last: (N, D) states of the last layer.
-        middle: (N, D) states two thirds up.
-        hidden: (N, PRIVILEGED) or None.
+        last: (…, D) states of the last layer.
+        middle: (…, D) states two thirds up.
     """
     size = last.shape[-1:]
-    parts = [nn.functional.layer_norm(x.float(), size) for x in (last, middle)]
-    return torch.cat([*parts, hidden] if hidden is not None else parts, dim=-1)
+    return torch.cat([nn.functional.layer_norm(x.float(), size) for x in (last, middle)], dim=-1)
 
 
 def hash_hidden(hidden: Mapping[str, Any]) -> Tensor:

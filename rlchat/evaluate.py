@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -108,7 +109,7 @@ def check_range(episodes: int, temperature: float) -> None:
     """
     if episodes < 1:
         raise UserError(f"expected episodes of at least 1; got {episodes}")
-    if temperature < 0:
+    if not 0 <= temperature < math.inf:
         raise UserError(f"expected a temperature of at least 0; got {temperature}")
 
 
@@ -116,16 +117,14 @@ def difference(result: Result, against: Result) -> dict[str, Interval]:
     """Paired differences, episode by episode, with bootstrap intervals."""
     assert [t.seed for t in result.episodes] == [t.seed for t in against.episodes]
 
-    def pairs(read: Mapping[str, Any]) -> Interval:
-        return paired(
-            [read["of"](t) for t in result.episodes], [read["of"](t) for t in against.episodes]
-        )
+    def pairs(read: Callable[[Trajectory], float]) -> Interval:
+        return paired([read(t) for t in result.episodes], [read(t) for t in against.episodes])
 
     out = {}
     if all(t.success is not None for t in (*result.episodes, *against.episodes)):
-        out["success"] = pairs({"of": lambda t: float(bool(t.success))})
-    out["score"] = pairs({"of": lambda t: t.score})
-    out["turns"] = pairs({"of": lambda t: float(len(t.parts))})
+        out["success"] = pairs(lambda t: float(bool(t.success)))
+    out["score"] = pairs(lambda t: t.score)
+    out["turns"] = pairs(lambda t: float(len(t.parts)))
     return out
 
 

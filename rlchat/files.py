@@ -12,6 +12,11 @@ from pathlib import Path
 from rlchat.errors import UserError
 
 
+def at_home(path: str) -> Path:
+    """A path with ``~`` read as the user's home; one of nobody's stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text so that a reader sees the old file or the new one, never a part.
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from filelock import FileLock
 
 from rlchat.errors import UserError
-from rlchat.files import atomic_folder, recover_folder, write_json
+from rlchat.files import at_home, atomic_folder, recover_folder, write_json
 
 if TYPE_CHECKING:  # `rlchat models list` and `--help` should not wait for torch
     import torch
@@ -151,7 +151,7 @@ def resolve(spec: str, say: Say = lambda line: None) -> Path | str:
     """
     if spec in CATALOGUE:
         return fetch(spec, say)
-    if spec and (folder := Path(spec).expanduser()).is_dir():
+    if spec and (folder := at_home(spec)).is_dir():
         return folder
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", spec):
         return spec
@@ -161,7 +161,6 @@ def resolve(spec: str, say: Say = lambda line: None) -> Path | str:
 def load_base(
     spec: str,
     dtype: torch.dtype | None = None,
-    attn_implementation: str | None = None,
     say: Say = lambda line: None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, BaseInfo]:
     """Load a causal language model with its tokenizer, on the CPU and in evaluation mode.
@@ -171,7 +170,6 @@ def load_base(
     Args:
         spec: See `resolve`.
         dtype: Of the weights; None keeps that of the files.
-        attn_implementation: Handed to transformers; None is its choice.
         say: As in `fetch`.
     """
     from safetensors import SafetensorError
@@ -186,7 +184,6 @@ def load_base(
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype or "auto",
-            attn_implementation=attn_implementation,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,

@@ -6,10 +6,10 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -19,10 +19,10 @@ from rich.panel import Panel
 from rlchat import files
 from rlchat.adapters import base_spec
 from rlchat.agents import ModelAgent, NamedAgent, adapter_folder, load_agent
-from rlchat.config import TrainConfig, WarmStartConfig, names
-from rlchat.errors import UserError
+from rlchat.config import SEEDS, TrainConfig, WarmStartConfig, names
+from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, check_range, difference, evaluate
-from rlchat.policy import POLICY, REFERENCE, AdapterConfig, Policy
+from rlchat.policy import POLICY, REFERENCE, AdapterConfig, Policy, leave_shape
 from rlchat.progress import Progress
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
@@ -49,12 +49,17 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
             f"and {ranks.count} processes"
         )
     if config.resume:
-        resumed(config, run)
+        if ranks.main:
+            files.recover_folder(run.checkpoint)
+        ranks.wait()
+        config = resumed(config, run)
     elif ranks.main:
         _refuse_to_overwrite(run)
     with Progress(console, config.iterations, quiet=not ranks.main) as progress:
         policy = prepare(config, run, ranks, progress)
         train(config, policy, run, ranks, progress)
+        if config.resume and ranks.main:
+            run.write_config(config, run.read_config()["resolved"])
         results = []
         if config.evaluation and ranks.main:
             results = _kept(run, config) or compare(config, policy, progress)
@@ -81,6 +86,9 @@ def _begin(
     config: TrainConfig, run: Run, ranks: Ranks, progress: Progress, base: str, start: Path | None
 ) -> None:
     """Write the settings and the adapter that PPO starts from."""
+    if start is not None:
+        leave_shape(config.adapter, start)
+        progress.say(f"no warm start: {config.policy} is what PPO goes on from")
     policy = Policy.create(base, config.adapter, start, config.seed, progress.say)
     resolved = {
         "dtype": str(policy.dtype).removeprefix("torch."),
@@ -89,6 +97,7 @@ def _begin(
         "processes": ranks.count,
         "base": asdict(policy.base),
     }
+    run.write_versions()
     run.write_config(config, resolved)
     if start is None and config.warm_start.demonstrations and Worlds(config.world).ours:
         conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
@@ -121,20 +130,22 @@ def warm(
 
 
 def compare(config: TrainConfig, policy: Policy, progress: Progress) -> list[Result]:
-    """Evaluate base, warm start, the trained policy and the expert on the dev side, greedily."""
-    world, count = config.world, config.evaluation
+    """Evaluate base, what PPO started from, PPO and the scripted desks on the dev side, greedily.
+
+    Without a warm start, and without a run to go on from, PPO starts from the base itself.
+    """
+    world, count, ours = config.world, config.evaluation, Worlds(config.world).ours
+    adapters: dict[str, str | None] = {"base": None, "PPO": POLICY}
+    if adapter_folder(config.policy) is not None:
+        adapters = {"base": None, "start": REFERENCE, "PPO": POLICY}
+    elif ours and config.warm_start.demonstrations:
+        adapters = {"base": None, "warm start": REFERENCE, "PPO": POLICY}
+    scripted = ("demonstrator", "expert") if ours else ()
     results = []
-    agents: list[tuple[str, ModelAgent | NamedAgent | None]] = [
-        ("base", None),
-        ("warm start", None),
-        ("PPO", None),
-    ]
-    if Worlds(world).ours:
-        agents += [("demonstrator", NamedAgent("demonstrator")), ("expert", NamedAgent("expert"))]
-    for name, agent in agents:
-        if agent is None:
-            adapter = {"base": None, "warm start": REFERENCE, "PPO": POLICY}[name]
-            agent = ModelAgent(policy.rollout_model(adapter), policy.rendering)
+    for name in (*adapters, *scripted):
+        agent: ModelAgent | NamedAgent = NamedAgent(name)
+        if name in adapters:
+            agent = ModelAgent(policy.rollout_model(adapters[name]), policy.rendering)
         watch = progress.counter(f"evaluating {name}", count)
         results.append(
             evaluate(name, agent, world, "dev", count, config.seed, 0.0, config.rollout, watch)
@@ -145,10 +156,10 @@ def compare(config: TrainConfig, policy: Policy, progress: Progress) -> list[Res
 def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Console) -> None:
     """Print the table, one dialogue before and after, and how to go on."""
     if results:
-        named = {r.agent: r for r in results}
         console.print(results_table(results))
-        before, after = named["warm start"], named["PPO"]
-        console.print(difference_table("PPO", "warm start", difference(after, before)))
+        place = [r.agent for r in results].index("PPO")
+        before, after = results[place - 1], results[place]
+        console.print(difference_table("PPO", before.agent, difference(after, before)))
         kept = {"iterations": config.iterations, "results": [r.to_json() for r in results]}
         files.write_json(run.folder / "evaluation.json", kept)
         pairs = list(zip(before.episodes, after.episodes, strict=True))
@@ -158,8 +169,12 @@ def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Cons
                 Panel(dialogue(episode.conversation), title=f"{title}: {ending(episode)}")
             )
     program = _program()
-    for what, words in (("Talk to it:     ", "chat"), ("Measure it:     ", "eval")):
-        line = f"{what}{program} {words} {run.folder} --env {config.env}"
+    # In a foreign environment nobody can be the user: people talk to that agent without one.
+    place_to_talk = config.env if Worlds(config.world).ours else "''"
+    for line in (
+        f"Talk to it:     {program} chat {run.folder} --env {place_to_talk}",
+        f"Measure it:     {program} eval {run.folder} --env {config.env}",
+    ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -168,21 +183,35 @@ def _program() -> str:
     return sys.argv[0] if Path(sys.argv[0]).name == "rlchat" else "rlchat"
 
 
-def resumed(config: TrainConfig, run: Run) -> None:
+def resumed(config: TrainConfig, run: Run) -> TrainConfig:
     """Check that a run can go on with these settings.
+
+    Returns:
+        The settings, with no fewer iterations than the run has behind it.
 
     Raises:
         UserError: settings other than the number of iterations differ from the run's.
     """
-    recorded = run.read_config()
-    wanted = to_json(asdict(config))
     free = {"iterations", "resume", "run", "evaluation"}
-    for key, value in wanted.items():
-        if key not in free and recorded.get(key) != value:
-            raise UserError(
-                f"expected the settings of the run in {run.folder}; {key} was "
-                f"{recorded.get(key)!r} and is {value!r} now; give the same or start another run"
-            )
+    wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
+    for name, old, new in differing(run.read_config(), wanted):
+        raise UserError(
+            f"expected the settings of the run in {run.folder}; --{name} was {old!r} and is "
+            f"{new!r} now; give the same or start another run"
+        )
+    return replace(config, iterations=max(config.iterations, run.iterations))
+
+
+def differing(
+    recorded: Mapping[str, Any], wanted: Mapping[str, Any], of: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that are not as recorded: their names as on the command line, old and new."""
+    for key, new in wanted.items():
+        old, name = recorded.get(key), of + key.replace("_", "-")
+        if isinstance(new, dict) and isinstance(old, dict):
+            yield from differing(old, new, f"{name}.")
+        elif old != new:
+            yield name, old, new
 
 
 def _kept(run: Run, config: TrainConfig) -> list[Result]:
@@ -224,6 +253,10 @@ class SftOptions:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
 
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+
 
 def run_sft(options: SftOptions, console: Console) -> None:
     """Train an adapter by imitation and write it."""
@@ -237,6 +270,7 @@ def run_sft(options: SftOptions, console: Console) -> None:
         conversations = demonstrate(world, options.warm_start.demonstrations, options.seed)
     base, start = options.policy, adapter_folder(options.policy)
     if start is not None:
+        leave_shape(options.adapter, start)
         base = base_spec(start)
     with Progress(console) as progress:
         policy = Policy.create(base, options.adapter, start, options.seed, progress.say)

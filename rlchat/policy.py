@@ -61,6 +61,21 @@ class AdapterConfig:
             raise UserError(f"expected layers above 0 and at most 1; got {self.layers}")
 
 
+def leave_shape(config: AdapterConfig, folder: Path) -> None:
+    """Refuse settings of a fresh adapter where a saved one, which has its own, is loaded.
+
+    Raises:
+        UserError: one of them was given.
+    """
+    for name in ("method", "rank", "alpha", "layers"):
+        given = getattr(config, name)
+        if given != getattr(AdapterConfig(), name):
+            raise UserError(
+                f"expected the adapter of {folder} as it is; got --adapter.{name} {given}, which "
+                "is for a fresh one; leave it out"
+            )
+
+
 class Policy:
     """One copy of the base weights with two adapters, and the tokens it speaks in.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -25,6 +26,19 @@ _COLUMNS = (
     ("tokens/s", "tokens_per_second", "{:.0f}"),
 )
 _SHOWN = 20
+# What is told once if it happens: name in the metrics, when, and what it may mean.
+_SIGNS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("dropped_characters", lambda x: x > 0, "the environment's action space lacks some characters"),
+    ("entropy", lambda x: x < 0.02, "the agent hardly tries anything any more"),
+    ("clip_fraction", lambda x: x > 0.3, "steps are too long; lower --ppo.learning-rate"),
+    ("explained_variance", lambda x: x < -0.5, "the critic misleads"),
+    (
+        "score_length_correlation",
+        lambda x: x > 0.8,
+        "the score may pay for length",
+    ),
+)
+_LOOK_BACK = 4  # iterations, against as many before: does success follow the score?
 LINES_APART = 60.0  # seconds between status lines where nobody watches
 
 
@@ -39,6 +53,7 @@ class Progress(Watcher):
         self.console, self.total, self.quiet = console, total, quiet
         self._rows: list[Mapping[str, Any]] = []
         self._seconds: list[float] = []
+        self._told: set[str] = set()
         self._status = ""
         self._shown = time.monotonic()
         self._live = Live(console=console, auto_refresh=False, transient=False)
@@ -78,12 +93,13 @@ class Progress(Watcher):
 
     def iteration(self, row: Mapping[str, Any]) -> None:
         """Add an iteration's metrics."""
-        if _dropped(row) and not any(map(_dropped, self._rows)):
-            self.say(
-                f"{_dropped(row):.0f} characters dropped that the environment's action "
-                "space does not have; metrics.jsonl counts them"
-            )
+        if row.get("skipped_updates"):
+            self.say(f"{row['skipped_updates']:.0f} updates skipped: not finite")
         self._rows.append(row)
+        for name, meaning in signs(self._rows).items():
+            if name not in self._told:
+                self._told.add(name)
+                self.say(f"iteration {row['iteration']:.0f}: {meaning}")
         self._seconds.append(float(row["seconds"]))
         if self._animated:
             self.status(self._status, force=True)
@@ -118,8 +134,26 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _dropped(row: Mapping[str, Any]) -> float:
-    return float(row.get("dropped_characters", 0.0))
+def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What in the last iteration's metrics a person should look at, and why.
+
+    Args:
+        rows: of all iterations so far.
+    """
+    found = {}
+    for name, strange, meaning in _SIGNS:
+        value = rows[-1].get(name)
+        if value is not None and strange(value):
+            found[name] = f"{name} {value:.4g}: {meaning}"
+    recent, before = rows[-_LOOK_BACK:], rows[-2 * _LOOK_BACK : -_LOOK_BACK]
+    if len(before) == _LOOK_BACK:
+        gained, solved = (
+            sum(r.get(name, math.nan) for r in recent) - sum(r.get(name, math.nan) for r in before)
+            for name in ("return", "success")
+        )
+        if gained > 0 and solved < -0.05 * _LOOK_BACK:
+            found["success"] = "return rises while success falls; read transcripts"
+    return found
 
 
 def _show(row: Mapping[str, Any], key: str, form: str) -> str:

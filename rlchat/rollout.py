@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlchat.decoding import Decoder
-from rlchat.errors import UserError
+from rlchat.errors import UserError, expect
 from rlchat.rendering import Rendering
 from rlchat.worlds import World, Worlds, episode_seeds
 from rlchat_envs import Conversation
@@ -34,8 +34,8 @@ class RolloutConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
         for name in ("rows", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"expected {name} of at least 1; got {getattr(self, name)}")
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "cut_off_penalty", self.cut_off_penalty >= 0, "of at least 0")
         if self.max_tokens < 2 * self.max_new_tokens:
             raise UserError(
                 f"expected max_tokens of at least two turns ({2 * self.max_new_tokens}); got "

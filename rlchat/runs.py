@@ -55,10 +55,19 @@ class Run:
         """One JSON object an episode, named after the iteration."""
         return self.folder / "transcripts"
 
+    @property
+    def iterations(self) -> int:
+        """How many are finished."""
+        if not self.checkpoint.is_dir():
+            return 0
+        return int(self.load_checkpoint()[1]["iteration"]) + 1
+
     def write_config(self, config: TrainConfig, resolved: Mapping[str, Any]) -> None:
-        """Record settings, what auto became, and versions."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Record settings, and what auto became."""
         write_json(self.folder / "config.json", {**to_json(asdict(config)), "resolved": resolved})
+
+    def write_versions(self) -> None:
+        """Record what all this was computed with."""
         versions = {name: metadata.version(name) for name in (*_PACKAGES, "rlchat")}
         write_json(
             self.folder / "versions.json",
@@ -98,12 +107,18 @@ class Run:
         recover_folder(self.checkpoint)
         try:
             state = json.loads((self.checkpoint / "state.json").read_text("utf-8"))
+            if not isinstance(state, dict) or not isinstance(state.get("iteration"), int):
+                raise ValueError
             return load_file(self.checkpoint / "state.safetensors"), state
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(
-                f"expected a checkpoint in {self.checkpoint} to resume from; it is missing or "
-                "broken; start again without --resume"
-            ) from error
+            raise self.broken_checkpoint() from error
+
+    def broken_checkpoint(self) -> UserError:
+        """What to say of a checkpoint that cannot be gone on from."""
+        return UserError(
+            f"expected a whole checkpoint in {self.checkpoint} to resume from; delete that "
+            "folder, and --resume starts again from the warm start"
+        )
 
     def read_config(self) -> dict[str, Any]:
         """The recorded settings.
@@ -113,10 +128,10 @@ class Run:
         """
         try:
             config = json.loads((self.folder / "config.json").read_text("utf-8"))
-            if not isinstance(config, dict):
+            if not isinstance(config, dict) or "dtype" not in config["resolved"]:
                 raise ValueError
             return config
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"expected a run folder with a config.json; {self.folder} is none; train one with "
                 "rlchat train --run"

@@ -36,6 +36,11 @@ class Seat:
         return {} if self.case is None else self.case.hidden
 
     @property
+    def unanswered(self) -> bool:
+        """Whether the agent, which speaks after everybody else, had no room left to."""
+        return self.conversation[-1:] != () and self.conversation[-1].role in ("user", "tool")
+
+    @property
     def score(self) -> float:
         """Sum of all parts of all turns."""
         return sum(sum(p.values()) for p in self.parts)

@@ -15,7 +15,6 @@ from rlchat.batch import Estimated, annotate, estimate, pack
 from rlchat.config import TrainConfig
 from rlchat.critic import Critic
 from rlchat.errors import RunError
-from rlchat.files import recover_folder
 from rlchat.machine import peak_memory
 from rlchat.optimiser import MasterAdamW
 from rlchat.policy import Policy
@@ -58,10 +57,6 @@ def train(
     worlds, watcher = Worlds(config.world), watcher or Watcher()
     learner = make_learner(config, policy, ranks)
     scale, beta, first = RunningStd(), config.ppo.beta, 0
-    if config.resume:
-        if ranks.main:
-            recover_folder(run.checkpoint)
-        ranks.wait()
     if config.resume and run.checkpoint.is_dir():
         scale, beta, first = restore(run, learner)
     for iteration in range(first, config.iterations):
@@ -234,21 +229,34 @@ def save(run: Run, learner: Learner, scale: RunningStd, beta: float, iteration: 
 
 
 def restore(run: Run, learner: Learner) -> tuple[RunningStd, float, int]:
-    """Take up the state after the last finished iteration; give scale, beta and the next one."""
+    """Take up the state after the last finished iteration; give scale, beta and the next one.
+
+    Raises:
+        UserError: the checkpoint is broken.
+    """
     tensors, state = run.load_checkpoint()
+    try:
+        _take_up(learner, tensors)
+        return RunningStd(**state["scale"]), float(state["beta"]), int(state["iteration"]) + 1
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise run.broken_checkpoint() from error
+
+
+def _take_up(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load what `save` wrote into optimisers and critic."""
 
     def under(prefix: str) -> dict[str, torch.Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
     learner.policy_optimiser.load_tensors(under("policy/"))
     learner.critic.load_state_dict(under("critic/"))
-    adam: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in under("adam/").items():
-        key, _, i = name.rpartition(".")
-        adam.setdefault(int(i), {})[key] = value
+    moments = under("adam/")  # of every parameter or, before the first step, of none
+    adam = {
+        i: {key: moments[f"{key}.{i}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        for i in range(len(list(learner.critic.parameters())) if moments else 0)
+    }
     groups = learner.critic_optimiser.state_dict()["param_groups"]
     learner.critic_optimiser.load_state_dict({"state": adam, "param_groups": groups})
-    return RunningStd(**state["scale"]), float(state["beta"]), int(state["iteration"]) + 1
 
 
 class Clock:

@@ -57,7 +57,7 @@ def update_policy(
     actions = float(ranks.sum(batch.action_mask.sum().double()))
     denominator = actions / config.minibatches
     sums = torch.zeros(4, dtype=torch.double)
-    norms, skipped, updates = [], 0, 0
+    norms, skipped = [], 0
     for epoch in range(config.epochs):
         order = np.random.default_rng([*seed, epoch]).permutation(episodes)
         for chosen in np.array_split(order, config.minibatches):
@@ -65,7 +65,6 @@ def update_policy(
             sums += accumulate(learner, estimated, rows, config, denominator)
             ranks.sum_gradients(learner.policy_optimiser.parameters)
             norm = learner.policy_optimiser.clip_(config.gradient_norm)
-            updates += 1
             if math.isfinite(norm):
                 learner.policy_optimiser.step()
                 norms.append(norm)
@@ -122,7 +121,7 @@ def accumulate(
         total = loss.loss
         if shared:
             assert middle is not None
-            seen = features(before, middle[row, token - 1], None).cpu()
+            seen = features(before, middle[row, token - 1]).cpu()
             total = total + _shared_value_loss(
                 learner.critic, batch, own, where.row, where.token, seen, estimated, denominator
             ).to(total.device)

@@ -28,7 +28,6 @@ class Outcome:
     terminated: bool
     truncated: bool
     success: bool | None  # None where the environment knows no success
-    hidden: Mapping[str, Any]
     dropped: int = 0  # characters that the environment's action space does not have
 
 
@@ -91,7 +90,6 @@ class World:
             bool(terminated),
             bool(truncated),
             success,
-            self.hidden,
             dropped,
         )
 
@@ -124,7 +122,10 @@ def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
     """
     name = config.env
     if ":" in name:
-        _import_here(name.partition(":")[0])
+        module = name.partition(":")[0]
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise UserError(f"expected module:Id, as in my_module:MyEnv-v0; got {name!r}")
+        _import_here(module)
     try:
         spec = gym.spec(name.partition(":")[2] or name)
     except gym.error.Error as error:

@@ -29,6 +29,7 @@ from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
 from rlchat.voice import ContextFull, ModelVoice, _Stream
 from rlchat.warmstart import read_conversations
+from rlchat.worlds import World, WorldConfig
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario
 from rlchat_reward_models import RuleScorer
@@ -336,6 +337,16 @@ def test_a_full_context_is_told_and_reset_helps(tiny_chat: Callable[..., Chat]) 
     assert [m.role for m in chat.seat.conversation] == ["user", "assistant"]
 
 
+def test_no_room_after_the_desk_has_spoken() -> None:
+    """Whoever spoke last, a full context is told; the person's and the simulated user's turn."""
+    chat = Chat(ChatOptions("expert"), load_agent("expert"), World(WorldConfig()), new_console())
+    chat.begin()
+    chat.seat.conversation += (Message("user", "R1."), Message("tool", "Order R1: lost."))
+    for line in ("/user", "/user 1", "Hello?"):
+        chat.line(line)
+    assert printed(chat.console).endswith(f"{FULL}\n" * 3)
+
+
 def test_the_voice_refuses_before_it_changes_anything(tiny: ModelAgent) -> None:
     voice = ModelVoice(
         tiny, RolloutConfig(max_new_tokens=8, max_tokens=64), 0.0, np.random.default_rng(0)
@@ -402,7 +413,7 @@ def test_only_talk_without_an_environment(tiny_chat: Callable[..., Chat]) -> Non
 def test_what_cannot_be_talked_to() -> None:
     with pytest.raises(UserError, match="expected a model or a run folder to talk to without"):
         talk([], ChatOptions("expert", env=""))
-    with pytest.raises(UserError, match="expected a temperature of at least 0; got -1"):
+    with pytest.raises(UserError, match="expected temperature of at least 0; got -1"):
         ChatOptions("expert", temperature=-1)
     with pytest.raises(
         UserError, match="a person can be the user; test/Silent-v0 has no such part"

@@ -79,6 +79,14 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train --rollout.rows 0", "expected rows of at least 1; got 0; *"),
         ("train --env rlchat/Suport-v0", "*; got 'rlchat/Suport-v0'; did you mean rlchat/Supp*"),
         ("train --env no_module:Id", "expected an importable module before the colon; *"),
+        ("train --env :Id", "expected module:Id, as in my_module:MyEnv-v0; got ':Id'"),
+        ("train --env .here:Id", "expected module:Id, as in my_module:MyEnv-v0; got '.here:Id'"),
+        ("train --seed -1", "expected seed of at least 0 and below 4294967296; got -1; *"),
+        ("train --critic.loss-weight -1", "expected loss_weight of at least 0; got -1.0; *"),
+        ("train --critic.learning-rate nan", "expected learning_rate above 0; got nan; *"),
+        ("train --ppo.beta inf", "expected beta of at least 0; got inf; *"),
+        ("train --rollout.cut-off-penalty -1", "expected cut_off_penalty of at least 0; got -1.*"),
+        ("train --policy ~nobody/x", "expected a model (smollm2-135m, tiny), an existing folder *"),
         ("train --env CartPole-v1", "expected an environment with text observations; Cart*"),
         ("train --users nobody", "*expected users out of terse, *; got 'nobody'"),
         ("train --policy no-such", "expected a model (smollm2-135m, tiny), an existing folder *"),
@@ -90,6 +98,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "sft --policy tiny --out file/x",
             "expected a place where a folder can be made*name anot*",
         ),
+        ("sft --seed 4294967296", "expected seed of at least 0 and below 4294967296; got 42*"),
         ("sft --policy tiny --out .", "expected a new folder; . exists; name another with --out"),
         ("sft --data absent.jsonl", "expected a readable UTF-8 file *absent.jsonl*"),
         ("sft --data .", "expected a readable UTF-8 file *"),
@@ -104,6 +113,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("eval expert --users nobody", "*expected users out of terse, *; got 'nobody'"),
         ("eval expert --episodes 0", "expected episodes of at least 1; got 0*"),
         ("eval expert --temperature -1", "expected a temperature of at least 0; got -1.0*"),
+        ("eval expert --temperature nan", "expected a temperature of at least 0; got nan*"),
         (
             "eval expert --json no/x.json",
             "expected a file in a folder that exists; got --json no/*",
@@ -111,7 +121,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("eval expert --json .", "expected a file in a folder that exists; got --json ."),
         ("eval expert --episodes 1 --against nobody", "expected an agent: *; got 'nobody'*"),
         ("chat exprt", "expected an agent: *; got 'exprt'; did you mean expert?"),
-        ("chat expert --temperature -1", "expected a temperature of at least 0; got -1.0; *"),
+        ("chat expert --temperature -1", "expected temperature of at least 0; got -1.0; *"),
         ("chat expert --users nobody", "*expected users out of terse, *; got 'nobody'"),
         ("chat base --policy no-such", "expected a model (smollm2-135m, tiny), *"),
         ("play --episodes 0", "expected episodes of at least 1; got 0; rlchat play --help *"),
@@ -256,13 +266,22 @@ def test_a_broken_run_folder(
         (lambda r: (r / "config.json").write_text("{"), "expected a run folder with a config.jso"),
         (lambda r: (r / "config.json").write_text("[]"), "expected a run folder with a config.js"),
         (lambda r: rewrite(r / "config.json", seed=7), "expected the settings of the run in run; "),
+        (lambda r: (r / "config.json").write_text("{}"), "expected a run folder with a config.js"),
         (
             lambda r: truncate(r / "checkpoint/state.safetensors"),
-            "expected a checkpoint in run/checkpoint to resume from; it is missing or broken; ",
+            "expected a whole checkpoint in run/checkpoint to resume from; delete that folder, ",
         ),
         (
             lambda r: (r / "checkpoint/state.json").write_text("{"),
-            "expected a checkpoint in run/checkpoint to resume from; it is missing or broken; ",
+            "expected a whole checkpoint in run/checkpoint to resume from; delete that folder, ",
+        ),
+        (
+            lambda r: (r / "checkpoint/state.json").write_text('{"iteration": 0}'),
+            "expected a whole checkpoint in run/checkpoint to resume from; delete that folder, ",
+        ),
+        (
+            lambda r: drop_a_tensor(r / "checkpoint/state.safetensors"),
+            "expected a whole checkpoint in run/checkpoint to resume from; delete that folder, ",
         ),
         (
             lambda r: truncate(r / "warm-start/adapter_model.safetensors"),
@@ -282,6 +301,12 @@ def test_a_run_is_not_overwritten(run: Path, complain: Complain) -> None:
     metrics = (run / "metrics.jsonl").read_text()
     assert complain(f"train {SMALL} --run run").startswith("expected a new run folder; run holds")
     assert (run / "metrics.jsonl").read_text() == metrics
+
+
+def test_a_saved_adapter_keeps_its_shape(run: Path, complain: Complain) -> None:
+    for command in ("eval run", "sft --policy run", f"train {SMALL} --run other --policy run"):
+        said = complain(f"{command} --adapter.rank 8")
+        assert said.startswith("expected the adapter of run/adapter as it is; got --adapter.rank 8")
 
 
 def test_a_run_can_be_measured_and_talked_to(

@@ -53,9 +53,9 @@ SMALL = [
     *("--ppo.learning-rate", "1e-2", "--ppo.token-budget", "10000"),
     *("--rollout.max-new-tokens", "2", "--rollout.max-tokens", "256"),
     *("--rollout.cut-off-penalty", "0", "--critic.width", "32", "--critic.epochs", "10"),
-    *("--adapter.rank", "8", "--adapter.alpha", "16"),
     *("--adapter.dtype", "float32", "--adapter.device", "cpu"),
 ]
+FRESH = ["--adapter.rank", "8", "--adapter.alpha", "16"]
 
 
 def rlchat(*words: str, cwd: Path) -> str:
@@ -84,7 +84,8 @@ def test_a_foreign_environment_is_learned(name: str, tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(MODULE, encoding="utf-8")
     env = f"my_module:{name}-v0"
     printed = rlchat(
-        "train", "--env", env, "--policy", "tiny", "--run", "first", *SMALL, cwd=tmp_path
+        *("train", "--env", env, "--policy", "tiny", "--run", "first", *SMALL, *FRESH),
+        cwd=tmp_path,
     )
     first = returns(tmp_path / "first")
     assert len(first) == 14
@@ -100,7 +101,7 @@ def test_a_foreign_environment_is_learned(name: str, tmp_path: Path) -> None:
         assert "dropped" not in printed
     else:
         assert dropped[0] > 0
-        assert f"{dropped[0]:.0f} characters dropped" in printed
+        assert f"dropped_characters {dropped[0]:.4g}: " in printed
         assert env in printed
     lines = (tmp_path / "first" / "transcripts" / "0000.jsonl").read_text("utf-8").splitlines()
     episode = json.loads(lines[0])
@@ -110,7 +111,11 @@ def test_a_foreign_environment_is_learned(name: str, tmp_path: Path) -> None:
     assert set(episode["parts"][0]) - {"cut_off"} == {"reward"}
 
     # Another training goes on from where this one ended.
-    rlchat("train", "--env", env, "--policy", "first", "--run", "second", *SMALL, cwd=tmp_path)
+    going_on = rlchat(
+        *("train", "--env", env, "--policy", "first", "--run", "second", *SMALL),
+        cwd=tmp_path,
+    )
+    assert "chat second --env ''" in going_on  # a person has no place in such an environment
     second = returns(tmp_path / "second")
     assert mean(second[:2]) > mean(first[:2]) + 0.4, (first, second)
     assert mean(second[-3:]) > mean(first[:2]) + 0.6, (first, second)

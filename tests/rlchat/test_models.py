@@ -50,12 +50,11 @@ def test_the_cache_is_the_users_choice_then_the_desktops_then_home(
 
 def test_tiny_loads_like_every_other_model(cache: Path) -> None:
     assert [here for model, here in models.list_models() if model.name == "tiny"] == [False]
-    model, tokenizer, base = load_base("tiny", torch.float32, "eager")
+    model, tokenizer, base = load_base("tiny", torch.float32)
     assert [here for model, here in models.list_models() if model.name == "tiny"] == [True]
     # Embedding 258·64, tied. A layer: q and o 64·64, k and v 64·32, three 64·128, two norms.
     layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
     assert sum(p.numel() for p in model.parameters()) == 258 * 64 + 2 * layer + 64 == 90_560
-    assert model.config._attn_implementation == "eager"
     assert not model.training
     assert base.source == models.TINY.source
     assert base.weights_sha256 == weights_hash(cache / "tiny")
@@ -241,11 +240,6 @@ def test_what_cannot_be_loaded_is_one_sentence(tiny: Path, spoil: Callable[[Path
     with pytest.raises(UserError, match=r"causal language model with config\.json") as caught:
         load_base(str(tiny))
     assert "\n" not in str(caught.value)
-
-
-def test_an_unknown_attention_is_one_sentence(tiny: Path) -> None:
-    with pytest.raises(UserError, match="attn_implementation"):
-        load_base(str(tiny), attn_implementation="telepathy")
 
 
 def test_a_hub_that_does_not_answer_is_one_sentence(

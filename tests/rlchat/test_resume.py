@@ -201,7 +201,7 @@ def test_a_broken_checkpoint_is_named(name: str, tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.save_checkpoint({"x": torch.tensor([1.0])}, {"iteration": 1})
     (run.checkpoint / name).write_bytes(b"{")
-    with pytest.raises(UserError, match="missing or broken"):
+    with pytest.raises(UserError, match="expected a whole checkpoint"):
         run.load_checkpoint()
 
 
@@ -224,16 +224,16 @@ def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
         ("seed", {"seed": 4}),
         ("episodes", {"episodes": 8}),
         ("env", {"env": "tests/Delayed-v0"}),
-        ("ppo", {"ppo": replace(CONFIG.ppo, beta=0.1)}),
-        ("critic", {"critic": replace(CONFIG.critic, states="shared")}),
-        ("adapter", {"adapter": replace(CONFIG.adapter, rank=8)}),
+        ("ppo.beta", {"ppo": replace(CONFIG.ppo, beta=0.1)}),
+        ("critic.loss-weight", {"critic": replace(CONFIG.critic, loss_weight=0.2)}),
+        ("adapter.rank", {"adapter": replace(CONFIG.adapter, rank=8)}),
     ],
 )
 def test_other_settings_are_refused(
     name: str, change: dict[str, Any], whole: Run, tmp_path: Path
 ) -> None:
     before = {p: p.read_bytes() for p in whole.folder.rglob("*") if p.is_file()}
-    with pytest.raises(UserError, match=f"{name} was .* now; give the same"):
+    with pytest.raises(UserError, match=f"--{name} was .* now; give the same"):
         go(whole.folder, resume=True, **change)
     assert {p: p.read_bytes() for p in whole.folder.rglob("*") if p.is_file()} == before
 
@@ -243,3 +243,15 @@ def test_a_run_is_not_overwritten(whole: Run, tmp_path: Path) -> None:
         go(whole.folder)
     with pytest.raises(UserError, match=r"expected a run folder with a config\.json"):
         go(tmp_path / "nothing", resume=True)
+
+
+def test_the_record_follows_the_iterations(tmp_path: Path) -> None:
+    run = go(tmp_path, iterations=2)
+    assert (run.iterations, run.read_config()["iterations"]) == (2, 2)
+    before = run.adapter / "adapter_model.safetensors"
+    learned = before.read_bytes()
+    go(tmp_path, iterations=1, resume=True)  # nothing that was learned is given up
+    assert (run.iterations, run.read_config()["iterations"]) == (2, 2)
+    assert before.read_bytes() == learned
+    go(tmp_path, iterations=3, resume=True)
+    assert (run.iterations, run.read_config()["iterations"]) == (3, 3)
