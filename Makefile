@@ -26,7 +26,7 @@ lint: .venv/.stamp  ## check style and the direction of imports
 type: .venv/.stamp  ## check types
 	$(BIN)/mypy
 
-bench: .venv/.stamp  ## measure speed beside the peers, in one run
+bench: .venv/.stamp  ## time an iteration's phases on this machine
 	$(BIN)/python benchmarks/speed.py
 
 clean:  ## remove the environment, builds and caches; runs/ stays

@@ -22,10 +22,10 @@ import tyro
 from rich.console import Console
 
 from rlchat.agents import Agent, ModelAgent, NamedAgent
-from rlchat.cli import quiet
+from rlchat.cli import guarded, quiet
 from rlchat.config import TrainConfig
 from rlchat.errors import UserError
-from rlchat.evaluate import Result, difference, evaluate
+from rlchat.evaluate import Result, check_range, difference, evaluate
 from rlchat.files import write_json, write_text
 from rlchat.pipeline import run_training
 from rlchat.policy import POLICY, REFERENCE, Policy
@@ -52,13 +52,16 @@ class ProofOptions:
 
 def main(options: ProofOptions) -> None:
     """Train what is missing, evaluate what is missing, and print."""
+    check_range(options.episodes, 0.0)
+    if options.only not in (-1, *SEEDS):
+        raise UserError(f"expected --only of {', '.join(map(str, SEEDS))}; got {options.only}")
     console = Console()
     for seed in SEEDS if options.only < 0 else (options.only,):
         config = TrainConfig(run=options.out / f"seed-{seed}", seed=seed, evaluation=0)
         run, results = Run(config.run), config.run / "test.json"
         if judged(results, config, options.episodes):
             continue
-        if not finished(run, config):
+        if run.iterations != config.iterations:
             run_training(replace(config, resume=run.warm_start.is_dir()), console)
         judge(results, OWN, config, options.episodes)
     if options.only < 0:
@@ -68,14 +71,6 @@ def main(options: ProofOptions) -> None:
         text = table(options.out)
         write_text(options.out / "table.md", text)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def finished(run: Run, config: TrainConfig) -> bool:
-    """Whether the run's last iteration is done."""
-    return (
-        run.checkpoint.is_dir()
-        and int(run.load_checkpoint()[1]["iteration"]) == config.iterations - 1
-    )
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
@@ -156,7 +151,5 @@ def table(out: Path) -> str:
 
 if __name__ == "__main__":
     quiet()
-    try:
-        main(tyro.cli(ProofOptions))
-    except UserError as error:
-        sys.exit(f"proof: {error}")
+    hint = "; the same command goes on with what is finished"
+    sys.exit(guarded(lambda: main(tyro.cli(ProofOptions)), "proof", hint))

@@ -37,19 +37,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         console.print(overview())
         return 0
-    complaint = Console(stderr=True)
-    try:
+    hint = "; --resume goes on with what is finished" if words[0] == "train" else ""
+
+    def work() -> None:
         verb, rest = _verb(words)
         quiet()
         VERBS[verb][0](rest, console)
+
+    return guarded(work, "rlchat", hint)
+
+
+def guarded(work: Callable[[], None], program: str, hint: str = "") -> int:
+    """Do something; give the exit status, and tell what went wrong in one line.
+
+    Args:
+        work: is done.
+        program: stands before the line.
+        hint: what to tell somebody who stopped it.
+    """
+    complaint = Console(stderr=True)
+    try:
+        work()
         return 0
     except UserError as error:
-        return _complain(complaint, f"rlchat: {error}", 2)
+        return _complain(complaint, f"{program}: {error}", 2)
     except RunError as error:
-        return _complain(complaint, f"rlchat: {error}", 1)
+        return _complain(complaint, f"{program}: {error}", 1)
     except KeyboardInterrupt:
-        hint = "; --resume goes on with what is finished" if words[0] == "train" else ""
-        return _complain(complaint, f"rlchat: stopped{hint}", 1)
+        return _complain(complaint, f"{program}: stopped{hint}", 1)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if error.filename is None and not full:
@@ -58,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"expected to use {error.filename}" if error.filename else "expected room on the disk"
         )
         remedy = "make room or name another place" if full else "name another place or file"
-        return _complain(complaint, f"rlchat: {what}; {error.strerror}; {remedy}", 2)
+        return _complain(complaint, f"{program}: {what}; {error.strerror}; {remedy}", 2)
 
 
 def _complain(console: Console, line: str, status: int) -> int:

@@ -16,6 +16,7 @@ from rlchat.errors import UserError
 from rlchat_envs import Conversation, Message
 
 _MARK = "\u2042"  # stands for a message's text while the template is taken apart
+_STANDS_FOR = {"system": "system", "tool": "desk"}  # written as [desk] where a template lacks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Rendering:
 
     Works for every template in which a longer conversation starts with the shorter one's text;
     tokenizers without a template get plain ``User:`` / ``Assistant:`` lines. A role that the
-    template does not know is written as a user's message with the role's name before it.
+    template does not know is written as a user's message with the role's name before it. In
+    either case nobody can write another's mark: it is ``(desk)`` in a user's text, and the later
+    lines of a text are indented.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_message_tokens: int = 512):
@@ -52,6 +55,7 @@ class Rendering:
         self.tokenizer, self.max_message_tokens = tokenizer, max_message_tokens
         self.end_of_turn = int(tokenizer.eos_token_id)
         self._specials = set(tokenizer.all_special_ids)
+        self._in_lines = tokenizer.chat_template is None
         opens, closes, self._said = _take_apart(tokenizer)
         encode = self._encode_template
         self._open = {role: encode(text) for role, text in opens.items()}
@@ -115,12 +119,16 @@ class Rendering:
         return ids
 
     def _placed(self, message: Message) -> tuple[str, str]:
-        if message.role == "user" and "tool" not in self._said:
-            # The desk speaks in the user's place here: only the desk may write its mark.
-            return "user", message.content.replace("[desk]", "(desk)")
-        if message.role in self._said:
-            return message.role, message.content
-        return "user", f"[{'desk' if message.role == 'tool' else message.role}] {message.content}"
+        text = message.content
+        if self._in_lines:  # a line's start tells who speaks
+            text = text.replace("\n", "\n  ")
+        if message.role not in self._said:
+            return "user", f"[{_STANDS_FOR[message.role]}] {text}"
+        if message.role == "user":
+            for role, mark in _STANDS_FOR.items():
+                if role not in self._said:
+                    text = text.replace(f"[{mark}]", f"({mark})")
+        return message.role, text
 
     def _encode_text(self, text: str) -> list[int]:
         """Tokenise somebody's text: template tokens inside it stay plain characters."""

@@ -248,36 +248,16 @@ def warm_start(
         )
     disable_progress_bars()  # one live line is ours
     data = dataset(conversations, policy.rendering, max_tokens)
-    microbatch = max(n for n in range(1, MICROBATCH + 1) if config.batch % n == 0)
     optimiser = MasterAdamW(policy.parameters(), config.learning_rate)
     callback = _UntilConverged(config.tolerance, report, [])
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = SFTConfig(
-            output_dir=scratch,
-            num_train_epochs=config.max_epochs,
-            per_device_train_batch_size=microbatch,
-            per_device_eval_batch_size=MICROBATCH,
-            gradient_accumulation_steps=config.batch // microbatch,
-            eval_strategy="epoch",
-            save_strategy="no",
-            logging_steps=1,
-            report_to="none",
-            disable_tqdm=True,
-            seed=seed,
-            bf16=False,
-            gradient_checkpointing=False,
-            max_length=max_tokens,
-            use_cpu=policy.device.type == "cpu",
-            dataloader_pin_memory=False,
-            train_sampling_strategy="group_by_length",
-        )
         steps = -(-(len(conversations) - held_out) // config.batch)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: rate(step, steps, config.half_life)
         )
         trainer = _ActionTrainer(
             model=policy.model,
-            args=arguments,
+            args=_arguments(config, scratch, seed, max_tokens, policy.device.type == "cpu"),
             train_dataset=data.select(range(held_out, len(data))),
             eval_dataset=data.select(range(held_out)),
             processing_class=policy.rendering.tokenizer,
@@ -291,3 +271,29 @@ def warm_start(
     names = [name for name, _ in policy.named_parameters()]
     policy.save(out, dict(zip(names, optimiser.masters, strict=True)))
     return callback.losses
+
+
+def _arguments(
+    config: WarmStartConfig, scratch: str, seed: int, max_tokens: int, cpu: bool
+) -> SFTConfig:
+    """What trl is told; it reports to nobody and writes nothing that stays."""
+    microbatch = max(n for n in range(1, MICROBATCH + 1) if config.batch % n == 0)
+    return SFTConfig(
+        output_dir=scratch,
+        num_train_epochs=config.max_epochs,
+        per_device_train_batch_size=microbatch,
+        per_device_eval_batch_size=MICROBATCH,
+        gradient_accumulation_steps=config.batch // microbatch,
+        eval_strategy="epoch",
+        save_strategy="no",
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+        bf16=False,
+        gradient_checkpointing=False,
+        max_length=max_tokens,
+        use_cpu=cpu,
+        dataloader_pin_memory=False,
+        train_sampling_strategy="group_by_length",
+    )
