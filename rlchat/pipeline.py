@@ -58,8 +58,6 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
     with Progress(console, config.iterations, quiet=not ranks.main) as progress:
         policy = prepare(config, run, ranks, progress)
         train(config, policy, run, ranks, progress)
-        if config.resume and ranks.main:
-            run.write_config(config, run.read_config()["resolved"])
         results = []
         if config.evaluation and ranks.main:
             results = _kept(run, config) or compare(config, policy, progress)
@@ -73,7 +71,9 @@ def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> 
     """Bring base and warm start together; leave the PPO reference in the run folder."""
     start = adapter_folder(config.policy)
     base = config.policy if start is None else base_spec(start)
-    if ranks.main and not (config.resume and run.warm_start.is_dir()):
+    if ranks.main and config.resume and run.warm_start.is_dir():
+        run.write_config(config, run.read_config()["resolved"])  # with the iterations of today
+    elif ranks.main:
         _begin(config, run, ranks, progress, base, start)
         gc.collect()  # the policy of the warm start, before there is another
     ranks.wait()
