@@ -115,7 +115,8 @@ class WarmStartConfig:
     max_epochs: int = 6
     """Most passes over the demonstrations."""
     tolerance: float = 0.01
-    """It ends with the first epoch that improves the validation loss by less than this share."""
+    """It ends with the first epoch that improves the validation loss by less than this share; with
+    -1 after all of them."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -124,7 +125,7 @@ class WarmStartConfig:
         expect(self, "half_life", self.half_life > 0, "above 0")
         for name in ("batch", "max_epochs"):
             expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        expect(self, "tolerance", self.tolerance >= 0, "of at least 0")
+        expect(self, "tolerance", self.tolerance < 1, "below 1")
 
 
 @dataclass(frozen=True)

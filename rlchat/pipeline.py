@@ -72,7 +72,9 @@ def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> 
     start = adapter_folder(config.policy)
     base = config.policy if start is None else base_spec(start)
     if ranks.main and config.resume and run.warm_start.is_dir():
-        run.write_config(config, run.read_config()["resolved"])  # with the iterations of today
+        recorded = run.read_config()
+        if recorded["iterations"] != config.iterations:
+            run.write_config(replace(config, resume=False), recorded["resolved"])
     elif ranks.main:
         _begin(config, run, ranks, progress, base, start)
         gc.collect()  # the policy of the warm start, before there is another
