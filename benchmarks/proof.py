@@ -61,7 +61,12 @@ def main(options: ProofOptions) -> None:
         run, results = Run(config.run), config.run / "test.json"
         if judged(results, config, options.episodes):
             continue
-        if run.iterations != config.iterations:
+        if run.iterations > config.iterations:
+            raise UserError(
+                f"expected a run of {config.iterations} iterations, today's default; {run.folder} "
+                f"has {run.iterations}; delete it, or name another folder with --out"
+            )
+        if run.iterations < config.iterations:
             run_training(replace(config, resume=run.warm_start.is_dir()), console)
         judge(results, OWN, config, options.episodes)
     if options.only < 0:

@@ -137,11 +137,12 @@ def compare(config: TrainConfig, policy: Policy, progress: Progress) -> list[Res
     Without a warm start, and without a run to go on from, PPO starts from the base itself.
     """
     world, count, ours = config.world, config.evaluation, Worlds(config.world).ours
-    adapters: dict[str, str | None] = {"base": None, "PPO": POLICY}
+    adapters: dict[str, str | None] = {"base": None}
     if adapter_folder(config.policy) is not None:
-        adapters = {"base": None, "start": REFERENCE, "PPO": POLICY}
+        adapters["start"] = REFERENCE
     elif ours and config.warm_start.demonstrations:
-        adapters = {"base": None, "warm start": REFERENCE, "PPO": POLICY}
+        adapters["warm start"] = REFERENCE
+    adapters["PPO"] = POLICY
     scripted = ("demonstrator", "expert") if ours else ()
     results = []
     for name in (*adapters, *scripted):
