@@ -124,7 +124,7 @@ def speaker(name: str, config: TrainConfig) -> Agent:
         policy, adapter = Policy.create(config.policy, config.adapter, run.adapter), POLICY
     else:
         policy, adapter = Policy.create(config.policy, config.adapter, run.warm_start), REFERENCE
-    return ModelAgent(policy.rollout_model(adapter), policy.rendering)
+    return ModelAgent(policy.speaker(adapter), policy.rendering)
 
 
 def read(path: Path) -> list[Result]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from rlchat import models
 from rlchat.adapters import base_spec
+from rlchat.decoding import Speaker
 from rlchat.errors import UserError
 from rlchat.policy import POLICY, AdapterConfig, Policy, leave_shape
 from rlchat.rendering import Rendering
@@ -28,7 +27,7 @@ OnEpisode = Callable[[Trajectory], None]
 class ModelAgent:
     """A language model that speaks as it is."""
 
-    model: PreTrainedModel
+    speaker: Speaker
     rendering: Rendering
 
 
@@ -64,7 +63,7 @@ def load_agent(
         return NamedAgent(name)
     if name == "base":
         policy = Policy.create(base, config, say=say)
-        return ModelAgent(policy.rollout_model(None), policy.rendering)
+        return ModelAgent(policy.speaker(None), policy.rendering)
     folder = adapter_folder(name)
     if folder is None:
         near = get_close_matches(name, [*SCRIPTED, "base"], n=1)
@@ -74,7 +73,7 @@ def load_agent(
         )
     leave_shape(config, folder)
     policy = Policy.create(base_spec(folder), config, adapter=folder, say=say)
-    return ModelAgent(policy.rollout_model(POLICY), policy.rendering)
+    return ModelAgent(policy.speaker(POLICY), policy.rendering)
 
 
 def adapter_folder(name: str | Path) -> Path | None:
@@ -112,7 +111,9 @@ def talk(
     """
     if isinstance(agent, ModelAgent):
         keys = [(i, (seed, EVALUATE, i), (seed, ANSWER, i)) for i in indices]
-        return collect(agent.model, agent.rendering, worlds, keys, rollout, temperature, on_episode)
+        return collect(
+            agent.speaker, agent.rendering, worlds, keys, rollout, temperature, on_episode
+        )
     played = []
     for i in indices:
         played.append(_play_scripted(agent.name, worlds[0], i, seed))

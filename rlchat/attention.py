@@ -1,66 +1,97 @@
-"""Attention for a CPU: plain products over groups of heads, registered with transformers.
+"""Attention over sequences that are several rows at once, registered with transformers.
 
-On small rows of a few hundred tokens torch's CPU kernel for scaled dot-product attention costs
-more than everything but the linear maps, most of it in its backward pass; two batched products
-and a softmax cost a third of that. Heads that share keys and values are folded into one product
-instead of being copied apart.
+A forward of ours is one long sequence; who sees whom is told by a `Layout` that is passed through
+the model to its attention. Linear maps and norms then work on tokens and never on padding. On a
+CPU two batched products and a softmax also cost a third of torch's own kernel with its backward
+pass, and heads that share keys and values are folded into one product instead of copied apart.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import eager_mask
+from transformers import AttentionInterface, PreTrainedModel
 
-NAME = "rlchat_grouped"
-PLAIN = ("llama",)  # architectures without caps, sinks or the like in their attention
+NAME = "rlchat_layout"
 
 
-def use_grouped_attention(model: PreTrainedModel) -> None:
-    """Let a model on the CPU attend with `grouped_attention`, if that computes the same."""
-    if model.config.model_type in PLAIN and model.device.type == "cpu":
-        AttentionInterface.register(NAME, grouped_attention)
-        AttentionMaskInterface.register(NAME, eager_mask)
-        model.set_attn_implementation(NAME)
+class Layout(Protocol):
+    """Knows which rows lie in a sequence."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        ...
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attend from (H, N, D) to (G, N, D) in a layer; give (N, H, D)."""
+        ...
 
 
-def grouped_attention(
+def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
+    """The part of a causal language model that gives states, and the part that gives logits."""
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Module)
+    return getattr(model, model.base_model_prefix), head
+
+
+def use_layouts(model: PreTrainedModel) -> None:
+    """Let a model attend as the layout says that a forward is given."""
+    AttentionInterface.register(NAME, _attention)
+    model.set_attn_implementation(NAME)
+
+
+def _attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    layout: Layout | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
+    """Attend from (B, H, T, D) to (B, G, T, D) as transformers asks; give (B, T, H, D).
+
+    Without a layout each of the B is a row of its own.
+    """
+    for name in ("s_aux", "softcap"):  # sinks, and caps on scores
+        if kwargs.get(name) is not None:
+            raise NotImplementedError(f"attention with {name}")
+    window = kwargs.get("sliding_window")
+    if window is not None and window < (query.shape[2] if layout is None else layout.longest):
+        raise NotImplementedError(f"attention to the last {window} tokens")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if layout is None:
+        tokens = query.shape[2]
+        past = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).triu(1)
+        return attend(query, key, value, past, scale).transpose(1, 2).contiguous(), None
+    assert isinstance(module.layer_idx, int)
+    return layout.attend(module.layer_idx, query[0], key[0], value[0], scale)[None], None
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, scale: float
+) -> Tensor:
     """Scaled dot-product attention with grouped keys and values (Ainslie et al. 2023).
 
     Args:
-        module: is not asked.
-        query: (B, H, Q, D).
-        key: (B, G, S, D), with H a multiple of G.
+        query: (…, H, Q, D).
+        key: (…, G, S, D), with H a multiple of G.
         value: as ``key``.
-        attention_mask: (B or 1, 1, Q, S), True or 0 where a query sees, False or very negative
-            elsewhere; None lets every query see everything.
-        scaling: of the products; None is D to the power -1/2.
-        kwargs: of other attentions.
+        hidden: broadcasts to (…, H, Q, S), True where a query does not see; None hides nothing.
+        scale: of the products.
 
     Returns:
-        (B, Q, H, D), and no weights.
+        (…, H, Q, D).
     """
-    batch, heads, queries, dim = query.shape
-    groups = key.shape[1]
-    scaled = query * (dim**-0.5 if scaling is None else scaling)
-    scores = scaled.reshape(batch, groups, -1, dim) @ key.transpose(2, 3)
-    scores = scores.view(batch, heads, queries, -1)
-    if attention_mask is not None:
-        if attention_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-        else:
-            scores = scores + attention_mask
-    weights = scores.softmax(-1).view(batch, groups, -1, key.shape[2])
-    out = (weights @ value).view(batch, heads, queries, dim)
-    return out.transpose(1, 2).contiguous(), None
+    *batch, heads, queries, dim = query.shape
+    groups, seen = key.shape[-3:-1]
+    folded = (query * scale).reshape(*batch, groups, heads // groups * queries, dim)
+    scores = (folded @ key.transpose(-1, -2)).view(*batch, heads, queries, seen)
+    if hidden is not None:
+        scores = scores.masked_fill_(hidden, -torch.inf)
+    weights = scores.softmax(-1).view(*batch, groups, -1, seen)
+    return (weights @ value).view(*batch, heads, queries, dim)

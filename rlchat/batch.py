@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from rlchat import ppo
 from rlchat.critic import PRIVILEGED, Critic, features, hash_hidden
-from rlchat.policy import REFERENCE, STRIDE, Policy
+from rlchat.packing import Packing
+from rlchat.policy import REFERENCE, Policy
 from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd
 
@@ -113,14 +114,17 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
 
 
 def microbatches(lengths: Tensor, budget: int) -> Iterator[Tensor]:
-    """Deal rows to forwards of similar lengths with at most ``budget`` padded tokens each."""
-    order = torch.argsort(lengths, descending=True, stable=True)
-    start = 0
-    while start < len(order):
-        width = -(-int(lengths[order[start]]) // STRIDE) * STRIDE
-        rows = max(1, budget // width)
-        yield order[start : start + rows]
-        start += rows
+    """Deal rows to as few forwards as hold at most ``budget`` tokens each, one row at least."""
+    forward: list[int] = []
+    tokens = 0
+    for row, length in enumerate(lengths.tolist()):
+        if forward and tokens + length > budget:
+            yield torch.tensor(forward)
+            forward, tokens = [], 0
+        forward.append(row)
+        tokens += length
+    if forward:
+        yield torch.tensor(forward)
 
 
 @torch.no_grad()
@@ -136,26 +140,29 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
     states: dict[int, Tensor] = {}
     starts: dict[int, Tensor] = {}
     for rows in microbatches(batch.lengths, budget):
-        ids = batch.ids[rows, : int(batch.lengths[rows].max())].to(policy.device)
+        packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in rows])
         where = action_positions(batch, rows)
-        start = _start(policy, batch, rows, ids)
-        last, middle = policy.hidden(start, middle=True)
+        start = _start(policy, batch, rows, packing)
+        last, middle = policy.hidden(start, packing, middle=True)
         assert middle is not None
-        logprobs[rows[where.row], where.token] = _read_logprobs(policy.head, last, ids, where)
+        before = packing.at(where.row, where.token - 1).to(policy.device)
+        targets = batch.ids[rows[where.row], where.token].to(policy.device)
+        own = rows[where.row], where.token
+        logprobs[own] = token_logprobs(policy.head, last[before], targets).cpu()
         seen = features(last, middle)
         for row, b in enumerate(rows.tolist()):
-            starts[b] = start[row, : int(batch.lengths[b])].clone()
-            own = where.token[where.row == row]
-            turns = batch.turns[b, own]
-            states[b] = _with_hidden(seen[row, own - 1].cpu(), batch, critic, b, turns)
-            values[b, own] = critic(states[b])
+            starts[b] = packing.row(start, row)
+            acted = where.token[where.row == row]
+            turns = batch.turns[b, acted]
+            of_row = packing.row(seen, row).cpu()
+            states[b] = _with_hidden(of_row[acted - 1], batch, critic, b, turns)
+            values[b, acted] = critic(states[b])
             if not batch.terminated[b]:
-                end = torch.tensor([int(batch.lengths[b])])
-                after = _with_hidden(seen[row, end - 1].cpu(), batch, critic, b, turns[-1:] + 1)
+                after = _with_hidden(of_row[-1:], batch, critic, b, turns[-1:] + 1)
                 bootstrap[b] = critic(after)[0]
         with policy.using(REFERENCE):
-            last, _ = policy.hidden(start)
-        ref_logprobs[rows[where.row], where.token] = _read_logprobs(policy.head, last, ids, where)
+            last, _ = policy.hidden(start, packing)
+        ref_logprobs[own] = token_logprobs(policy.head, last[before], targets).cpu()
     everyone = range(shape[0])
     return Annotated(
         batch,
@@ -168,21 +175,15 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
     )
 
 
-def _start(policy: Policy, batch: Batch, rows: Tensor, ids: Tensor) -> Tensor:
+def _start(policy: Policy, batch: Batch, rows: Tensor, packing: Packing) -> Tensor:
     """Where these rows' forwards start: as the rollout left it, or computed.
 
     The state of a last token is not kept, nor needed: nothing is predicted from it.
     """
     kept = [s for s in (batch.starts[b] for b in rows.tolist()) if s is not None]
     if len(kept) < len(rows):
-        return policy.below(ids)
-    return side_by_side(kept, ids.shape[1])
-
-
-def side_by_side(starts: Sequence[Tensor], width: int) -> Tensor:
-    """Lay states (T, D) of some rows into (B, width, D), zeros after each."""
-    laid = nn.utils.rnn.pad_sequence(list(starts), batch_first=True)
-    return nn.functional.pad(laid, (0, 0, 0, width - laid.shape[1]))
+        return policy.below(packing)
+    return packing.lay([nn.functional.pad(s, (0, 0, 0, 1)) for s in kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,40 +200,53 @@ def action_positions(batch: Batch, rows: Tensor) -> Positions:
     return Positions(row, token)
 
 
-def token_logprobs(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
-    """Log-probabilities of tokens, from the states before them, a chunk of logits at a time.
+class _Logprobs(torch.autograd.Function):
+    """log softmax(head(states))[targets], a chunk of logits at a time.
 
-    Logits are computed again in the backward pass instead of being kept.
+    The derivative by the states is taken while a chunk's logits are there, so that they are neither
+    kept nor computed again: two products a token instead of three. (Liger-Kernel, Hsu et al. 2024,
+    does so for the loss.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, head: nn.Module, targets: Tensor) -> Tensor:
+        """Shapes: states (N, D), targets (N,)."""
+        pieces, slopes = [], []
+        for start in range(0, len(targets), CHUNK):
+            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+                chunk = states[start : start + CHUNK].detach()
+                chunk.requires_grad_(ctx.needs_input_grad[0])
+                logits: Tensor = head(chunk).float()
+                wanted = targets[start : start + CHUNK]
+                piece = -nn.functional.cross_entropy(logits, wanted, reduction="none")
+                if ctx.needs_input_grad[0]:
+                    slopes += torch.autograd.grad(piece.sum(), chunk)
+            pieces.append(piece.detach())
+        if slopes:
+            ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(pieces) if pieces else states.new_zeros(0, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
+        """Scale each token's derivative."""
+        (slopes,) = ctx.saved_tensors
+        return grad[:, None].to(slopes.dtype) * slopes, None, None
+
+
+def token_logprobs(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities of tokens, from the states before them.
 
     Args:
-        head: the output layer.
+        head: the output layer, which does not train.
         states: (N, D).
         targets: (N,) token ids.
 
     Returns:
         (N,), float32, nats.
     """
-
-    def read(chunk: Tensor, wanted: Tensor) -> Tensor:
-        logits: Tensor = head(chunk).float()
-        picked = logits.gather(-1, wanted[:, None])[:, 0]
-        return picked - logits.logsumexp(-1)
-
-    pieces = []
-    for start in range(0, len(targets), CHUNK):
-        chunk, wanted = states[start : start + CHUNK], targets[start : start + CHUNK]
-        if torch.is_grad_enabled():
-            piece = checkpoint(read, chunk, wanted, use_reentrant=False)
-            assert isinstance(piece, Tensor)
-            pieces.append(piece)
-        else:
-            pieces.append(read(chunk, wanted))
-    return torch.cat(pieces) if pieces else states.new_zeros(0, dtype=torch.float32)
-
-
-def _read_logprobs(head: nn.Module, last: Tensor, ids: Tensor, where: Positions) -> Tensor:
-    row, token = where.row.to(ids.device), where.token.to(ids.device)
-    return token_logprobs(head, last[row, token - 1], ids[row, token]).cpu()
+    logprobs = _Logprobs.apply(states, head, targets)
+    assert isinstance(logprobs, Tensor)
+    return logprobs
 
 
 def _with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, turns: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sampling many conversations at once, with a key-value cache that lives as long as they do."""
+"""Sampling many conversations at once, each at its own pace, with a cache that lives as long."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
 
-from rlchat.policy import trunk_and_head
+from rlchat.attention import attend, trunk_and_head
+from rlchat.packing import Past, common_beginning
 
 GROWTH = 128  # slots that the cache grows by: copying is rare, and little lies unused
-LISTENING = 16  # prompts in one forward, of similar lengths: more would be padding
+FORWARD = 256  # tokens in one forward: enough for full speed, few enough for those who speak
+BLOCK = 8  # a CPU's bfloat16 products are slow for fewer rows, and prepared once per shape
 
 Noise = Callable[[], float]  # uniform in [0, 1), a row's own
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A plain model that speaks, and what every conversation of its begins with, unheard.
+
+    ``past`` is where prefix and prompt tuning enter; other adapters are merged into the model.
+    """
+
+    model: PreTrainedModel
+    past: Past | None = None
 
 
 @dataclass(slots=True)
@@ -31,244 +43,345 @@ class Sampled:
     finished: bool = False
 
 
-class _Rows(CacheLayerMixin):
-    """One layer's keys and values for every row, each token at its own position.
+@dataclass(slots=True)
+class _Turn:
+    """A turn in progress: what is still to be heard before the next token, and what was said."""
 
-    There is no padding inside the cache: token p of a row lies in slot p, and a query at
-    position p sees the slots up to p. Padded queries write into one more slot, which nobody sees.
+    pending: Sequence[int]
+    noise: Noise
+    budget: int
+    said: Sampled = field(default_factory=Sampled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Rows of the cache from ``first`` on that hear ``tokens`` each, and see up to ``seen``."""
+
+    first: int
+    rows: int
+    tokens: int
+    seen: int
+    hidden: Tensor | None  # broadcasts to (rows, H, tokens, seen), True where nothing is to see
+
+
+class _Cache:
+    """Keys and values of every layer, each token at its own position: (rows, G, room, D).
+
+    There is no padding inside: token p of a row lies in slot p. Heads come before slots, so that
+    attention's products read a slice as it lies.
     """
 
-    def __init__(self, view: _View):
-        super().__init__()
-        self.view = view
+    def __init__(self, layers: int, rows: int, slots: int):
+        self.rows, self.slots, self.room = rows, slots, 0
+        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
 
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate (rows, heads, room + 1, dim), once the first states tell heads and dim.
-
-        Heads come before slots, so that attention's products read a slice as it lies.
-        """
-        _, heads, _, dim = key_states.shape
-        shape = (self.view.rows, heads, self.view.room + 1, dim)
-        self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros(shape)
-        self.is_initialized = True
-
-    def grow(self) -> None:
-        """Make as many slots as the view has room for, and keep what is in the old ones."""
-        old = self.keys, self.values
-        if old[0] is None or old[1] is None:
+    def make_room(self, tokens: int) -> None:
+        """See to it that rows can have so many tokens, and keep what is there."""
+        assert tokens <= self.slots, f"{tokens} tokens in a cache of {self.slots}"
+        if tokens <= self.room:
             return
-        self.lazy_initialization(old[0], old[1])
-        for new, kept in zip((self.keys, self.values), old, strict=True):
-            assert new is not None and kept is not None
-            new[:, :, : kept.shape[2] - 1] = kept[:, :, :-1]
+        old, self.room = self.room, min(self.slots, -(-tokens // GROWTH) * GROWTH)
+        for layer, pair in enumerate(self.layers):
+            if pair is not None:
+                larger = self._empty(pair[0]), self._empty(pair[1])
+                for new, kept in zip(larger, pair, strict=True):
+                    new[:, :, :old] = kept
+                self.layers[layer] = larger
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    def write(
+        self, layer: int, rows: Tensor, slots: Tensor, key: Tensor, value: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write (n, heads, q, dim) states; return all that the n rows can see."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        where = (self.view.row_index, slice(None), self.view.written)
-        self.keys[where] = key_states.transpose(1, 2)
-        self.values[where] = value_states.transpose(1, 2)
-        rows, seen = self.view.rows_seen, self.view.seen
-        return self.keys[rows, :, :seen], self.values[rows, :, :seen]
+        """Put (G, N, D) states of N tokens where they belong; give the layer's."""
+        pair = self.layers[layer]
+        if pair is None:
+            pair = self.layers[layer] = self._empty(key[None]), self._empty(value[None])
+        for states, new in zip(pair, (key, value), strict=True):
+            states[rows, :, slots] = new.transpose(0, 1)
+        return pair
 
-    def exchange(self, a: int, b: int, used: int) -> None:
-        """Let the first ``used`` slots of two rows change places."""
-        for states in (self.keys, self.values):
-            if states is not None:
-                kept = states[a, :, :used].clone()
-                states[a, :, :used] = states[b, :, :used]
-                states[b, :, :used] = kept
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Give a row the first tokens of another."""
+        for pair in self.layers:
+            for states in pair or ():
+                states[target, :, :tokens] = states[source, :, :tokens]
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Slots that are attended to, and the first one."""
-        return self.view.seen, 0
-
-    def get_seq_length(self) -> int:
-        """Slots in use by the longest row."""
-        return self.view.seen
-
-    def get_max_length(self) -> int:
-        """Slots there are."""
-        return self.view.slots
+    def _empty(self, like: Tensor) -> Tensor:
+        return like.new_zeros(self.rows, like.shape[1], self.room, like.shape[3])
 
 
-@dataclass
-class _View:
-    """Which rows and slots the forward in progress writes and sees."""
+@dataclass(frozen=True)
+class _Step:
+    """The layout of one forward: which rows of the cache its tokens belong to."""
 
-    rows: int
-    slots: int  # at most
-    room: int = 0  # by now
-    row_index: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.long))
-    rows_seen: slice | Tensor = field(default_factory=lambda: slice(0))  # a slice is not copied
-    written: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.long))
-    seen: int = 0
+    cache: _Cache
+    rows: Tensor  # (n,), of the cache
+    slots: Tensor  # (n,)
+    runs: Sequence[_Run]
+    longest: int
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Write the new tokens' states, and let each see its row up to itself."""
+        count = len(self.rows)
+        keys, values = self.cache.write(
+            layer, self.rows, self.slots, key[:, :count], value[:, :count]
+        )
+        out, begin = [], 0
+        for run in self.runs:
+            rows = slice(run.first, run.first + run.rows)
+            end = begin + run.rows * run.tokens
+            heard = query[:, begin:end].unflatten(1, (run.rows, run.tokens)).transpose(0, 1)
+            seen = keys[rows, :, : run.seen], values[rows, :, : run.seen]
+            out.append(attend(heard, *seen, run.hidden, scale).transpose(1, 2).flatten(0, 1))
+            begin = end
+        filler = query.shape[1] - count
+        if filler:
+            out.append(query.new_zeros(filler, *out[0].shape[1:]))
+        return torch.cat(out)
 
 
 class Decoder:
-    """Speaks for up to ``rows`` conversations at a time.
+    """Speaks for up to ``rows`` conversations at a time, each at its own pace.
 
-    Rows that still speak are kept at the front of the cache, so that a forward runs on a plain
-    slice of it: when one falls silent it changes places with the last that has not.
+    A conversation's turn is submitted when there is something to hear, and each step is one forward:
+    a token for everybody who speaks, and as much of what is to be heard as the forward has room for.
     """
 
-    def __init__(self, model: PreTrainedModel, rows: int, slots: int, kept_layers: int = 0):
+    def __init__(
+        self,
+        speaker: Speaker,
+        rows: int,
+        slots: int,
+        end_of_turn: int,
+        temperature: float = 1.0,
+        kept_layers: int = 0,
+    ):
         """Make an empty cache of ``rows`` conversations with ``slots`` tokens each.
 
-        The states after the first ``kept_layers`` layers are kept for `starts`, if there are any.
+        Args:
+            speaker: says what is said.
+            rows: conversations at a time.
+            slots: tokens of each, at most.
+            end_of_turn: the id that ends a turn.
+            temperature: divides the logits; 0 is greedy.
+            kept_layers: the states after so many layers are kept for `starts`, if there are any.
         """
-        self.trunk, self.head = trunk_and_head(model)
-        self.device = next(model.parameters()).device
-        self._view = _View(rows, slots)
-        self._layers = [_Rows(self._view) for _ in range(model.config.num_hidden_layers)]
-        self._cache = Cache(layers=[*self._layers])
-        self._place = list(range(rows))  # conversation -> row of the cache
-        self._tenant = list(range(rows))  # row of the cache -> conversation
-        self.lengths = [0] * rows  # tokens in the cache, by conversation
+        self.trunk, self.head = trunk_and_head(speaker.model)
+        self.end_of_turn, self.temperature = end_of_turn, temperature
+        weight = next(speaker.model.parameters())
+        self._device = weight.device
+        slow_alone = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+        self._block = BLOCK if slow_alone else 1
+        self._past = speaker.past
+        self._before = 0 if self._past is None else self._past[0][0].shape[1]
+        layers = speaker.model.config.num_hidden_layers
+        self._cache = _Cache(layers, rows, slots + self._before)
+        self._place: dict[int, int] = {}  # conversation -> row of the cache
+        self._ids: dict[int, list[int]] = {}  # conversation -> tokens in the cache
         self._kept_layers = kept_layers
-        self._kept: list[list[Tensor]] = [[] for _ in range(rows)]  # by conversation, in pieces
+        self._kept: dict[int, list[Tensor]] = {}  # conversation -> states, in pieces
+        self._turns: dict[int, _Turn] = {}  # conversation -> its turn in progress
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is in progress."""
+        return bool(self._turns)
+
+    def length(self, conversation: int) -> int:
+        """Tokens of the conversation that are in the cache."""
+        return len(self._ids.get(conversation, ()))
 
     def forget(self, conversation: int) -> None:
         """Make room for another conversation in the place of this one."""
-        self.lengths[conversation] = 0
-        self._kept[conversation] = []
+        for known in (self._turns, self._place, self._ids, self._kept):
+            known.pop(conversation, None)
 
     def starts(self, conversation: int) -> Tensor:
         """States (T, D) after the kept layers, of the tokens that are in the cache."""
         return torch.cat(self._kept[conversation])
 
-    @torch.inference_mode()
+    def submit(
+        self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
+    ) -> None:
+        """Append ``prompt`` to a conversation, after which it is to speak.
+
+        Args:
+            conversation: any number; at most ``rows`` different ones that were not forgotten.
+            prompt: new token ids, at least one.
+            noise: gives the one uniform number that a token takes.
+            max_new_tokens: budget of the turn.
+        """
+        assert prompt and conversation not in self._turns
+        if conversation not in self._place:
+            taken = set(self._place.values())
+            place = next(p for p in range(self._cache.rows) if p not in taken)
+            self._place[conversation] = place
+            self._ids[conversation], self._kept[conversation] = [], []
+        self._turns[conversation] = _Turn(prompt, noise, max_new_tokens)
+
     def generate(
         self,
         prompts: Mapping[int, Sequence[int]],
         noise: Mapping[int, Noise],
         max_new_tokens: int,
-        end_of_turn: int,
-        temperature: float = 1.0,
         on_token: Callable[[int, int], None] | None = None,
     ) -> dict[int, Sampled]:
-        """Append the prompts to their conversations, and let each speak until it has finished.
+        """Submit all, and step until all have finished; see `submit` and `step`."""
+        for conversation, prompt in prompts.items():
+            self.submit(conversation, prompt, noise[conversation], max_new_tokens)
+        said: dict[int, Sampled] = {}
+        try:
+            while self.busy:
+                said |= self.step(on_token)
+        finally:
+            self._turns.clear()
+        return said
+
+    @torch.inference_mode()
+    def step(self, on_token: Callable[[int, int], None] | None = None) -> dict[int, Sampled]:
+        """Run one forward.
 
         Args:
-            prompts: new token ids by conversation, at least one each.
-            noise: by conversation, the source of the one uniform number that a token takes.
-            max_new_tokens: budget of the turn.
-            end_of_turn: the id that ends a turn.
-            temperature: 0 is greedy.
             on_token: told (conversation, id) as tokens come.
 
         Returns:
-            What each conversation said. The last sampled token is not in the cache yet: it is
-            to be the first of the next prompt (an end-of-turn token too).
+            What was said in turns that have ended, by conversation. A last sampled token is not in
+            the cache yet: it is to be the first of the next prompt (an end-of-turn token too).
         """
-        said = {c: Sampled() for c in prompts}
-        speaking = list(prompts)
+        self._close_ranks()
+        hearing = self._next_to_hear()
+        logits, speaking = self._forward(hearing)
         if not speaking:
-            return said
-        self._gather(speaking)
-        speaking = [self._tenant[r] for r in range(len(speaking))]
-        logits = self._listen([prompts[c] for c in speaking], speaking)
-        while speaking:
-            uniform = [noise[c]() for c in speaking]
-            ids, logprobs = sample(logits, uniform, temperature)
-            for c, i, logprob in zip(speaking, ids.tolist(), logprobs.tolist(), strict=True):
-                said[c].ids.append(i)
-                said[c].logprobs.append(logprob)
-                said[c].finished = i == end_of_turn
-                if on_token is not None:
-                    on_token(c, i)
-            still = [
-                c for c in speaking if not said[c].finished and len(said[c].ids) < max_new_tokens
-            ]
-            if not still:
-                return said
-            if len(still) < len(speaking):
-                self._gather(still)
-                still = [self._tenant[r] for r in range(len(still))]
-            speaking = still
-            logits = self._forward([[said[c].ids[-1]] for c in speaking], speaking)
-        return said
+            return {}
+        uniform = [self._turns[c].noise() for c in speaking]
+        ids, logprobs = sample(logits, uniform, self.temperature)
+        ended = {}
+        for c, token, logprob in zip(speaking, ids.tolist(), logprobs.tolist(), strict=True):
+            turn = self._turns[c]
+            turn.pending = [token]
+            turn.said.ids.append(token)
+            turn.said.logprobs.append(logprob)
+            turn.said.finished = token == self.end_of_turn
+            if turn.said.finished or len(turn.said.ids) == turn.budget:
+                ended[c] = self._turns.pop(c).said
+            if on_token is not None:
+                on_token(c, token)
+        return ended
 
-    def _listen(self, prompts: Sequence[Sequence[int]], conversations: Sequence[int]) -> Tensor:
-        """Append prompts to the rows at the front; return the logits after each, (n, V).
+    def _next_to_hear(self) -> dict[int, Sequence[int]]:
+        """Choose what a forward appends to which conversations; take it from what is pending.
 
-        An order number is short and a record long: rows of similar lengths go together.
+        Those who speak come first, by row, then those who listen, in the order of submission.
         """
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        heard = [
-            self._forward(
-                [prompts[row] for row in rows], [conversations[row] for row in rows], rows
-            )
-            for rows in (order[i : i + LISTENING] for i in range(0, len(order), LISTENING))
-        ]
-        return torch.cat(heard)[torch.tensor(order).argsort().to(self.device)]
+        speaking = [c for c, turn in self._turns.items() if len(turn.pending) == 1 and self._ids[c]]
+        speaking.sort(key=self._place.__getitem__)
+        chosen: dict[int, Sequence[int]] = {c: self._turns[c].pending for c in speaking}
+        room = max(FORWARD - len(chosen), BLOCK)
+        for c, turn in self._turns.items():
+            if c in chosen or not room:
+                continue
+            if not self._ids[c]:
+                self._begin(c)
+            chosen[c] = turn.pending[:room]
+            room -= len(chosen[c])
+        for c, ids in chosen.items():
+            self._turns[c].pending = self._turns[c].pending[len(ids) :]
+        return chosen
 
-    def _forward(
-        self,
-        new_ids: Sequence[Sequence[int]],
-        conversations: Sequence[int],
-        rows: Sequence[int] | None = None,
-    ) -> Tensor:
-        """Append ids to some rows; return the logits after each row's last, (n, V).
-
-        Args:
-            new_ids: at least one each.
-            conversations: whose ids they are.
-            rows: of the cache, where these conversations are; None is the rows at the front.
-        """
-        lengths = torch.tensor([len(ids) for ids in new_ids])
-        width = int(lengths.max())
-        ids = torch.zeros(len(new_ids), width, dtype=torch.long)
-        for row, row_ids in enumerate(new_ids):
-            ids[row, : len(row_ids)] = torch.tensor(row_ids)
-        start = torch.tensor([self.lengths[c] for c in conversations])
-        real = torch.arange(width) < lengths[:, None]
-        positions = torch.where(real, start[:, None] + torch.arange(width), 0)
-        view = self._view
-        view.seen = int(positions.max()) + 1
-        assert view.seen <= view.slots, f"{view.seen} tokens in a cache of {view.slots}"
-        if view.seen > view.room:
-            view.room = min(view.slots, -(-view.seen // GROWTH) * GROWTH)
-            for layer in self._layers:
-                layer.grow()
-        index = torch.arange(len(new_ids)) if rows is None else torch.tensor(rows)
-        view.row_index = index.to(self.device)[:, None]
-        view.rows_seen = slice(len(new_ids)) if rows is None else view.row_index[:, 0]
-        view.written = torch.where(real, positions, view.room).to(self.device)
-        visible = torch.arange(view.seen) <= positions[:, :, None]  # (n, q, seen)
-        out = self.trunk(
-            input_ids=ids.to(self.device),
-            attention_mask=visible[:, None].to(self.device),
-            position_ids=positions.to(self.device),
-            past_key_values=self._cache,
-            use_cache=True,
-            output_hidden_states=self._kept_layers > 0,
-        )
-        for row, (c, row_ids) in enumerate(zip(conversations, new_ids, strict=True)):
-            self.lengths[c] += len(row_ids)
+    def _begin(self, conversation: int) -> None:
+        """Begin a row with what needs no computing: the past, and what another row begins with."""
+        turn, place = self._turns[conversation], self._place[conversation]
+        best, same = None, 0
+        for other, ids in self._ids.items():
+            shared = common_beginning([turn.pending, ids])
+            if shared > same:
+                best, same = other, shared
+        same = min(same, len(turn.pending) - 1)  # the last is needed, for what follows it
+        self._cache.make_room(self._before + same)
+        if best is not None:
+            self._cache.copy(self._place[best], place, self._before + same)
             if self._kept_layers:
-                states = out.hidden_states[self._kept_layers]
-                self._kept[c].append(states[row, : len(row_ids)].clone())
-        last = out.last_hidden_state[torch.arange(len(new_ids)), (lengths - 1).to(self.device)]
-        logits: Tensor = self.head(last)
-        return logits.float()
+                self._kept[conversation] = [self.starts(best)[:same]]
+            self._ids[conversation] = list(turn.pending[:same])
+            turn.pending = turn.pending[same:]
+        elif self._past is not None:
+            rows, slots = torch.full((self._before,), place), torch.arange(self._before)
+            for layer, pair in enumerate(self._past):
+                self._cache.write(layer, rows, slots, *pair)
 
-    def _gather(self, conversations: Sequence[int]) -> None:
-        """Bring the rows of these conversations to the front of the cache."""
-        wanted = set(conversations)
-        free = [r for r in range(len(wanted)) if self._tenant[r] not in wanted]
-        late = [self._place[c] for c in conversations if self._place[c] >= len(wanted)]
-        for a, b in zip(free, late, strict=True):
-            first, second = self._tenant[a], self._tenant[b]
-            used = max(self.lengths[first], self.lengths[second])
-            for layer in self._layers:
-                layer.exchange(a, b, used)
-            self._tenant[a], self._tenant[b] = second, first
-            self._place[first], self._place[second] = b, a
+    def _forward(self, hearing: Mapping[int, Sequence[int]]) -> tuple[Tensor, list[int]]:
+        """Append ids to some conversations.
+
+        Returns:
+            Logits (n, V) after the last ids of those who have nothing pending, and who they are.
+        """
+        places = [self._place[c] for c in hearing]
+        counts = torch.tensor([len(ids) for ids in hearing.values()])
+        starts = torch.tensor([self._before + len(self._ids[c]) for c in hearing])
+        ends = counts.cumsum(0)
+        first = torch.repeat_interleave(starts - ends + counts, counts)
+        slots = first + torch.arange(len(first))
+        rows = torch.repeat_interleave(torch.tensor(places), counts)
+        longest = int(slots.max()) + 1
+        self._cache.make_room(longest)
+        step = _Step(
+            self._cache,
+            rows.to(self._device),
+            slots.to(self._device),
+            self._runs(places, counts.tolist(), starts.tolist()),
+            longest,
+        )
+        filler = -len(rows) % self._block
+        ids = torch.tensor([i for new in hearing.values() for i in new] + [0] * filler)
+        positions = torch.nn.functional.pad(slots, (0, filler))
+        out = self.trunk(
+            input_ids=ids.to(self._device)[None],
+            position_ids=positions.to(self._device)[None],
+            use_cache=False,
+            output_hidden_states=self._kept_layers > 0,
+            layout=step,
+        )
+        speaking, last = [], []
+        for (c, new), end in zip(hearing.items(), ends.tolist(), strict=True):
+            self._ids[c] += new
+            if self._kept_layers:
+                states = out.hidden_states[self._kept_layers][0]
+                self._kept[c].append(states[end - len(new) : end].clone())
+            if not self._turns[c].pending:
+                speaking.append(c)
+                last.append(end - 1)
+        logits: Tensor = self.head(out.last_hidden_state[0, last])
+        return logits.float(), speaking
+
+    def _runs(
+        self, places: Sequence[int], counts: Sequence[int], starts: Sequence[int]
+    ) -> list[_Run]:
+        """Find rows that attend together: neighbours in the cache that hear one token each."""
+        runs = []
+        begin = 0
+        for end in range(1, len(places) + 1):
+            if end < len(places) and (
+                counts[begin] == counts[end] == 1 and places[end] == places[end - 1] + 1
+            ):
+                continue
+            seen = max(starts[begin:end]) + counts[begin]
+            tokens = torch.arange(seen)
+            upto = torch.tensor(starts[begin:end])[:, None] + torch.arange(counts[begin])
+            hidden = None
+            if counts[begin] > 1 or min(starts[begin:end]) + 1 < seen:
+                hidden = (tokens > upto[:, :, None])[:, None].to(self._device)
+            runs.append(_Run(places[begin], end - begin, counts[begin], seen, hidden))
+            begin = end
+        return runs
+
+    def _close_ranks(self) -> None:
+        """Move the last rows of the cache into places that were left, so that runs are long."""
+        holders = {place: c for c, place in self._place.items()}
+        for hole in range(len(holders)):
+            if hole not in holders:
+                last = max(holders)
+                mover = holders.pop(last)
+                self._cache.copy(last, hole, self._before + len(self._ids[mover]))
+                self._place[mover], holders[hole] = hole, mover
 
 
 def sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tuple[Tensor, Tensor]:

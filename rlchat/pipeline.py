@@ -148,7 +148,7 @@ def compare(config: TrainConfig, policy: Policy, progress: Progress) -> list[Res
     for name in (*adapters, *scripted):
         agent: ModelAgent | NamedAgent = NamedAgent(name)
         if name in adapters:
-            agent = ModelAgent(policy.rollout_model(adapters[name]), policy.rendering)
+            agent = ModelAgent(policy.speaker(adapters[name]), policy.rendering)
         watch = progress.counter(f"evaluating {name}", count)
         results.append(
             evaluate(name, agent, world, "dev", count, config.seed, 0.0, config.rollout, watch)

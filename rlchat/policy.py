@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,18 @@ from transformers import PreTrainedModel
 
 from rlchat import models
 from rlchat.adapters import check_base, load_adapter, write_adapter
-from rlchat.attention import PLAIN, use_grouped_attention
+from rlchat.attention import trunk_and_head, use_layouts
+from rlchat.decoding import Speaker
 from rlchat.errors import UserError
 from rlchat.fused import fuse
 from rlchat.machine import DTypeName, choose_device, choose_dtype
+from rlchat.packing import Packing
 from rlchat.rendering import Rendering
 
 POLICY, REFERENCE = "policy", "reference"
 METHODS = ("lora", "dora", "rslora", "ia3")
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
-STRIDE = 32  # widths of forwards are multiples of it: a CPU prepares its products once per shape
+PLAIN = ("llama",)  # architectures that are known to be the sum of their layers
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,7 @@ class Policy:
         dtype = choose_dtype(config.dtype, device)
         model, tokenizer, info = models.load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
-        use_grouped_attention(model)
-        _check_head(model)
+        _check(model)
         peft: PeftModel
         if adapter is None:
             peft = _adapted(model, config, seed)
@@ -214,38 +216,40 @@ class Policy:
         """
         return self.floor if self.hf.config.model_type in PLAIN else 0
 
+    def packing(self, rows: Sequence[Tensor]) -> Packing:
+        """Lay out rows of token ids (T,) for a forward of ours."""
+        return Packing.of([row.to(self.device) for row in rows])
+
     @torch.no_grad()
-    def below(self, ids: Tensor) -> Tensor:
+    def below(self, packing: Packing) -> Tensor:
         """Run the layers that have nothing to train, once for policy and reference.
 
-        Args:
-            ids: (B, T) token ids, right-padded.
-
         Returns:
-            Where `hidden` can start from: states (B, T, D), or the ids themselves if all layers
-            train or the model is of a kind that is not known to be the sum of its layers.
+            Where `hidden` can start from: states (N, D), or the token ids (N,) if all layers train
+            or the model is of a kind that is not known to be the sum of its layers.
         """
         if not self.shared_layers:
-            return ids
+            return packing.ids
         with self._only(slice(0, self.floor), norm=False):
-            return self._run(ids, middle=False)[0]
+            return self._run(packing.ids, packing, middle=False)[0]
 
-    def hidden(self, start: Tensor, middle: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Run the trunk over right-padded rows.
-
-        Causal attention keeps padding out of every real position, so no mask is needed.
+    def hidden(
+        self, start: Tensor, packing: Packing, middle: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the trunk over packed rows.
 
         Args:
-            start: (B, T) token ids, or (B, T, D) states that `below` gave.
+            start: (N,) token ids, or (N, D) states that `below` gave.
+            packing: who sees whom.
             middle: also give the states two thirds up.
 
         Returns:
-            Last states (B, T, D), and those of the middle layer or None.
+            Last states (N, D), and those of the middle layer or None.
         """
         if not start.is_floating_point():
-            return self._run(start, middle)
+            return self._run(start, packing, middle)
         with self._only(slice(self.floor, None)):
-            return self._run(start, middle)
+            return self._run(start, packing, middle)
 
     @contextmanager
     def _only(self, layers: slice, norm: bool = True) -> Iterator[None]:
@@ -260,21 +264,22 @@ class Policy:
         finally:
             self.trunk.layers, self.trunk.norm = kept
 
-    def _run(self, start: Tensor, middle: bool) -> tuple[Tensor, Tensor | None]:
+    def _run(self, start: Tensor, packing: Packing, middle: bool) -> tuple[Tensor, Tensor | None]:
         """Run the trunk as it is now over ids or states; see `hidden`."""
-        width = start.shape[1]
-        pad = (0, -width % STRIDE)
-        if start.is_floating_point():
-            given = {"inputs_embeds": nn.functional.pad(start, (0, 0, *pad))}
-        else:
-            given = {"input_ids": nn.functional.pad(start, pad)}
-        out = self.trunk(**given, use_cache=False, output_hidden_states=middle)
+        given = {"inputs_embeds" if start.is_floating_point() else "input_ids": start[None]}
+        out = self.trunk(
+            **given,
+            position_ids=packing.positions[None],
+            use_cache=False,
+            output_hidden_states=middle,
+            layout=packing,
+        )
         seen = None
         if middle:
             skipped = self.floor if start.is_floating_point() else 0
             layers = skipped + len(out.hidden_states)
-            seen = out.hidden_states[max(0, 2 * layers // 3 - skipped)][:, :width]
-        return out.last_hidden_state[:, :width], seen
+            seen = out.hidden_states[max(0, 2 * layers // 3 - skipped)][0]
+        return out.last_hidden_state[0], seen
 
     def rollout_model(self, adapter: str | None = POLICY) -> PreTrainedModel:
         """The plain copy of the base that speaks, with an adapter merged in anew at each call.
@@ -294,6 +299,10 @@ class Policy:
             if isinstance(layer, BaseTunerLayer):
                 _merge_into(plain[name], layer, adapter)
         return self._rollout
+
+    def speaker(self, adapter: str | None = POLICY) -> Speaker:
+        """What speaks with an adapter in rollouts; see `rollout_model`."""
+        return Speaker(self.rollout_model(adapter))
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write the policy's adapter as one ordinary PEFT adapter over the original base.
@@ -360,22 +369,37 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
     )
 
 
-def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
-    """The part of a causal language model that gives states, and the part that gives logits."""
-    head = model.get_output_embeddings()
-    assert isinstance(head, nn.Module)
-    return getattr(model, model.base_model_prefix), head
-
-
 @torch.inference_mode()
-def _check_head(model: PreTrainedModel) -> None:
-    """Refuse models whose logits are more than their head applied to their last states."""
+def _check(model: PreTrainedModel) -> None:
+    """Refuse models that compute otherwise than forwards of ours do.
+
+    Their logits have to be their head applied to their last states, and rows that lie in one
+    sequence have to be what they are alone.
+    """
     trunk, head = trunk_and_head(model)
-    ids = torch.arange(3, 11, device=model.device)[None]
-    if not torch.equal(head(trunk(input_ids=ids).last_hidden_state), model(input_ids=ids).logits):
+    rows = [torch.arange(3, 11, device=model.device), torch.arange(9, 4, -1, device=model.device)]
+    alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
+    packing = Packing.of(rows)
+    try:
+        use_layouts(model)
+        out = trunk(
+            input_ids=packing.ids[None],
+            position_ids=packing.positions[None],
+            use_cache=False,
+            layout=packing,
+        )
+        packed = head(out.last_hidden_state[0])
+        off = max(
+            float((packing.row(packed, i) - a).abs().max() / a.abs().max())
+            for i, a in enumerate(alone)
+        )
+    except (NotImplementedError, TypeError, ValueError, AttributeError):
+        off = math.inf
+    if off > (1e-3 if model.dtype == torch.float32 else 1e-1):
         raise UserError(
-            f"expected a model whose logits are its output layer's; {type(model).__name__} "
-            "changes them afterwards, which training here would miss; choose another model"
+            "expected a model that attends through transformers' attention interface and whose "
+            f"logits are its output layer's; {type(model).__name__} computes otherwise, which "
+            "training here would miss; choose another model"
         )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from rlchat.decoding import Decoder
+from rlchat.decoding import Decoder, Speaker
+from rlchat.desk import Desk
 from rlchat.errors import UserError, expect
 from rlchat.rendering import Rendering
-from rlchat.worlds import World, Worlds, episode_seeds
+from rlchat.worlds import Outcome, World, Worlds, episode_seeds
 from rlchat_envs import Conversation
 
 
@@ -30,12 +30,16 @@ class RolloutConfig:
     """Budget of one episode, in tokens; it is truncated beyond."""
     cut_off_penalty: float = 0.2
     """Taken from the score of a turn that ran out of tokens."""
+    workers: int = 0
+    """Threads in which slow users (a server, say) answer side by side, each waited for alone; with 0
+    they answer in turn, which keeps a run repeatable to the bit."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
         for name in ("rows", "max_new_tokens"):
             expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        expect(self, "cut_off_penalty", self.cut_off_penalty >= 0, "of at least 0")
+        for name in ("cut_off_penalty", "workers"):
+            expect(self, name, getattr(self, name) >= 0, "of at least 0")
         if self.max_tokens < 2 * self.max_new_tokens:
             raise UserError(
                 f"expected max_tokens of at least two turns ({2 * self.max_new_tokens}); got "
@@ -97,7 +101,7 @@ class Trajectory:
 
 
 def collect(
-    model: PreTrainedModel,
+    speaker: Speaker,
     rendering: Rendering,
     worlds: Worlds,
     episodes: Iterable[tuple[int, tuple[int, ...], tuple[int, ...]]],
@@ -106,12 +110,13 @@ def collect(
     on_episode: Callable[[Trajectory], None] | None = None,
     kept_layers: int = 0,
 ) -> list[Trajectory]:
-    """Play episodes, many at a time; each conversation's cache lives as long as it does.
+    """Play episodes, many at a time, each at its own pace.
 
     A row whose episode has ended takes the next one at once; all that were started are finished.
+    Who waits for the world waits alone.
 
     Args:
-        model: speaks; a plain model with any adapter merged in.
+        speaker: the model that speaks.
         rendering: its tokens.
         worlds: a pool to play in.
         episodes: (index, keys of the world's seed, keys of the sampler's) of each.
@@ -127,82 +132,73 @@ def collect(
     rows = min(config.rows, len(waiting))
     if rows == 0:
         return []
-    decoder = Decoder(model, rows, config.max_tokens + config.max_new_tokens, kept_layers)
-    free = deque(range(rows))
+    slots, end = config.max_tokens + config.max_new_tokens, rendering.end_of_turn
+    decoder = Decoder(speaker, rows, slots, end, temperature, kept_layers)
     playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
-    prompts: dict[int, list[int]] = {}
     done: list[Trajectory] = []
-    while waiting or playing:
-        while waiting and free:
-            row = free.popleft()
-            index, world_keys, noise_keys = waiting.popleft()
-            trajectory = _begin(index, world_keys, worlds[row], rendering, config)
-            playing[row] = (trajectory, episode_seeds(*noise_keys)[1])
-            prompts[row] = list(trajectory.ids)
-            decoder.forget(row)
-        said = decoder.generate(
-            prompts,
-            {row: playing[row][1].random for row in prompts},
-            config.max_new_tokens,
-            rendering.end_of_turn,
-            temperature,
-        )
-        prompts = {}
-        for row, sampled in said.items():
-            trajectory, _ = playing[row]
-            trajectory.hidden.append(worlds[row].hidden)
-            trajectory.act(sampled.ids, sampled.logprobs)
-            following = _take_turn(trajectory, worlds, row, rendering, sampled.finished, config)
-            if following:
-                prompts[row] = [sampled.ids[-1], *following]
-                continue
-            if trajectory.truncated:
+    with Desk[int, Conversation | Outcome](min(config.workers, rows)) as desk:
+
+        def begin(row: int) -> None:
+            if waiting:
+                index, world_keys, noise_keys = waiting.popleft()
+                seed, _ = episode_seeds(*world_keys)
+                playing[row] = Trajectory(index, seed, []), episode_seeds(*noise_keys)[1]
+                decoder.forget(row)
+                desk.ask(row, worlds[row].reset, seed)
+
+        for row in range(rows):
+            begin(row)
+        while playing:
+            for row, answer in desk.answers(block=not decoder.busy):
+                trajectory, noise = playing[row]
+                if isinstance(answer, Outcome):
+                    _hear(trajectory, worlds[row], answer, rendering, config)
+                else:  # of an opening that leaves no room for the agent, the end counts
+                    opening = rendering.opening(answer)
+                    trajectory.observe(opening[-(config.max_tokens - config.max_new_tokens) :])
+                if not (trajectory.terminated or trajectory.truncated):
+                    prompt = trajectory.ids[decoder.length(row) :]
+                    decoder.submit(row, prompt, noise.random, config.max_new_tokens)
+                    continue
+                if kept_layers and trajectory.terminated:
+                    trajectory.starts = decoder.starts(row)
+                del playing[row]
+                done.append(trajectory)
+                if on_episode is not None:
+                    on_episode(trajectory)
+                begin(row)
+            for row, said in decoder.step().items() if decoder.busy else ():
+                trajectory, _ = playing[row]
                 trajectory.hidden.append(worlds[row].hidden)
-            elif kept_layers:
-                trajectory.starts = decoder.starts(row)
-            del playing[row]
-            free.append(row)
-            done.append(trajectory)
-            if on_episode is not None:
-                on_episode(trajectory)
+                trajectory.act(said.ids, said.logprobs)
+                desk.ask(row, worlds[row].step, rendering.text(said.ids))
     return sorted(done, key=lambda t: t.index)
 
 
-def _begin(
-    index: int, keys: tuple[int, ...], world: World, rendering: Rendering, config: RolloutConfig
-) -> Trajectory:
-    """Start an episode; of an opening that leaves no room for the agent, the end counts."""
-    seed, _ = episode_seeds(*keys)
-    opening = rendering.opening(world.reset(seed))
-    return Trajectory(index, seed, opening[-(config.max_tokens - config.max_new_tokens) :])
-
-
-def _take_turn(
+def _hear(
     trajectory: Trajectory,
-    worlds: Worlds,
-    row: int,
+    world: World,
+    outcome: Outcome,
     rendering: Rendering,
-    finished: bool,
     config: RolloutConfig,
-) -> list[int]:
-    """Let the world answer the turn just sampled; return the tokens that come next, if any."""
-    turn = len(trajectory.parts)
-    ids = [i for i, t in zip(trajectory.ids, trajectory.turns, strict=True) if t == turn]
-    outcome = worlds[row].step(rendering.text(ids))
+) -> None:
+    """Write down how the world answered the turn just sampled."""
+    finished = trajectory.ids[-1] == rendering.end_of_turn
     parts = dict(outcome.parts)
     if not finished:
         parts["cut_off"] = min(parts.get("cut_off", 0.0), -config.cut_off_penalty)
     trajectory.parts.append(parts)
-    trajectory.conversation = worlds[row].conversation
+    trajectory.conversation = world.conversation
     trajectory.success = outcome.success
     trajectory.dropped += outcome.dropped
     trajectory.terminated = outcome.terminated
     if outcome.terminated:
-        return []
+        return
     following = rendering.after(outcome.messages, cut=not finished)
     length = len(trajectory.ids) + len(following)
     trajectory.truncated = outcome.truncated or length > config.max_tokens - config.max_new_tokens
     # A truncated episode keeps the prompt of the turn that would have followed: its value is
     # read there.
     trajectory.observe(following[: config.max_tokens + config.max_new_tokens - len(trajectory.ids)])
-    return [] if trajectory.truncated else following
+    if trajectory.truncated:
+        trajectory.hidden.append(world.hidden)

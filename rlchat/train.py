@@ -137,10 +137,9 @@ def play(
         done += 1
         watcher.status(f"iteration {iteration}: episode {done} of {len(episodes)}")
 
-    model, rendering = policy.rollout_model(), policy.rendering
     return collect(
-        model,
-        rendering,
+        policy.speaker(),
+        policy.rendering,
         worlds,
         episodes,
         config.rollout,

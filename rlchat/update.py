@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlchat import ppo
 from rlchat.batch import (
@@ -94,13 +94,14 @@ def accumulate(
     sums = torch.zeros(4, dtype=torch.double)
     for part in microbatches(batch.lengths[rows], config.token_budget):
         own = rows[part]
-        ids = batch.ids[own, : int(batch.lengths[own].max())].to(policy.device)
+        packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in own])
         where = action_positions(batch, own)
-        row, token = where.row.to(policy.device), where.token.to(policy.device)
         starts = [estimated.annotated.starts[b] for b in own.tolist()]
-        last, middle = policy.hidden(nn.utils.rnn.pad_sequence(starts, True), middle=shared)
-        before = last[row, token - 1]
-        new_logprobs = token_logprobs(policy.head, before, ids[row, token])
+        last, middle = policy.hidden(packing.lay(starts), packing, middle=shared)
+        place = packing.at(where.row, where.token - 1).to(policy.device)
+        before = last[place]
+        targets = batch.ids[own[where.row], where.token].to(policy.device)
+        new_logprobs = token_logprobs(policy.head, before, targets)
 
         def of(
             x: Tensor,
@@ -121,7 +122,7 @@ def accumulate(
         total = loss.loss
         if shared:
             assert middle is not None
-            seen = features(before, middle[row, token - 1]).cpu()
+            seen = features(before, middle[place]).cpu()
             total = total + _shared_value_loss(
                 learner.critic, batch, own, where.row, where.token, seen, estimated, denominator
             ).to(total.device)
@@ -129,7 +130,7 @@ def accumulate(
         counts = torch.stack(
             [loss.clipped.double(), loss.kl_update.double(), loss.ratio_sum.double()]
         )
-        sums += torch.cat([counts.cpu(), torch.tensor([float(len(token))], dtype=torch.double)])
+        sums += torch.cat([counts.cpu(), torch.tensor([float(len(place))], dtype=torch.double)])
     return sums
 
 

@@ -67,11 +67,13 @@ class ModelVoice:
         noise: np.random.Generator,
     ):
         """Make an empty conversation; ``rollout`` gives its budgets in tokens."""
-        most = getattr(agent.model.config, "max_position_embeddings", None)
+        most = getattr(agent.speaker.model.config, "max_position_embeddings", None)
         self._room = min(rollout.max_tokens, most or rollout.max_tokens)
         self._turn = rollout.max_new_tokens
-        self._rendering, self._temperature, self._noise = agent.rendering, temperature, noise
-        self._decoder = Decoder(agent.model, 1, self._room)
+        self._rendering, self._noise = agent.rendering, noise
+        self._decoder = Decoder(
+            agent.speaker, 1, self._room, agent.rendering.end_of_turn, temperature
+        )
         self._ids: list[int] = []
         self._known = 0  # messages of the conversation that are in _ids
         self._finished = True
@@ -100,10 +102,8 @@ class ModelVoice:
 
         stopped = False
         try:
-            lacking = self._ids[self._decoder.lengths[0] :]
-            self._decoder.generate(
-                {0: lacking}, {0: self._noise.random}, self._turn, end, self._temperature, hear
-            )
+            lacking = self._ids[self._decoder.length(0) :]
+            self._decoder.generate({0: lacking}, {0: self._noise.random}, self._turn, hear)
         except KeyboardInterrupt:
             stopped = True
         self._ids += said

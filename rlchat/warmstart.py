@@ -22,10 +22,11 @@ from transformers import (
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from rlchat.batch import side_by_side, token_logprobs
+from rlchat.batch import token_logprobs
 from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.optimiser import MasterAdamW
+from rlchat.packing import Packing
 from rlchat.policy import Policy
 from rlchat.rendering import Rendering
 from rlchat.worlds import World, WorldConfig, episode_seeds
@@ -187,26 +188,28 @@ class _ActionTrainer(SFTTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Negative log-likelihood of labelled tokens, divided by their number in the batch."""
-        last, _ = self.policy.hidden(self._start(inputs["input_ids"], inputs["attention_mask"]))
-        targets = inputs["labels"][:, 1:]
-        labelled = targets != IGNORED
-        logprobs = token_logprobs(self.policy.head, last[:, :-1][labelled], targets[labelled])
+        lengths, labels = inputs["attention_mask"].sum(1).tolist(), inputs["labels"]
+        rows = [ids[:length] for ids, length in zip(inputs["input_ids"], lengths, strict=True)]
+        packing = self.policy.packing(rows)
+        last, _ = self.policy.hidden(self._start(packing), packing)
+        row, token = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+        before = packing.at(row, token)
+        logprobs = token_logprobs(self.policy.head, last[before], labels[row, token + 1])
         count = len(logprobs) if num_items_in_batch is None else num_items_in_batch
         loss = -logprobs.sum() / count
         return (loss, {"loss": loss}) if return_outputs else loss
 
-    def _start(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    def _start(self, packing: Packing) -> torch.Tensor:
         """Where these rows' forwards start, kept from the first time."""
         if not self.policy.shared_layers:
-            return ids
-        rows = [row[:length] for row, length in zip(ids, real.sum(1).tolist(), strict=True)]
-        keys = [row.cpu().numpy().tobytes() for row in rows]
+            return packing.ids
+        keys = [row.cpu().numpy().tobytes() for row in packing.rows]
         if all(key in self.starts for key in keys):
-            return side_by_side([self.starts[key] for key in keys], ids.shape[1])
-        states = self.policy.below(ids)
-        for key, row, own in zip(keys, rows, states, strict=True):
+            return packing.lay([self.starts[key] for key in keys])
+        states = self.policy.below(packing)
+        for i, key in enumerate(keys):
             if self.kept < KEPT and key not in self.starts:
-                self.starts[key] = own[: len(row)].clone()
+                self.starts[key] = packing.row(states, i)
                 self.kept += self.starts[key].nbytes
         return states
 

@@ -1,0 +1,104 @@
+"""Rows of tokens laid end to end: no padding, and what all rows begin with lies there once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+import torch
+from torch import Tensor, nn
+
+from rlchat.attention import attend
+
+STRIDE = 32  # packings are multiples of it long: a CPU prepares its products once per shape
+
+Past = Sequence[tuple[Tensor, Tensor]]  # keys and values (G, P, D) of each layer
+
+
+@dataclass(frozen=True)
+class Packing:
+    """B rows of token ids as one sequence of N: the shared beginning, what each row has of its own.
+
+    A token sees its row's tokens up to itself, and its position is its place in the row. Before
+    every row may come ``virtual`` tokens that have no id, or a ``past`` from elsewhere.
+    ``filler`` tokens at the end see nothing and are seen by nobody.
+    """
+
+    rows: Sequence[Tensor]
+    virtual: int
+    past: Past | None
+    shared: int  # the virtual tokens included
+    own: list[int]
+    filler: int
+    positions: Tensor
+    hidden: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, rows: Sequence[Tensor], virtual: int = 0, past: Past | None = None) -> Packing:
+        """Lay out rows of token ids, at least one, each (T,) with T of at least 1."""
+        same = common_beginning([row.tolist() for row in rows]) if len(rows) > 1 else 0
+        # A row keeps at least one token of its own, so that none is empty.
+        same = min(same, min(len(row) for row in rows) - 1)
+        shared, own = virtual + same, [len(row) - same for row in rows]
+        filler = -(shared + sum(own)) % STRIDE
+        places = [torch.arange(shared), *(shared + torch.arange(n) for n in own)]
+        positions = torch.cat(places) + (0 if past is None else past[0][0].shape[1])
+        positions = nn.functional.pad(positions, (0, filler)).to(rows[0].device)
+        return cls(rows, virtual, past, shared, own, filler, positions)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row, and of what comes before it."""
+        return int(self.positions.max()) + 1
+
+    def lay(self, parts: Sequence[Tensor]) -> Tensor:
+        """Lay out what rows have a token each, (T, …) a row; (N, …), 0 where no row's token is."""
+        same = self.shared - self.virtual
+        laid = torch.cat([parts[0][:same], *(part[same:] for part in parts)])
+        return nn.functional.pad(laid, (0, 0) * (laid.dim() - 1) + (self.virtual, self.filler))
+
+    @property
+    def ids(self) -> Tensor:
+        """Token ids (N,)."""
+        return self.lay(self.rows)
+
+    def at(self, row: Tensor, token: Tensor) -> Tensor:
+        """Where the given tokens of the given rows lie."""
+        begins = torch.tensor([0, *self.own[:-1]], device=row.device).cumsum(0)
+        place = token + self.virtual
+        return torch.where(place < self.shared, place, place + begins[row])
+
+    def row(self, laid: Tensor, row: int) -> Tensor:
+        """Take one row's (T, …) out of (N, …)."""
+        begin = self.shared + sum(self.own[:row])
+        return torch.cat([laid[self.virtual : self.shared], laid[begin : begin + self.own[row]]])
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attend as a `Layout`: each row to the past, to the shared tokens and to itself."""
+        pieces = [self.shared, *self.own, self.filler]
+        queries, *seen = (x.split(pieces, dim=1) for x in (query, key, value))
+        before = ((),) * 2 if self.past is None else tuple((x,) for x in self.past[layer])
+        out = []
+        for i, tokens in enumerate(pieces[:-1]):
+            if not tokens:
+                continue
+            rows = [
+                torch.cat([*b, *(x[:1] if i else ()), x[i]], dim=1)
+                for b, x in zip(before, seen, strict=True)
+            ]
+            hidden = self._hidden(tokens, rows[0].shape[1])
+            out.append(attend(queries[i], rows[0], rows[1], hidden, scale).transpose(0, 1))
+        return torch.cat([*out, torch.zeros_like(queries[-1]).transpose(0, 1)])
+
+    def _hidden(self, tokens: int, seen: int) -> Tensor:
+        """What the last ``tokens`` of ``seen`` tokens do not see: those that follow."""
+        if (tokens, seen) not in self.hidden:
+            everything = torch.ones(tokens, seen, dtype=torch.bool, device=self.positions.device)
+            self.hidden[tokens, seen] = everything.triu(seen - tokens + 1)
+        return self.hidden[tokens, seen]
+
+
+def common_beginning(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all rows begin with."""
+    return sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, zip(*rows, strict=False)))
