@@ -211,7 +211,8 @@ class _Logprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, head: nn.Module, targets: Tensor) -> Tensor:
         """Shapes: states (N, D), targets (N,)."""
-        pieces, slopes = [], []
+        pieces: list[Tensor] = []
+        slopes: list[Tensor] = []
         for start in range(0, len(targets), CHUNK):
             with torch.set_grad_enabled(ctx.needs_input_grad[0]):
                 chunk = states[start : start + CHUNK].detach()
@@ -244,7 +245,7 @@ def token_logprobs(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (N,), float32, nats.
     """
-    logprobs = _Logprobs.apply(states, head, targets)
+    logprobs = _Logprobs.apply(states, head, targets)  # type: ignore[no-untyped-call]
     assert isinstance(logprobs, Tensor)
     return logprobs
 

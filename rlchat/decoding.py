@@ -142,8 +142,8 @@ class _Step:
 class Decoder:
     """Speaks for up to ``rows`` conversations at a time, each at its own pace.
 
-    A conversation's turn is submitted when there is something to hear, and each step is one forward:
-    a token for everybody who speaks, and as much of what is to be heard as the forward has room for.
+    A conversation's turn is submitted when there is something to hear. Each step is one forward: a
+    token for everybody who speaks, and as much of what is to be heard as there is room for.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from rlchat.adapters import check_base, load_adapter, write_adapter
 from rlchat.attention import trunk_and_head, use_layouts
 from rlchat.decoding import Speaker
 from rlchat.errors import UserError
-from rlchat.fused import fuse
+from rlchat.fused import fuse, turn
 from rlchat.machine import DTypeName, choose_device, choose_dtype
 from rlchat.packing import Packing
 from rlchat.rendering import Rendering
@@ -294,6 +294,8 @@ class Policy:
             self._rollout = copy.deepcopy(self.hf)
             _strip_adapters(self._rollout)
             self._rollout.requires_grad_(False)
+            if self.device.type == "cpu" and self.dtype == torch.float32:
+                turn(self._rollout)
         plain = dict(self._rollout.named_modules())
         for name, layer in self.hf.named_modules():
             if isinstance(layer, BaseTunerLayer):

@@ -31,8 +31,8 @@ class RolloutConfig:
     cut_off_penalty: float = 0.2
     """Taken from the score of a turn that ran out of tokens."""
     workers: int = 0
-    """Threads in which slow users (a server, say) answer side by side, each waited for alone; with 0
-    they answer in turn, which keeps a run repeatable to the bit."""
+    """Threads in which slow users (a server, say) answer side by side, each waited for alone; with
+    0 they answer in turn, which keeps a run repeatable to the bit."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""

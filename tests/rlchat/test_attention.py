@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from rlchat.attention import NAME, grouped_attention, use_grouped_attention
+from rlchat.attention import NAME, attend, use_layouts
 from rlchat.models import load_base
 
 
@@ -16,30 +16,24 @@ def states(heads: int, tokens: int) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("additive", [False, True])
 @pytest.mark.parametrize(("queries", "heads", "groups"), [(5, 6, 2), (1, 6, 3), (5, 2, 2)])
-def test_values_and_gradients_are_those_of_torch(
-    queries: int, heads: int, groups: int, additive: bool
-) -> None:
+def test_values_and_gradients_are_those_of_torch(queries: int, heads: int, groups: int) -> None:
     query, key, value = states(heads, queries), states(groups, 7), states(groups, 7)
     seen = torch.arange(7) <= torch.arange(queries)[:, None] + 2
-    mask: Tensor = seen[None, None]
-    expected = scaled_dot_product_attention(query, key, value, mask, enable_gqa=True)
-    if additive:
-        mask = torch.zeros(mask.shape, dtype=torch.double).masked_fill(~mask, -1e300)
-    out, _ = grouped_attention(torch.nn.Identity(), query, key, value, mask)
-    torch.testing.assert_close(out, expected.transpose(1, 2))
+    expected = scaled_dot_product_attention(query, key, value, seen, enable_gqa=True)
+    out = attend(query, key, value, ~seen, 0.5)
+    torch.testing.assert_close(out, expected)
     ours = torch.autograd.grad(out.square().sum(), (query, key, value))
     theirs = torch.autograd.grad(expected.square().sum(), (query, key, value))
     torch.testing.assert_close(ours, theirs)
 
 
 def test_a_model_attends_as_before() -> None:
-    model, _, _ = load_base("tiny", torch.float32, "sdpa")
-    ids = torch.arange(40)[None]
+    model, _, _ = load_base("tiny", torch.float32)
+    ids = torch.arange(80).reshape(2, 40)
     with torch.no_grad():
         before = model(input_ids=ids).logits
-        use_grouped_attention(model)
+        use_layouts(model)
         after = model(input_ids=ids).logits
     assert model.config._attn_implementation == NAME
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)

@@ -257,9 +257,8 @@ def test_bytes_that_are_no_character_are_shown_as_such_at_the_end(tiny: ModelAge
 
 
 def afresh(tiny: ModelAgent, ids: list[int], count: int) -> list[int]:
-    decoder = Decoder(tiny.model, 1, 2048)
-    end = tiny.rendering.end_of_turn
-    return decoder.generate({0: ids}, {0: lambda: 0.5}, count, end, 0.0)[0].ids
+    decoder = Decoder(tiny.speaker, 1, 2048, tiny.rendering.end_of_turn, 0.0)
+    return decoder.generate({0: ids}, {0: lambda: 0.5}, count)[0].ids
 
 
 @pytest.mark.parametrize("stop", [None, 1, 3])

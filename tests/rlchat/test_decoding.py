@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlchat import decoding
-from rlchat.decoding import Decoder, Noise, Sampled, sample
+from rlchat.decoding import Decoder, Noise, Sampled, Speaker, sample
 from rlchat.policy import Policy
 
 MakePolicy = Callable[..., Policy]
@@ -24,6 +24,12 @@ END = 257  # the tiny model's last id: numbers just below 1 draw it
 @pytest.fixture(scope="module")
 def model(make_policy: MakePolicy) -> PreTrainedModel:
     return copy.deepcopy(make_policy().rollout_model())
+
+
+def make_decoder(
+    model: PreTrainedModel, rows: int, slots: int, temperature: float = 1.0, kept_layers: int = 0
+) -> Decoder:
+    return Decoder(Speaker(model), rows, slots, END, temperature, kept_layers)
 
 
 def uniform(seed: int, ends: float = 0.1) -> Noise:
@@ -56,12 +62,11 @@ class Record:
         heard: dict[int, list[int]],
         noise: dict[int, Noise],
         budget: int = 8,
-        temperature: float = 1.0,
     ) -> dict[int, Sampled]:
         prompts = {
             c: [*self.ids[c][-1:], *new] if self.ids.get(c) else new for c, new in heard.items()
         }
-        said = decoder.generate(prompts, {c: noise[c] for c in heard}, budget, END, temperature)
+        said = decoder.generate(prompts, {c: noise[c] for c in heard}, budget)
         assert set(said) == set(heard)
         for c, turn in said.items():
             ids = self.ids.setdefault(c, [])
@@ -69,7 +74,7 @@ class Record:
             places = range(len(ids), len(ids) + len(turn.ids))
             self.sampled.setdefault(c, []).extend(zip(places, turn.logprobs, strict=True))
             ids += turn.ids
-            assert decoder.lengths[c] == len(ids) - 1  # all but the last sampled
+            assert decoder.length(c) == len(ids) - 1  # all but the last sampled
             assert turn.finished == (turn.ids[-1] == END)
             assert END not in turn.ids[:-1]
             assert turn.finished or len(turn.ids) == budget
@@ -83,44 +88,122 @@ class Record:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-@pytest.mark.parametrize("listening", [1, 2, decoding.LISTENING])
+@pytest.mark.parametrize("forward", [1, 9, decoding.FORWARD])
 def test_cached_turns_are_one_full_forward(
-    model: PreTrainedModel, temperature: float, listening: int, monkeypatch: pytest.MonkeyPatch
+    model: PreTrainedModel, temperature: float, forward: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of different lengths, some of which finish early or sit a turn out."""
-    monkeypatch.setattr(decoding, "LISTENING", listening)
-    decoder, record = Decoder(model, 5, 200), Record()
+    monkeypatch.setattr(decoding, "FORWARD", forward)
+    decoder, record = make_decoder(model, 5, 200, temperature), Record()
     noise = {c: uniform(c, ends=0.2) for c in range(5)}
     rng = np.random.default_rng(0)
     lengths: set[int] = set()
     for turn in range(6):
         speakers = [int(c) for c in rng.permutation(5)][: 5 - turn % 3]
         heard = {c: words(10 * turn + c, int(rng.integers(1, 15))) for c in speakers}
-        said = record.speak(decoder, heard, noise, temperature=temperature)
+        said = record.speak(decoder, heard, noise)
         lengths |= {len(s.ids) for s in said.values()}
     assert {1, 8} < lengths  # the shortest and the longest turns both happened
     record.check(model, temperature)
 
 
-def test_short_prompts_are_not_padded_to_long_ones(
+def test_a_forward_holds_who_speaks_and_as_much_as_fits_of_what_is_to_be_heard(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "LISTENING", 2)
-    decoder, widths = Decoder(model, 4, 100), []
+    """With room for 9: 9 of 12 tokens; the other 3, and 5 of 7; then the first speaks beside."""
+    monkeypatch.setattr(decoding, "FORWARD", 9)
+    monkeypatch.setattr(decoding, "BLOCK", 1)
+    decoder, heard = make_decoder(model, 3, 100), []
     forward = decoder.trunk.forward
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        widths.append(kwargs["input_ids"].shape)
+        heard.append(kwargs["position_ids"][0].tolist())
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(decoder.trunk, "forward", watched)
-    prompts = {c: words(c, count) for c, count in enumerate((30, 3, 28, 4))}
-    decoder.generate(prompts, {c: uniform(c) for c in prompts}, 1, END)
-    assert widths == [(2, 4), (2, 30)]
+    decoder.submit(5, words(0, 12), lambda: 0.5, 4)
+    decoder.submit(6, words(1, 8), lambda: 0.5, 4)
+    for _ in range(3):
+        assert decoder.step() == {}
+    assert heard == [[*range(9)], [9, 10, 11, *range(6)], [12, 6, 7]]
+
+
+@pytest.mark.parametrize("shared", [0, 1, 7, 20])
+def test_what_another_row_begins_with_is_not_computed_again(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, shared: int
+) -> None:
+    """Logprobs and kept states are those of a row that heard it all; the last token is heard."""
+    decoder, record = make_decoder(model, 2, 100, kept_layers=1), Record()
+    noise = {c: uniform(c) for c in range(2)}
+    first = words(0, 20)
+    record.speak(decoder, {0: first}, noise)
+    counts: list[int] = []
+    forward = decoder.trunk.forward
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        counts.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(decoder.trunk, "forward", watched)
+    second = [*first[:shared], 256, *words(1, 4)] if shared < 20 else first
+    record.speak(decoder, {1: second}, noise)
+    assert counts[0] == len(second) - min(shared, 19)
+    record.check(model)
+    with torch.no_grad():
+        ids = torch.tensor([record.ids[1][:-1]])
+        states = model(input_ids=ids, output_hidden_states=True).hidden_states[1][0]
+    torch.testing.assert_close(decoder.starts(1), states, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_close_ranks_when_one_leaves(model: PreTrainedModel) -> None:
+    """The third row moves to the first place, and goes on where it was."""
+    decoder, record = make_decoder(model, 3, 100), Record()
+    noise = {c: uniform(c) for c in range(3)}
+    record.speak(decoder, {c: words(c, 9 + c) for c in range(3)}, noise)
+    decoder.forget(0)
+    gone = record.ids.pop(0), record.sampled.pop(0)
+    record.speak(decoder, {2: words(7, 3), 1: words(8, 4)}, noise)
+    assert decoder._place == {1: 1, 2: 0}
+    record.check(model)
+    assert gone[0][:9] == words(0, 9)
+
+
+def test_turns_begin_while_others_speak(model: PreTrainedModel) -> None:
+    """Submitted at any time, a turn is what it is alone: same ids, same logprobs."""
+
+    def alone(c: int) -> Sampled:
+        return make_decoder(model, 1, 60).generate({c: words(c, 9)}, {c: uniform(c)}, 12)[c]
+
+    decoder, said = make_decoder(model, 4, 60), {}
+    for c in range(4):
+        decoder.submit(c, words(c, 9), uniform(c), 12)
+        said |= decoder.step() | decoder.step()
+    while decoder.busy:
+        said |= decoder.step()
+    for c in range(4):
+        assert said[c].ids == alone(c).ids
+        assert said[c].logprobs == pytest.approx(alone(c).logprobs, abs=1e-5)
+
+
+def test_bfloat16_is_never_computed_one_row_at_a_time(make_policy: MakePolicy) -> None:
+    """Forwards are whole blocks of tokens; what fills them changes nothing."""
+    model = copy.deepcopy(make_policy(dtype="bfloat16").rollout_model())
+    decoder, widths = make_decoder(model, 1, 60), []
+    forward = decoder.trunk.forward
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        widths.append(kwargs["input_ids"].shape[1])
+        return forward(*args, **kwargs)
+
+    decoder.trunk.forward = watched  # type: ignore[method-assign]
+    said = decoder.generate({0: words(0, 9)}, {0: lambda: 0.5}, 4)[0]
+    assert widths == [16, 8, 8, 8]
+    expected = full_logprobs(model, [*words(0, 9), *said.ids])[8:]
+    assert said.logprobs == pytest.approx(expected.tolist(), abs=0.05)
 
 
 def test_a_row_is_used_again_by_the_next_conversation(model: PreTrainedModel) -> None:
-    decoder, noise = Decoder(model, 2, 100), {c: uniform(c) for c in range(2)}
+    decoder, noise = make_decoder(model, 2, 100), {c: uniform(c) for c in range(2)}
     old, new = Record(), Record()
     old.speak(decoder, {0: words(0, 30), 1: words(1, 5)}, noise)
     old.check(model)
@@ -132,8 +215,8 @@ def test_a_row_is_used_again_by_the_next_conversation(model: PreTrainedModel) ->
 
 
 def test_a_nearly_full_row_and_a_long_new_one_fit_together(model: PreTrainedModel) -> None:
-    """A row's padding takes no slots: 38 + 2 + 3 and 40 + 3 tokens fit into 43 slots."""
-    decoder, record = Decoder(model, 2, 43), Record()
+    """There is no padding to take slots: 38 + 2 + 3 and 40 + 3 tokens fit into 43 slots."""
+    decoder, record = make_decoder(model, 2, 43), Record()
     noise = {c: uniform(c, ends=0.0) for c in range(2)}
     record.speak(decoder, {0: words(0, 36)}, noise, budget=2)
     record.speak(decoder, {0: words(1, 2), 1: words(2, 40)}, noise, budget=3)
@@ -144,7 +227,7 @@ def test_nobody_hears_who_else_speaks(model: PreTrainedModel) -> None:
     """Each row's ids and logprobs are the same alone, together and in any order."""
 
     def play(order: list[list[int]]) -> Record:
-        decoder, record = Decoder(model, 4, 120), Record()
+        decoder, record = make_decoder(model, 4, 120), Record()
         noise = {c: uniform(c) for c in range(4)}
         for turn in range(3):
             for speakers in order:
@@ -162,11 +245,10 @@ def test_nobody_hears_who_else_speaks(model: PreTrainedModel) -> None:
 
 def test_tokens_are_told_as_they_come(model: PreTrainedModel) -> None:
     told: list[tuple[int, int]] = []
-    said = Decoder(model, 2, 40).generate(
+    said = make_decoder(model, 2, 40).generate(
         {0: words(0, 3), 1: words(1, 5)},
         {c: uniform(c) for c in range(2)},
         6,
-        END,
         on_token=lambda c, i: told.append((c, i)),
     )
     for c in range(2):
@@ -175,7 +257,7 @@ def test_tokens_are_told_as_they_come(model: PreTrainedModel) -> None:
 
 def test_greedy_takes_the_most_likely(model: PreTrainedModel) -> None:
     prompt = words(0, 6)
-    said = Decoder(model, 1, 40).generate({0: prompt}, {0: lambda: 0.5}, 5, END, temperature=0.0)
+    said = make_decoder(model, 1, 40, 0.0).generate({0: prompt}, {0: lambda: 0.5}, 5)
     ids = [*prompt, *said[0].ids]
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0]
@@ -186,7 +268,7 @@ def test_greedy_takes_the_most_likely(model: PreTrainedModel) -> None:
 
 def test_the_cache_is_as_large_as_was_asked(model: PreTrainedModel) -> None:
     with pytest.raises(AssertionError, match="cache of 10"):
-        Decoder(model, 1, 10).generate({0: words(0, 11)}, {0: uniform(0)}, 1, END)
+        make_decoder(model, 1, 10).generate({0: words(0, 11)}, {0: uniform(0)}, 1)
 
 
 def test_sample_draws_the_distribution() -> None:

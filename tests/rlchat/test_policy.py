@@ -8,25 +8,32 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat.attention import use_grouped_attention
+from rlchat.attention import use_layouts
 from rlchat.errors import UserError
 from rlchat.models import load_base
 from rlchat.policy import METHODS, POLICY, REFERENCE, AdapterConfig, Policy
 
 MakePolicy = Callable[..., Policy]
-IDS = torch.arange(64).reshape(2, 32)  # as wide as a forward of the policy is
+IDS = torch.arange(64).reshape(2, 32)
+
+
+def hidden(policy: Policy) -> Tensor:
+    """Last states (2, 32, D) of the rows, packed into one sequence."""
+    packing = policy.packing(list(IDS))
+    last, _ = policy.hidden(policy.below(packing), packing)
+    return torch.stack([packing.row(last, i) for i in range(2)])
 
 
 @torch.no_grad()
 def logits(policy: Policy) -> Tensor:
-    return policy.head(policy.hidden(IDS)[0])
+    return policy.head(hidden(policy))
 
 
 @torch.no_grad()
 def base_logits(dtype: torch.dtype = torch.float32) -> Tensor:
     """Of the base as it comes, with no adapter anywhere near; only the attention is ours."""
     model, _, _ = load_base("tiny", dtype)
-    use_grouped_attention(model)
+    use_layouts(model)
     return model(input_ids=IDS).logits
 
 
@@ -80,7 +87,7 @@ def test_only_the_policys_adapter_trains(make_policy: MakePolicy, method: str) -
     own = {id(p) for p in policy.parameters()}
     assert own
     assert {id(p) for p in policy.model.parameters() if p.requires_grad} == own
-    policy.head(policy.hidden(IDS)[0]).square().sum().backward()
+    policy.head(hidden(policy)).square().sum().backward()
     assert {id(p) for p in policy.model.parameters() if p.grad is not None} == own
     assert all(bool(p.grad.abs().max() > 0) for p in policy.parameters() if p.grad is not None)
 
@@ -94,17 +101,19 @@ def test_only_the_top_trains_if_so_told(make_policy: MakePolicy, method: str) ->
     own = dict(policy.named_parameters())
     assert own.keys() == {n for n in everything if ".layers.1." in n}
     assert {n for n, p in policy.model.named_parameters() if p.requires_grad} == own.keys()
-    start = policy.below(IDS)
-    assert start.shape == (*IDS.shape, policy.hf.config.hidden_size)
-    last, middle = policy.hidden(start, middle=True)
-    assert torch.equal(policy.head(last), before)
+    packing = policy.packing(list(IDS))
+    start = policy.below(packing)
+    assert start.shape == (64, policy.hf.config.hidden_size)
+    last, middle = policy.hidden(start, packing, middle=True)
+    assert torch.equal(policy.head(last.view(2, 32, -1)), before)
     policy.head(last).square().sum().backward()
     assert {n for n, p in policy.model.named_parameters() if p.grad is not None} == own.keys()
     assert middle is not None
-    assert torch.equal(middle, policy.hidden(IDS, middle=True)[1])  # type: ignore[arg-type]
+    expected = policy.hidden(packing.ids, packing, middle=True)[1]
+    assert expected is not None and torch.equal(middle, expected)
     policy.train_top(1.0)
     assert {n for n, _ in policy.named_parameters()} == everything
-    assert torch.equal(policy.below(IDS), IDS)
+    assert torch.equal(policy.below(packing), IDS.flatten())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -113,10 +122,7 @@ def test_an_adapter_may_cover_the_top_alone(make_policy: MakePolicy, method: str
     names = {n for n, _ in policy.model.named_parameters() if f".{POLICY}" in n}
     assert names == {n for n, _ in policy.named_parameters()}
     assert names == {n for n in names if ".layers.1." in n}
-    assert not torch.equal(policy.below(IDS), IDS)
-    with torch.no_grad():
-        last, _ = policy.hidden(policy.below(IDS))
-    assert torch.equal(policy.head(last), logits(policy))
+    assert policy.below(policy.packing(list(IDS))).is_floating_point()
     spoken = policy.rollout_model()(input_ids=IDS).logits
     torch.testing.assert_close(spoken, logits(policy), atol=1e-5, rtol=1e-5)
 
@@ -197,14 +203,6 @@ def test_the_speaking_copy_follows_the_policy(policy: Policy) -> None:
         after = policy.rollout_model()(input_ids=IDS).logits
     assert not torch.allclose(before, after, atol=1e-3)
     torch.testing.assert_close(after, logits(policy), atol=1e-5, rtol=1e-5)
-
-
-def test_padding_on_the_right_changes_no_state(policy: Policy) -> None:
-    padded = torch.cat([IDS, torch.full((2, 9), 7)], dim=1)
-    with torch.no_grad():
-        plain, _ = policy.hidden(IDS)
-        out, _ = policy.hidden(padded)
-    torch.testing.assert_close(out[:, :32], plain, atol=1e-5, rtol=1e-5)
 
 
 def test_the_seed_alone_decides_a_fresh_adapter() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from rlchat import rollout
-from rlchat.decoding import Decoder, Sampled
+from rlchat.decoding import Decoder, Noise, Sampled, Speaker
 from rlchat.models import fetch, list_models
 from rlchat.policy import Policy
 from rlchat.rendering import Rendering
@@ -38,21 +37,24 @@ class Played:
             biased.weight.copy_(head.weight)
             biased.bias.zero_()[policy.rendering.end_of_turn] = 3.0
         self.model.set_output_embeddings(biased)
-        self.calls: list[tuple[dict[int, list[int]], dict[int, Sampled]]] = []
+        self.calls: list[tuple[list[int], Sampled]] = []
 
     def collect(self, config: RolloutConfig, order: Sequence[int]) -> list[Trajectory]:
         calls = self.calls = []
 
         class Recorder(Decoder):
-            def generate(self, prompts: Any, *args: Any, **kwargs: Any) -> dict[int, Sampled]:
-                said = super().generate(prompts, *args, **kwargs)
-                calls.append(({c: list(p) for c, p in prompts.items()}, said))
-                return said
+            def submit(
+                self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
+            ) -> None:
+                super().submit(conversation, prompt, noise, max_new_tokens)
+                calls.append((list(prompt), self._turns[conversation].said))
 
         episodes = [(i, (0, 0, 1, i), (0, 0, 2, i)) for i in order]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(rollout, "Decoder", Recorder)
-            return collect(self.model, self.rendering, Worlds(WorldConfig()), episodes, config)
+            return collect(
+                Speaker(self.model), self.rendering, Worlds(WorldConfig()), episodes, config
+            )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def test_stored_ids_are_prompt_and_sampled_and_appended(played: Played) -> None:
         mask: list[bool] = []
         logprobs: list[float] = []
         for turn in range(len(t.parts)):
-            (prompt,), (said,) = (list(x.values()) for x in next(calls))
+            prompt, said = next(calls)
             if turn:
                 assert prompt[0] == ids[-1]  # the last sampled token enters the cache late
                 prompt = prompt[1:]
@@ -186,14 +188,23 @@ class Reciter:
     """A decoder that says what it was given, as if it had been sampled."""
 
     def __init__(self, turns: list[list[int]]):
-        self.turns = turns
+        self.turns, self.known, self.busy = turns, 0, False
 
     def forget(self, row: int) -> None:
         """Nothing to forget."""
 
-    def generate(self, prompts: dict[int, Any], *args: object) -> dict[int, Sampled]:
+    def length(self, row: int) -> int:
+        return self.known
+
+    def submit(self, row: int, prompt: list[int], *args: object) -> None:
+        self.busy = True
+        self.known += len(prompt)
+
+    def step(self) -> dict[int, Sampled]:
+        self.busy = False
         ids = self.turns.pop(0)
-        return {row: Sampled(list(ids), [-1.0] * len(ids), finished=True) for row in prompts}
+        self.known += len(ids) - 1
+        return {0: Sampled(list(ids), [-1.0] * len(ids), finished=True)}
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -17,6 +17,7 @@ from rlchat.batch import Estimated, annotate, estimate, pack
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
 from rlchat.optimiser import MasterAdamW
+from rlchat.packing import Packing
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig, Trajectory, collect
@@ -107,9 +108,7 @@ def test_the_policy_that_is_trained_is_the_policy_that_sampled(policy: Policy) -
     """k1 and k3 between what the rollout wrote down and the training forward are 0."""
     config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=500)
     episodes = [(i, (0, i), (1, i)) for i in range(3)]
-    played = collect(
-        policy.rollout_model(), policy.rendering, Worlds(WorldConfig()), episodes, config
-    )
+    played = collect(policy.speaker(), policy.rendering, Worlds(WorldConfig()), episodes, config)
     learner = make_learner(policy)
     annotated = make_estimated(learner, played).annotated
     mask = annotated.batch.action_mask
@@ -132,7 +131,7 @@ def test_training_starts_where_the_rollout_s_frozen_layers_left_off(
     assert policy.shared_layers == 1
     config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=max_tokens)
     played = collect(
-        policy.rollout_model(),
+        policy.speaker(),
         policy.rendering,
         Worlds(WorldConfig()),
         [(i, (0, i), (1, i)) for i in range(3)],
@@ -208,20 +207,23 @@ def test_no_gradient_passes_through_masked_positions(
     """Only the states just before an action token get one, and there every one does."""
     learner = make_learner(policy)
     estimated = make_estimated(learner, trajectories)
-    kept: list[Tensor] = []
+    kept: list[tuple[Tensor, Packing]] = []
     hidden = policy.hidden
 
-    def watched(ids: Tensor, middle: bool = False) -> tuple[Tensor, Tensor | None]:
-        last, other = hidden(ids, middle)
+    def watched(
+        start: Tensor, packing: Packing, middle: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        last, other = hidden(start, packing, middle)
         last.retain_grad()
-        kept.append(last)
+        kept.append((last, packing))
         return last, other
 
     monkeypatch.setattr(policy, "hidden", watched)
     gradient(learner, estimated)
-    (last,) = kept
-    order = torch.argsort(estimated.annotated.batch.lengths, descending=True, stable=True)
-    before = estimated.annotated.batch.action_mask[order].roll(-1, dims=1)
+    ((last, packing),) = kept
+    row, token = estimated.annotated.batch.action_mask.nonzero(as_tuple=True)
+    before = torch.zeros(len(last), dtype=torch.bool)
+    before[packing.at(row, token - 1)] = True
     assert last.grad is not None
     assert torch.equal(last.grad.abs().sum(-1) > 0, before)
 
@@ -296,7 +298,7 @@ def test_a_shared_critic_sends_its_loss_into_the_adapter(
 def test_any_microbatch_split_is_the_whole(
     policy: Policy, trajectories: list[Trajectory], states: str, budget: int
 ) -> None:
-    """One by one, some at a time, all padded to the longest: one gradient."""
+    """One by one, some at a time, all in one forward: one gradient."""
     learner = make_learner(policy, states)
     estimated = make_estimated(learner, trajectories)
     close(gradient(learner, estimated, budget=budget), gradient(learner, estimated))
