@@ -41,6 +41,8 @@ def write_adapter(
     if weights is not None:
         state = {key: weights.get(key, value) for key, value in state.items()}
     own = get_peft_model_state_dict(model, state_dict=state, adapter_name=name)
+    if weights is not None and model.peft_config[name].is_prompt_learning:
+        own = dict(zip(own, weights.values(), strict=True))  # peft reads the model's own
     with atomic_folder(folder) as new:
         save_file(
             {key: value.detach().cpu().contiguous().clone() for key, value in own.items()},
@@ -95,7 +97,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, name: str) -> PeftModel:
             model,
             str(folder),
             adapter_name=name,
-            is_trainable=True,
+            is_trainable=not config.is_prompt_learning,  # which peft refuses; we see to it
             autocast_adapter_dtype=False,
             config=config,
         )

@@ -55,7 +55,7 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """Attend from (B, H, T, D) to (B, G, T, D) as transformers asks; give (B, T, H, D).
 
-    Without a layout each of the B is a row of its own.
+    Without a layout each of the B is a row of its own, without padding.
     """
     for name in ("s_aux", "softcap"):  # sinks, and caps on scores
         if kwargs.get(name) is not None:
@@ -65,8 +65,9 @@ def _attention(
         raise NotImplementedError(f"attention to the last {window} tokens")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout is None:
-        tokens = query.shape[2]
-        past = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).triu(1)
+        tokens, seen = query.shape[2], key.shape[2]
+        past = torch.ones(tokens, seen, dtype=torch.bool, device=query.device)
+        past = past.triu(seen - tokens + 1)
         return attend(query, key, value, past, scale).transpose(1, 2).contiguous(), None
     assert isinstance(module.layer_idx, int)
     return layout.attend(module.layer_idx, query[0], key[0], value[0], scale)[None], None

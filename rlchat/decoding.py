@@ -30,6 +30,29 @@ class Speaker:
     past: Past | None = None
 
 
+def past_of(model: PreTrainedModel, embeddings: Tensor) -> Past:
+    """Keys and values of virtual tokens, from their embeddings (P, D)."""
+    remembering = _Remembering()
+    trunk, _ = trunk_and_head(model)
+    trunk(inputs_embeds=embeddings[None], use_cache=False, layout=remembering)
+    return remembering.past
+
+
+@dataclass
+class _Remembering:
+    """The layout of one row whose keys and values are wanted."""
+
+    past: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    longest: int = 0
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attend as one row does."""
+        self.past.append((key, value))
+        tokens = key.shape[1]
+        hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=key.device).triu(1)
+        return attend(query, key, value, hidden, scale).transpose(0, 1)
+
+
 @dataclass(slots=True)
 class Sampled:
     """What one row said in one turn.

@@ -21,21 +21,22 @@ class Packing:
     """B rows of token ids as one sequence of N: the shared beginning, what each row has of its own.
 
     A token sees its row's tokens up to itself, and its position is its place in the row. Before
-    every row may come ``virtual`` tokens that have no id, or a ``past`` from elsewhere.
-    ``filler`` tokens at the end see nothing and are seen by nobody.
+    every row may come ``virtual`` tokens that have no id, or ``before`` tokens of which only a
+    ``past`` is known, given later. ``filler`` tokens at the end see nothing and are seen by nobody.
     """
 
     rows: Sequence[Tensor]
     virtual: int
-    past: Past | None
+    before: int
     shared: int  # the virtual tokens included
     own: list[int]
     filler: int
     positions: Tensor
+    past: Past | None = None
     hidden: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, rows: Sequence[Tensor], virtual: int = 0, past: Past | None = None) -> Packing:
+    def of(cls, rows: Sequence[Tensor], virtual: int = 0, before: int = 0) -> Packing:
         """Lay out rows of token ids, at least one, each (T,) with T of at least 1."""
         same = common_beginning([row.tolist() for row in rows]) if len(rows) > 1 else 0
         # A row keeps at least one token of its own, so that none is empty.
@@ -43,9 +44,9 @@ class Packing:
         shared, own = virtual + same, [len(row) - same for row in rows]
         filler = -(shared + sum(own)) % STRIDE
         places = [torch.arange(shared), *(shared + torch.arange(n) for n in own)]
-        positions = torch.cat(places) + (0 if past is None else past[0][0].shape[1])
+        positions = before + torch.cat(places)
         positions = nn.functional.pad(positions, (0, filler)).to(rows[0].device)
-        return cls(rows, virtual, past, shared, own, filler, positions)
+        return cls(rows, virtual, before, shared, own, filler, positions)
 
     @property
     def longest(self) -> int:

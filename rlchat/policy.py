@@ -7,11 +7,21 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    PromptTuningInit,
+    get_peft_model,
+)
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -19,15 +29,16 @@ from transformers import PreTrainedModel
 from rlchat import models
 from rlchat.adapters import check_base, load_adapter, write_adapter
 from rlchat.attention import trunk_and_head, use_layouts
-from rlchat.decoding import Speaker
-from rlchat.errors import UserError
+from rlchat.decoding import Speaker, past_of
+from rlchat.errors import UserError, expect
 from rlchat.fused import fuse, turn
 from rlchat.machine import DTypeName, choose_device, choose_dtype
-from rlchat.packing import Packing
+from rlchat.packing import Packing, Past
 from rlchat.rendering import Rendering
 
 POLICY, REFERENCE = "policy", "reference"
-METHODS = ("lora", "dora", "rslora", "ia3")
+MERGED, PROMPTED = ("lora", "dora", "rslora", "ia3"), ("prefix", "prompt")
+METHODS = (*MERGED, *PROMPTED)
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
 PLAIN = ("llama",)  # architectures that are known to be the sum of their layers
 
@@ -37,13 +48,15 @@ class AdapterConfig:
     """What of the model is trained, and in which precision it runs."""
 
     method: str = "lora"
-    """PEFT method: lora, dora, rslora or ia3."""
+    """PEFT method: lora, dora, rslora, ia3; or prefix or prompt tuning."""
     rank: int = 16
     """Rank of the LoRA family."""
     alpha: int = 32
     """Scale of the LoRA family, before division by the rank."""
     layers: float = 0.5
     """Share of the layers that get an adapter, from the top; the others run once for all passes."""
+    tokens: int = 16
+    """Virtual tokens of prefix and prompt tuning."""
     dtype: DTypeName = "auto"
     """Of the weights; auto measures which is faster on this machine."""
     device: str = "auto"
@@ -56,10 +69,8 @@ class AdapterConfig:
                 f"expected a PEFT method out of {', '.join(METHODS)} (those are tested); got "
                 f"{self.method!r}; choose one of them"
             )
-        if self.rank < 1 or self.alpha < 1:
-            raise UserError(
-                f"expected rank and alpha of at least 1; got {self.rank} and {self.alpha}"
-            )
+        for name in ("rank", "alpha", "tokens"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
         if not 0 < self.layers <= 1:
             raise UserError(f"expected layers above 0 and at most 1; got {self.layers}")
 
@@ -70,7 +81,7 @@ def leave_shape(config: AdapterConfig, folder: Path) -> None:
     Raises:
         UserError: one of them was given.
     """
-    for name in ("method", "rank", "alpha", "layers"):
+    for name in ("method", "rank", "alpha", "layers", "tokens"):
         given = getattr(config, name)
         if given != getattr(AdapterConfig(), name):
             raise UserError(
@@ -90,6 +101,7 @@ class Policy:
         self.model, self.rendering, self.base = model, rendering, base
         model.eval()  # dropout off, in training too
         self._rollout: PreTrainedModel | None = None
+        self._bare = False
         hf = model.get_base_model()
         assert isinstance(hf, PreTrainedModel)
         self.hf = hf
@@ -194,14 +206,16 @@ class Policy:
         """
         grads = {name: p.requires_grad for name, p in self.model.named_parameters()}
         layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
-        active, bare = self.model.active_adapter, any(m.disable_adapters for m in layers)
+        active, bare = self.model.active_adapter, self._bare
         try:
+            self._bare = adapter is None
             for layer in layers:
                 layer.enable_adapters(adapter is not None)
             if adapter is not None:
                 self.model.set_adapter(adapter)
             yield
         finally:
+            self._bare = bare
             self.model.set_adapter(active)
             for layer in layers:
                 layer.enable_adapters(not bare)
@@ -217,8 +231,27 @@ class Policy:
         return self.floor if self.hf.config.model_type in PLAIN else 0
 
     def packing(self, rows: Sequence[Tensor]) -> Packing:
-        """Lay out rows of token ids (T,) for a forward of ours."""
-        return Packing.of([row.to(self.device) for row in rows])
+        """Lay out rows of token ids (T,) for a forward with, or without, an adapter."""
+        config, virtual, before = self.model.peft_config[POLICY], 0, 0
+        if isinstance(config, PromptTuningConfig) and not self._bare:
+            virtual = config.num_virtual_tokens
+        elif isinstance(config, PrefixTuningConfig) and not self._bare:
+            before = config.num_virtual_tokens
+        return Packing.of([row.to(self.device) for row in rows], virtual, before)
+
+    def _prompt(self, adapter: str) -> Tensor:
+        """What an adapter of virtual tokens says of each: embeddings (P, D), or a whole past."""
+        tokens = self.model.prompt_tokens[adapter].to(self.device)
+        prompt: Tensor = self.model.prompt_encoder[adapter](tokens[None])[0]
+        return prompt.to(self.dtype)
+
+    def _past(self, adapter: str) -> Past:
+        """Keys and values (G, P, D) of each layer that prefix tuning puts before every row."""
+        config: Any = self.model.peft_config[adapter]
+        states = self._prompt(adapter).view(
+            config.num_virtual_tokens, config.num_layers, 2, config.num_attention_heads, -1
+        )
+        return [(key, value) for key, value in states.permute(1, 2, 3, 0, 4)]
 
     @torch.no_grad()
     def below(self, packing: Packing) -> Tensor:
@@ -267,6 +300,12 @@ class Policy:
     def _run(self, start: Tensor, packing: Packing, middle: bool) -> tuple[Tensor, Tensor | None]:
         """Run the trunk as it is now over ids or states; see `hidden`."""
         given = {"inputs_embeds" if start.is_floating_point() else "input_ids": start[None]}
+        if packing.virtual:
+            words = self.hf.get_input_embeddings()(start[packing.virtual :])
+            prompt = self._prompt(self.model.active_adapter)
+            given = {"inputs_embeds": torch.cat([prompt, words])[None]}
+        elif packing.before:
+            packing = replace(packing, past=self._past(self.model.active_adapter))
         out = self.trunk(
             **given,
             position_ids=packing.positions[None],
@@ -302,9 +341,19 @@ class Policy:
                 _merge_into(plain[name], layer, adapter)
         return self._rollout
 
+    @torch.no_grad()
     def speaker(self, adapter: str | None = POLICY) -> Speaker:
-        """What speaks with an adapter in rollouts; see `rollout_model`."""
-        return Speaker(self.rollout_model(adapter))
+        """What speaks with an adapter in rollouts; see `rollout_model`.
+
+        Virtual tokens cannot be merged: they are the past of every conversation.
+        """
+        model, config = self.rollout_model(adapter), self.model.peft_config[POLICY]
+        past: Past | None = None
+        if adapter is not None and isinstance(config, PrefixTuningConfig):
+            past = self._past(adapter)
+        elif adapter is not None and isinstance(config, PromptTuningConfig):
+            past = past_of(model, self._prompt(adapter))
+        return Speaker(model, past)
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write the policy's adapter as one ordinary PEFT adapter over the original base.
@@ -352,6 +401,14 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not head
     }
+    if config.method == "prefix":
+        return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.tokens)
+    if config.method == "prompt":
+        return PromptTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=config.tokens,
+            prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
+        )
     if config.method == "ia3":  # which has no layers_to_transform, but takes patterns
         top = rf".*\.({'|'.join(map(str, range(first, layers)))})\..*"
         return IA3Config(

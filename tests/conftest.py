@@ -31,7 +31,7 @@ def make_policy() -> MakePolicy:
     def make(
         method: str = "lora", noise: float = 0.1, dtype: str = "float32", layers: float = 1.0
     ) -> Policy:
-        config = AdapterConfig(method, 4, 8, layers, dtype, "cpu")  # type: ignore[arg-type]
+        config = AdapterConfig(method, 4, 8, layers, 5, dtype, "cpu")  # type: ignore[arg-type]
         policy = Policy.create("tiny", config)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from rlchat.adapters import base_spec, read_config
 from rlchat.errors import UserError
 from rlchat.models import fetch, make_tiny
-from rlchat.policy import METHODS, AdapterConfig, Policy
+from rlchat.policy import MERGED, METHODS, AdapterConfig, Policy
 
 MakePolicy = Callable[..., Policy]
 IDS = torch.arange(40).reshape(2, 20)
@@ -23,7 +23,9 @@ CONFIG = AdapterConfig(dtype="float32", device="cpu")
 
 @torch.no_grad()
 def logits(policy: Policy) -> torch.Tensor:
-    return policy.head(policy.hidden(IDS)[0])
+    packing = policy.packing(list(IDS))
+    last, _ = policy.hidden(packing.ids, packing)
+    return torch.stack([policy.head(packing.row(last, i)) for i in range(2)])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -33,9 +35,10 @@ def test_plain_peft_loads_it(make_policy: MakePolicy, tmp_path: Path, method: st
     base = AutoModelForCausalLM.from_pretrained(fetch("tiny"), dtype=torch.float32)
     plain = PeftModel.from_pretrained(base, tmp_path / "adapter")
     with torch.no_grad():
-        theirs = plain(input_ids=IDS).logits  # with transformers' attention, which rounds otherwise
-    torch.testing.assert_close(theirs, logits(policy), atol=1e-5, rtol=1e-5)
-    assert not any(p.requires_grad for p in plain.parameters())
+        theirs = plain(input_ids=IDS).logits[:, -20:]  # of virtual tokens peft gives logits too
+    torch.testing.assert_close(theirs, logits(policy), atol=1e-5, rtol=1e-4)
+    if method in MERGED:  # peft freezes no virtual tokens
+        assert not any(p.requires_grad for p in plain.parameters())
 
 
 def test_nothing_of_ours_is_needed_to_load_it(policy: Policy, tmp_path: Path) -> None:

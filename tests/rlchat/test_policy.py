@@ -11,7 +11,7 @@ from torch import Tensor
 from rlchat.attention import use_layouts
 from rlchat.errors import UserError
 from rlchat.models import load_base
-from rlchat.policy import METHODS, POLICY, REFERENCE, AdapterConfig, Policy
+from rlchat.policy import MERGED, METHODS, POLICY, REFERENCE, AdapterConfig, Policy
 
 MakePolicy = Callable[..., Policy]
 IDS = torch.arange(64).reshape(2, 32)
@@ -58,7 +58,7 @@ def test_without_its_adapter_it_is_the_base_bit_for_bit(
     assert not torch.equal(logits(policy), expected)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MERGED)
 def test_a_fresh_adapter_is_the_base(make_policy: MakePolicy, method: str) -> None:
     """Bit for bit, but for DoRA, which divides a norm by itself."""
     policy = make_policy(method, noise=0.0)
@@ -92,7 +92,7 @@ def test_only_the_policys_adapter_trains(make_policy: MakePolicy, method: str) -
     assert all(bool(p.grad.abs().max() > 0) for p in policy.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MERGED)
 def test_only_the_top_trains_if_so_told(make_policy: MakePolicy, method: str) -> None:
     policy = make_policy(method)
     policy.freeze_reference()
@@ -116,7 +116,7 @@ def test_only_the_top_trains_if_so_told(make_policy: MakePolicy, method: str) ->
     assert torch.equal(policy.below(packing), IDS.flatten())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MERGED)
 def test_an_adapter_may_cover_the_top_alone(make_policy: MakePolicy, method: str) -> None:
     policy = make_policy(method, layers=0.5)
     names = {n for n, _ in policy.model.named_parameters() if f".{POLICY}" in n}
@@ -170,7 +170,7 @@ def test_switches_nest(policy: Policy, outer: str | None, inner: str | None) -> 
     assert switches(policy) == before
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MERGED)
 def test_what_speaks_is_what_trains(make_policy: MakePolicy, method: str) -> None:
     policy = make_policy(method)
     for adapter in (POLICY, REFERENCE, None, POLICY):
@@ -219,8 +219,8 @@ def test_the_seed_alone_decides_a_fresh_adapter() -> None:
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
-    with pytest.raises(UserError, match="'prefix'"):
-        AdapterConfig(method="prefix")
+    with pytest.raises(UserError, match="'adalora'"):
+        AdapterConfig(method="adalora")
     with pytest.raises(UserError, match="rank"):
         AdapterConfig(rank=0)
     with pytest.raises(UserError, match="'abacus'"):

@@ -18,7 +18,7 @@ from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
 from rlchat.optimiser import MasterAdamW
 from rlchat.packing import Packing
-from rlchat.policy import Policy
+from rlchat.policy import METHODS, Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.statistics import RunningStd
@@ -104,8 +104,12 @@ def test_the_first_minibatch_has_not_moved(policy: Policy, trajectories: list[Tr
     assert after["clip_fraction"] > 0
 
 
-def test_the_policy_that_is_trained_is_the_policy_that_sampled(policy: Policy) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_the_policy_that_is_trained_is_the_policy_that_sampled(
+    make_policy: MakePolicy, method: str
+) -> None:
     """k1 and k3 between what the rollout wrote down and the training forward are 0."""
+    policy = make_policy(method)
     config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=500)
     episodes = [(i, (0, i), (1, i)) for i in range(3)]
     played = collect(policy.speaker(), policy.rendering, Worlds(WorldConfig()), episodes, config)
