@@ -4,10 +4,10 @@ BIN := .venv/bin
 DEMO := 8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proof test lint type bench clean
+.PHONY: help demo proof test lint type bench bench-peers clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
 	$(BIN)/rlchat train --run runs/demo --iterations $(DEMO) $(if $(wildcard runs/demo/config.json),--resume)
@@ -26,8 +26,11 @@ lint: .venv/.stamp  ## check style and the direction of imports
 type: .venv/.stamp  ## check types
 	$(BIN)/mypy
 
-bench: .venv/.stamp  ## time an iteration's phases on this machine
+bench: .venv/.stamp  ## time rollouts and updates against the usual way and the machine's limit
 	$(BIN)/python benchmarks/speed.py
+
+bench-peers: .venv/.stamp  ## time whole iterations beside other trainers, in environments of their own
+	$(BIN)/python benchmarks/peers.py
 
 clean:  ## remove the environment, builds and caches; runs/ stays
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

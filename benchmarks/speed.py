@@ -1,73 +1,394 @@
-"""Time one iteration's phases on this machine.
+"""Time rollouts and updates against the way most trainers do it, and against this machine's limit.
 
     make bench
 
-Plays, annotates and updates the same way as `rlchat train`, from a fresh adapter, and prints
-seconds and tokens a second, medians over repeats. Measure alone: on a small machine a second
-busy process costs far more than half.
+Everything that is compared runs in this one process, one after the other, in the same precision:
+medians over repeats. Measure alone: on a small machine a second busy process costs far more than
+half. The arithmetic of a floor is printed beside it.
 """
 
 from __future__ import annotations
 
 import platform
 import statistics
-import tempfile
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
+import floor
+import talk
 import torch
+import transformers
 import tyro
 from rich.console import Console
-from rich.table import Table
+from torch import Tensor
+from transformers import PreTrainedModel
 
+from rlchat import files
+from rlchat.batch import annotate, estimate, pack
 from rlchat.cli import quiet
-from rlchat.config import TrainConfig, WarmStartConfig
+from rlchat.config import PPOConfig
+from rlchat.critic import Critic, CriticConfig
+from rlchat.decoding import Decoder, Speaker
 from rlchat.machine import peak_memory
-from rlchat.policy import Policy
+from rlchat.models import load_base
+from rlchat.optimiser import MasterAdamW
+from rlchat.policy import AdapterConfig, Policy
 from rlchat.ranks import Ranks
-from rlchat.runs import Run, read_metrics
-from rlchat.train import train
+from rlchat.rendering import Rendering
+from rlchat.rollout import RolloutConfig, Trajectory, collect
+from rlchat.statistics import RunningStd
+from rlchat.update import Learner, accumulate
+from rlchat.worlds import Worlds, episode_seeds
 
-PHASES = ("rollout", "annotate", "update")
+Part = Literal["rollout", "decode", "update", "growth"]
+REPLY = 24  # most tokens of a turn
+LONG = 4096  # tokens that an episode may have
 
 
 @dataclass(frozen=True)
 class SpeedOptions:
-    """Time rollouts, annotation and updates."""
+    """Time rollouts and updates."""
 
+    parts: tuple[Part, ...] = ("decode", "update", "rollout", "growth")
+    """What to time."""
     policy: str = "smollm2-135m"
     """The model."""
-    episodes: int = 32
-    """Episodes an iteration."""
+    episodes: tuple[int, ...] = (32, 64)
+    """Episodes in flight, of rollouts."""
+    turns: int = 6
+    """Turns an episode, of rollouts."""
     repeats: int = 3
-    """Timed iterations, after one that is not."""
+    """Timed runs of each."""
+    out: Path = Path("runs/bench/speed.json")
+    """Where the numbers go."""
+
+
+@dataclass
+class Report:
+    """Numbers, and lines for people."""
+
+    console: Console
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def timed(action: Callable[[int], Any], repeats: int) -> tuple[float, list[Any]]:
+    """The median seconds of some runs, each with its number, and what they gave."""
+    seconds, results = [], []
+    for run in range(repeats):
+        begun = time.perf_counter()
+        results.append(action(run))
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds), results
+
+
+# Rollouts
+
+
+def play(speaker: Speaker, rendering: Rendering, episodes: int, turns: int, seed: int) -> int:
+    """Play episodes with our engine; give the tokens it said."""
+    config = RolloutConfig(rows=episodes, max_new_tokens=REPLY, max_tokens=LONG)
+    played = collect(
+        speaker,
+        rendering,
+        Worlds(talk.world(turns)),
+        [(i, (seed, 1, i), (seed, 2, i)) for i in range(episodes)],
+        config,
+    )
+    return sum(sum(t.action_mask) for t in played)
+
+
+@torch.inference_mode()
+def generate_anew(
+    model: PreTrainedModel, rendering: Rendering, episodes: int, turns: int, seed: int
+) -> int:
+    """Play them the usual way: every turn renders all conversations anew and calls ``generate``."""
+    torch.manual_seed(seed)
+    tokenizer: Any = rendering.tokenizer
+    tokenizer.padding_side = "left"
+    worlds = Worlds(talk.world(turns))
+    playing = {}
+    for i in range(episodes):
+        conversation = worlds[i].reset(episode_seeds(seed, 1, i)[0])
+        playing[i] = [{"role": m.role, "content": m.content} for m in conversation]
+    said = 0
+    while playing:
+        prompt = tokenizer.apply_chat_template(
+            [*playing.values()],
+            add_generation_prompt=True,
+            padding=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+        out = model.generate(
+            **prompt,
+            max_new_tokens=REPLY,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            eos_token_id=rendering.end_of_turn,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for (i, messages), row in zip([*playing.items()], out, strict=True):
+            ids = row[prompt["input_ids"].shape[1] :].tolist()
+            ids = (
+                ids[: ids.index(rendering.end_of_turn) + 1] if rendering.end_of_turn in ids else ids
+            )
+            said += len(ids)
+            text = rendering.text(ids)
+            outcome = worlds[i].step(text)
+            messages.append({"role": "assistant", "content": text})
+            messages += [{"role": m.role, "content": m.content} for m in outcome.messages]
+            if outcome.terminated:
+                del playing[i]
+    return said
+
+
+def time_rollouts(options: SpeedOptions, report: Report) -> None:
+    """Play the same number of episodes and turns both ways."""
+    policy = Policy.create(options.policy, AdapterConfig())
+    speaker, rendering = policy.speaker(None), policy.rendering
+    usual, _, _ = load_base(options.policy, policy.dtype)
+    for episodes in options.episodes:
+        ours, said = timed(
+            lambda run, n=episodes: play(speaker, rendering, n, options.turns, run),
+            options.repeats,
+        )
+        theirs, heard = timed(
+            lambda run, n=episodes: generate_anew(usual, rendering, n, options.turns, run),
+            options.repeats,
+        )
+        a, b = statistics.median(said) / ours, statistics.median(heard) / theirs
+        report.numbers[f"rollout {episodes}"] = {
+            "turns": options.turns,
+            "seconds": ours,
+            "sampled_tokens": said,
+            "usual_seconds": theirs,
+            "usual_sampled_tokens": heard,
+            "ratio_of_seconds": theirs / ours,
+            "ratio_of_tokens_per_second": a / b,
+        }
+        report.say(
+            f"rollout, {episodes} episodes of {options.turns} turns: ours {ours:.1f} s "
+            f"({a:.0f} sampled tokens/s), anew each turn {theirs:.1f} s ({b:.0f}): "
+            f"{theirs / ours:.1f} times faster"
+        )
+
+
+def time_decoding(options: SpeedOptions, report: Report) -> None:
+    """A token for each of 32 rows of 256, against reading all and multiplying all."""
+    rows, context = 32, 256
+    policy = Policy.create(options.policy, AdapterConfig())
+    config, dtype = policy.hf.config, policy.dtype
+    decoder = Decoder(policy.speaker(None), rows, context + 64, end_of_turn=-1)
+    for row in range(rows):
+        noise = episode_seeds(row)[1]
+        prompt = [int(i) for i in noise.integers(3, config.vocab_size, context)]
+        decoder.submit(row, prompt, noise.random, LONG)
+    while any(len(turn.pending) > 1 for turn in decoder._turns.values()):
+        decoder.step()
+    seconds, _ = timed(lambda _: decoder.step(), 8 * options.repeats)
+    maps = floor.linear_maps(config) * config.num_hidden_layers
+    products = floor.Products.of([*maps, (config.vocab_size, config.hidden_size)], dtype)
+    size = products.weights[0].element_size()
+    heads = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
+    cached = rows * context * 2 * heads * config.num_hidden_layers
+    bandwidth = floor.read_bandwidth()
+    reading = (products.parameters + cached) * size / bandwidth
+    multiplying = products.seconds(rows)
+    least = max(reading, multiplying)
+    report.numbers["decode"] = {
+        "rows": rows,
+        "context": context,
+        "seconds": seconds,
+        "floor_seconds": least,
+        "ratio": seconds / least,
+        "reading_seconds": reading,
+        "multiplying_seconds": multiplying,
+        "bandwidth_gb": bandwidth / 1e9,
+        "gflops": 2 * products.parameters * rows / multiplying / 1e9,
+    }
+    report.say(
+        f"decode, {rows} rows of {context} tokens: {1e3 * seconds:.0f} ms a token each; floor "
+        f"{1e3 * least:.0f} ms = max({(products.parameters + cached) * size / 1e6:.0f} MB of "
+        f"weights and cache at {bandwidth / 1e9:.1f} GB/s = {1e3 * reading:.0f} ms, "
+        f"{2 * products.parameters * rows / 1e9:.1f} GFLOP, measured as bare products of these "
+        f"shapes at {2 * products.parameters * rows / multiplying / 1e9:.0f} GFLOP/s = "
+        f"{1e3 * multiplying:.0f} ms): {seconds / least:.2f} times the floor"
+    )
+
+
+# Updates
+
+
+def conversations(policy: Policy, episodes: int) -> list[Trajectory]:
+    """Real conversations, of the scenario's demonstrator, as a rollout would leave them."""
+    made = []
+    for i, conversation in enumerate(talk.demonstrate(talk.WorldConfig(), episodes, 0)):
+        rendered = policy.rendering.conversation(conversation)
+        trajectory = Trajectory(i, i, [], terminated=True)
+        start = 0
+        for end in range(1, len(rendered.ids) + 1):
+            acts = rendered.action_mask[start]
+            if end < len(rendered.ids) and rendered.action_mask[end] == acts:
+                continue
+            ids, start = rendered.ids[start:end], end
+            if not acts:
+                trajectory.observe(ids)
+                continue
+            trajectory.hidden.append({"goal": i})
+            trajectory.act(ids, [-1.0] * len(ids))
+            trajectory.parts.append({"resolution": float(i % 3)})
+        made.append(trajectory)
+    return made
+
+
+def pad_all(policy: Policy, played: list[Trajectory], advantages: Tensor, old: Tensor) -> None:
+    """One epoch the usual way: padded rows, all layers, logits of the whole vocabulary."""
+    for start in range(0, len(played), 4):
+        part = played[start : start + 4]
+        width = max(len(t.ids) for t in part)
+        ids, mask = torch.zeros(4, width, dtype=torch.long), torch.zeros(4, width)
+        for row, t in enumerate(part):
+            ids[row, : len(t.ids)] = torch.tensor(t.ids)
+            mask[row, : len(t.ids)] = torch.tensor(t.action_mask, dtype=torch.float)
+        logits = policy.model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+        ratio = (logprobs - old[start : start + 4, 1:width]).clamp(-20, 20).exp()
+        gain = advantages[start : start + 4, 1:width]
+        loss = torch.maximum(-gain * ratio, -gain * ratio.clamp(0.8, 1.28)) * mask[:, 1:]
+        (loss.sum() / 1000).backward()
+
+
+def time_updates(options: SpeedOptions, report: Report) -> None:
+    """One epoch over 32 real conversations: ours, the usual way, and the floor."""
+    policy = Policy.create(options.policy, AdapterConfig())
+    policy.train_top(AdapterConfig().layers)
+    played = conversations(policy, 32)
+    critic, config = Critic(policy.hf.config.hidden_size, CriticConfig()), PPOConfig()
+    learner = Learner(
+        policy,
+        critic,
+        MasterAdamW(policy.parameters(), 1e-4),
+        torch.optim.Adam(critic.parameters()),
+        Ranks(cpu=True),
+    )
+    batch = pack(played)
+    annotating, (annotated, *_) = timed(
+        lambda _: annotate(policy, critic, batch, config.token_budget), options.repeats
+    )
+    scores = [(t.index, t.score) for t in played]
+    estimated = estimate(annotated, config.settings(critic.config), 0.03, RunningStd(), scores)
+    rows = torch.arange(len(played))
+    ours, _ = timed(lambda _: accumulate(learner, estimated, rows, config, 1e3), options.repeats)
+    policy.model.gradient_checkpointing_disable()
+    old = annotated.logprobs
+    theirs, _ = timed(lambda _: pad_all(policy, played, estimated.advantages, old), options.repeats)
+    hf = policy.hf.config
+    layers = hf.num_hidden_layers - policy.floor
+    maps = floor.Products.of(floor.linear_maps(hf) * layers, policy.dtype)
+    rate = 2 * maps.parameters * 1024 / maps.seconds(1024)
+    head, lora = hf.vocab_size * hf.hidden_size, sum(p.numel() for p in policy.parameters())
+    actions = int(batch.action_mask.sum())
+    work = batch.tokens * (4 * maps.parameters + 6 * lora) + actions * 4 * head
+    least = work / rate
+    report.numbers["update"] = {
+        "episodes": len(played),
+        "tokens": batch.tokens,
+        "action_tokens": actions,
+        "seconds": ours,
+        "tokens_per_second": batch.tokens / ours,
+        "annotate_seconds": annotating,
+        "usual_seconds": theirs,
+        "ratio_to_usual": theirs / ours,
+        "floor_seconds": least,
+        "ratio_to_floor": ours / least,
+        "gflop": work / 1e9,
+        "gflops": rate / 1e9,
+    }
+    report.say(
+        f"update, {len(played)} conversations, {batch.tokens} tokens, {actions} of them actions: "
+        f"{ours:.1f} s an epoch ({batch.tokens / ours:.0f} tokens/s); padded, all layers, whole "
+        f"vocabulary {theirs:.1f} s: {theirs / ours:.1f} times faster; floor {least:.1f} s = "
+        f"({batch.tokens} tokens x (4 x {maps.parameters / 1e6:.1f}M frozen weights of {layers} "
+        f"layers + 6 x {lora / 1e6:.2f}M of the adapter) + {actions} x 4 x {head / 1e6:.1f}M of "
+        f"the head) at {rate / 1e9:.0f} GFLOP/s: {ours / least:.2f} times the floor"
+    )
+
+
+# Growth
+
+
+def time_growth(options: SpeedOptions, report: Report) -> None:
+    """What an episode costs as its turns, its neighbours and its model grow."""
+    policy = Policy.create(options.policy, AdapterConfig())
+    table: dict[str, list[tuple[Any, float]]] = {"turns": [], "episodes": [], "model": []}
+    for turns in (2, 4, 8, 16):
+        seconds, _ = timed(
+            lambda run, t=turns: play(policy.speaker(None), policy.rendering, 32, t, run), 1
+        )
+        table["turns"].append((turns, seconds / 32 / turns))
+        report.say(f"growth: 32 episodes of {turns} turns: {seconds / 32 / turns:.3f} s a turn")
+    for episodes in (8, 32, 128):
+        seconds, _ = timed(
+            lambda run, n=episodes: play(policy.speaker(None), policy.rendering, n, 4, run), 1
+        )
+        table["episodes"].append((episodes, seconds / episodes))
+        report.say(f"growth: {episodes} episodes of 4 turns: {seconds / episodes:.2f} s an episode")
+    for name in ("tiny", options.policy):
+        small = policy if name == options.policy else Policy.create(name, AdapterConfig())
+        seconds, _ = timed(lambda run, p=small: play(p.speaker(None), p.rendering, 32, 4, run), 1)
+        table["model"].append((name, seconds / 32))
+        report.say(f"growth: {name}, 32 episodes of 4 turns: {seconds / 32:.2f} s an episode")
+    report.numbers["growth"] = table
+
+
+PARTS: dict[Part, Callable[[SpeedOptions, Report], None]] = {
+    "rollout": time_rollouts,
+    "decode": time_decoding,
+    "update": time_updates,
+    "growth": time_growth,
+}
 
 
 def main(options: SpeedOptions) -> None:
-    """Run the iterations and print the table."""
-    config = TrainConfig(
-        policy=options.policy,
-        episodes=options.episodes,
-        iterations=options.repeats + 1,
-        warm_start=WarmStartConfig(demonstrations=0),
+    """Time the parts, print lines, write the numbers."""
+    report = Report(Console())
+    for part in options.parts:
+        PARTS[part](options, report)
+        report.numbers |= {
+            "peak_memory_gib": peak_memory(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "threads": torch.get_num_threads(),
+            "cpu": cpu(),
+            "repeats": options.repeats,
+        }
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(options.out, report.numbers)
+    report.say(
+        f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, peak "
+        f"{peak_memory():.1f} GiB; numbers in {options.out}"
     )
-    policy = Policy.create(config.policy, config.adapter)
-    with tempfile.TemporaryDirectory() as scratch:
-        run = Run(Path(scratch) / "run")
-        run.folder.mkdir()
-        train(replace(config, run=run.folder), policy, run, Ranks(cpu=True))
-        rows = read_metrics(run.metrics)[1:]
-    table = Table("phase", "seconds", "tokens/s", title=f"{options.episodes} episodes")
-    for phase in PHASES:
-        seconds = statistics.median(row[f"seconds/{phase}"] for row in rows)
-        passes = config.ppo.epochs if phase == "update" else 1
-        rate = statistics.median(passes * row["tokens"] / row[f"seconds/{phase}"] for row in rows)
-        table.add_row(phase, f"{seconds:.1f}", f"{rate:.0f}")
-    table.caption = (
-        f"{policy.dtype}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{platform.machine()}, peak {peak_memory():.1f} GiB"
-    )
-    Console().print(table)
+
+
+def cpu() -> str:
+    """The processor's name and what products it knows, as far as the system tells."""
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    known = {line.split("\t")[0]: line.partition(": ")[2] for line in told.splitlines()}
+    wanted, has = ("avx2", "avx512f", "avx512_bf16", "amx_bf16"), known.get("flags", "").split()
+    name, family = known.get("model name", platform.machine()), known.get("cpu family", "?")
+    return f"{name} family {family} ({', '.join(f for f in wanted if f in has)})"
 
 
 if __name__ == "__main__":
