@@ -9,7 +9,6 @@ half. The arithmetic of a floor is printed beside it.
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from rlchat.cli import quiet
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
 from rlchat.decoding import Decoder, Speaker
-from rlchat.machine import peak_memory
+from rlchat.machine import describe_cpu, peak_memory
 from rlchat.models import load_base
 from rlchat.optimiser import MasterAdamW
 from rlchat.policy import AdapterConfig, Policy
@@ -365,30 +364,16 @@ def main(options: SpeedOptions) -> None:
         PARTS[part](options, report)
         report.numbers |= {
             "peak_memory_gib": peak_memory(),
-            "torch": torch.__version__,
             "transformers": transformers.__version__,
-            "threads": torch.get_num_threads(),
-            "cpu": cpu(),
+            "machine": describe_cpu(),
             "repeats": options.repeats,
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(options.out, report.numbers)
     report.say(
-        f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, peak "
-        f"{peak_memory():.1f} GiB; numbers in {options.out}"
+        f"{describe_cpu()}, {options.repeats} repeats, peak {peak_memory():.1f} GiB; numbers in "
+        f"{options.out}"
     )
-
-
-def cpu() -> str:
-    """The processor's name and what products it knows, as far as the system tells."""
-    try:
-        told = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    known = {line.split("\t")[0]: line.partition(": ")[2] for line in told.splitlines()}
-    wanted, has = ("avx2", "avx512f", "avx512_bf16", "amx_bf16"), known.get("flags", "").split()
-    name, family = known.get("model name", platform.machine()), known.get("cpu family", "?")
-    return f"{name} family {family} ({', '.join(f for f in wanted if f in has)})"
 
 
 if __name__ == "__main__":

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import platform
 import sys
 import time
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from rlchat.errors import UserError
+from rlchat.files import write_json
+from rlchat.models import cache_dir
 
-LONG_ENOUGH = 0.5  # seconds of measuring one dtype
+LONG_ENOUGH = 0.5  # seconds of measuring one kind of product
+CLEARLY = 0.7  # of the time of float32 is what half the precision has to pay with
+PRODUCTS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # flags of processors
 DTypeName = Literal["auto", "float32", "bfloat16"]
 
 
@@ -42,16 +50,49 @@ def peak_memory() -> float:
 
 
 @cache
-def choose_dtype(
-    name: DTypeName, device: torch.device, rows: int = 1024, repeats: int = 30
-) -> torch.dtype:
-    """The dtype of that name; auto takes bfloat16 if its products run clearly faster there."""
+def choose_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
+    """The dtype of that name; auto takes bfloat16 if its products run clearly faster there.
+
+    What auto measured is kept beside the models, so that a machine is asked once, and a run that
+    is resumed computes as it did before.
+    """
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    kept, here = cache_dir() / "precision.json", describe_cpu()
+    try:
+        measured: dict[str, float] = json.loads(kept.read_text("utf-8"))
+        ratio = float(measured[here])
+    except (OSError, ValueError, KeyError, TypeError):
+        ratio = seconds_of_products(torch.bfloat16) / seconds_of_products(torch.float32)
+        with contextlib.suppress(OSError, UserError):  # then it is measured again
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_json(kept, {here: ratio})
+    return torch.bfloat16 if ratio < CLEARLY else torch.float32
 
-    def seconds(dtype: torch.dtype) -> float:
+
+def describe_cpu() -> str:
+    """Processor, the products it knows, threads and torch's version: what speed depends on."""
+    info: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        info = {line.split("\t")[0]: line.partition(": ")[2] for line in lines}
+    name = info.get("model name", platform.processor() or platform.machine())
+    flags = [f for f in PRODUCTS if f in info.get("flags", "").split()]
+    return (
+        f"{name} family {info.get('cpu family', '?')} ({' '.join(flags) or 'plain'}), "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+
+
+def seconds_of_products(dtype: torch.dtype, repeats: int = 30) -> float:
+    """Best times of the products of a forward in training, and of decoding a few dozen rows.
+
+    Weighed like an iteration of PPO: some six passes over many rows, and one over few.
+    """
+    total = 0.0
+    for rows, weight in ((1024, 6), (64, 16)):  # 16 forwards of 64 rows are one of 1024
         a, b = torch.ones(rows, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
         best, begun = float("inf"), time.perf_counter()
         for _ in range(repeats):
@@ -60,8 +101,5 @@ def choose_dtype(
             best = min(best, time.perf_counter() - start)
             if time.perf_counter() - begun > LONG_ENOUGH:
                 break  # so slow a dtype is not missed
-        return best
-
-    return (
-        torch.bfloat16 if seconds(torch.bfloat16) < 0.7 * seconds(torch.float32) else torch.float32
-    )
+        total += weight * best
+    return total

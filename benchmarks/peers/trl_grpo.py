@@ -74,6 +74,7 @@ NOTES = [
     "returns; what rollout_func spends on them is a log-sum-exp a token.",
     "beta weighs trl's KL (k3, in the loss, against unit-variance advantages), not a reward.",
     "trl pads an iteration's episodes to the longest prompt and the longest completion of all.",
+    "Without Triton trl's output head reads every position, prompts and padding too.",
     "With --adapter the reference is the adapter as it was at the start, else the base model.",
     "Clipping, advantages and loss are trl's defaults.",
 ]

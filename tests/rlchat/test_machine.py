@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
+from rlchat import machine
 from rlchat.machine import choose_dtype, peak_memory
 
 
@@ -16,4 +20,35 @@ def test_a_named_dtype_is_not_measured() -> None:
     cpu = torch.device("cpu")
     assert choose_dtype("bfloat16", cpu) == torch.bfloat16
     assert choose_dtype("float32", cpu) == torch.float32
-    assert choose_dtype("auto", cpu, rows=8, repeats=1) in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(("ratio", "dtype"), [(0.6, torch.bfloat16), (0.8, torch.float32)])
+def test_a_machine_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ratio: float, dtype: torch.dtype
+) -> None:
+    """Whatever the file holds that is not a number for this machine is measured, and kept."""
+    monkeypatch.setenv("RLCHAT_CACHE", str(tmp_path))
+    kept, cpu, asked = tmp_path / "precision.json", torch.device("cpu"), []
+
+    def seconds(of: torch.dtype) -> float:
+        asked.append(of)
+        return ratio if of == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(machine, "seconds_of_products", seconds)
+    for broken in (None, "{", "[]", '{"another machine": 0.1}'):
+        if broken is not None:
+            kept.write_text(broken)
+        asked.clear()
+        for _ in range(2):
+            choose_dtype.cache_clear()
+            assert choose_dtype("auto", cpu) == dtype
+        assert len(asked) == 2
+    kept.unlink()
+    kept.mkdir()  # cannot be written: measured each time
+    choose_dtype.cache_clear()
+    assert choose_dtype("auto", cpu) == dtype
+    choose_dtype.cache_clear()
+
+
+def test_products_take_time() -> None:
+    assert 0 < machine.seconds_of_products(torch.float32, repeats=1) < 60
