@@ -4,7 +4,8 @@
 
 Single-turn against trl 1.12's PPOTrainer on its terms (32 prompts of 64 tokens, replies of 24, two
 epochs, the same adapter), in float32 and, where that pays, in bfloat16; multi-turn at the support
-desk against trl's GRPOTrainer, from the same warm start: episodes a minute. One after the other on an idle machine.
+desk against trl's GRPOTrainer, from the same warm start: episodes a minute. One after the other
+on an idle machine.
 """
 
 from __future__ import annotations
