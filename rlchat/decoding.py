@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -12,8 +13,9 @@ from transformers import PreTrainedModel
 from rlchat.attention import attend, trunk_and_head
 from rlchat.packing import Past, common_beginning
 
-GROWTH = 128  # slots that the cache grows by: copying is rare, and little lies unused
+GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies unused
 FORWARD = 256  # tokens in one forward: enough for full speed, few enough for those who speak
+FEW = 4  # rows of logits that a CPU's cache holds, so that passes over them need no memory
 BLOCK = 8  # a CPU's bfloat16 products are slow for fewer rows, and prepared once per shape
 
 Noise = Callable[[], float]  # uniform in [0, 1), a row's own
@@ -192,8 +194,7 @@ class Decoder:
         self.end_of_turn, self.temperature = end_of_turn, temperature
         weight = next(speaker.model.parameters())
         self._device = weight.device
-        slow_alone = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-        self._block = BLOCK if slow_alone else 1
+        self._half = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
         self._past = speaker.past
         self._before = 0 if self._past is None else self._past[0][0].shape[1]
         layers = speaker.model.config.num_hidden_layers
@@ -353,7 +354,7 @@ class Decoder:
             self._runs(places, counts.tolist(), starts.tolist()),
             longest,
         )
-        filler = -len(rows) % self._block
+        filler = -len(rows) % (BLOCK if self._half else 1)
         ids = torch.tensor([i for new in hearing.values() for i in new] + [0] * filler)
         positions = torch.nn.functional.pad(slots, (0, filler))
         out = self.trunk(
@@ -373,7 +374,7 @@ class Decoder:
                 speaking.append(c)
                 last.append(end - 1)
         logits: Tensor = self.head(out.last_hidden_state[0, last])
-        return logits.float(), speaking
+        return logits, speaking
 
     def _runs(
         self, places: Sequence[int], counts: Sequence[int], starts: Sequence[int]
@@ -387,6 +388,8 @@ class Decoder:
             ):
                 continue
             seen = max(starts[begin:end]) + counts[begin]
+            if self._half and counts[begin] == 1:
+                seen = self._cache.room  # a part would be copied before the products
             tokens = torch.arange(seen)
             upto = torch.tensor(starts[begin:end])[:, None] + torch.arange(counts[begin])
             hidden = None
@@ -411,23 +414,34 @@ def sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tupl
     """Draw one token a row, by inverting the cumulative distribution at the row's number.
 
     Args:
-        logits: (n, V), float32.
+        logits: (n, V).
         uniform: n numbers in [0, 1).
         temperature: divides the logits; 0 takes the largest.
 
     Returns:
-        ids (n,) and their logprobs (n,), nats under the distribution drawn from.
+        ids (n,) and their logprobs (n,), nats under the distribution drawn from, float32.
     """
+    rows = FEW if logits.device.type == "cpu" else len(logits)
+    drawn = [
+        _sample(few, uniform[first : first + rows], temperature)
+        for first, few in zip(count(step=rows), logits.split(rows), strict=False)
+    ]
+    ids, logprobs = zip(*drawn, strict=True)
+    return torch.cat(ids), torch.cat(logprobs)
+
+
+def _sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tuple[Tensor, Tensor]:
+    """Draw from a few rows, in place where it can be: each pass over memory costs as a product."""
+    scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature
+    most, best = scaled.max(-1, keepdim=True)
+    weights = (scaled - most).exp_()
     if temperature == 0:
-        logprobs = logits.log_softmax(-1)
-        best = logprobs.argmax(-1)
-        return best, logprobs.gather(-1, best[:, None])[:, 0]
-    logprobs = (logits / temperature).log_softmax(-1)
-    cumulative = logprobs.exp().cumsum(-1)
+        return best[:, 0], -weights.sum(-1).log()
+    cumulative = weights.cumsum_(-1)
     # Rounding leaves the last entry near 1, not at it, and may round the number up to 1: the point
     # is kept below the last entry, or a token of probability 0 could be drawn.
     total = cumulative[:, -1:]
-    point = total * torch.tensor(uniform, dtype=logits.dtype, device=logits.device)[:, None]
+    point = total * torch.tensor(uniform, dtype=total.dtype, device=total.device)[:, None]
     point = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
     ids = torch.searchsorted(cumulative, point, right=True)
-    return ids[:, 0], logprobs.gather(-1, ids)[:, 0]
+    return ids[:, 0], (scaled.gather(-1, ids) - most - total.log())[:, 0]
