@@ -31,7 +31,7 @@ from rlchat.cli import quiet
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
 from rlchat.decoding import Decoder, Speaker
-from rlchat.machine import describe_cpu, peak_memory
+from rlchat.machine import DTypeName, describe_cpu, peak_memory
 from rlchat.models import load_base
 from rlchat.optimiser import MasterAdamW
 from rlchat.policy import AdapterConfig, Policy
@@ -55,6 +55,8 @@ class SpeedOptions:
     """What to time."""
     policy: str = "smollm2-135m"
     """The model."""
+    dtype: DTypeName = "auto"
+    """Its precision, and the usual way's."""
     episodes: tuple[int, ...] = (32, 64)
     """Episodes in flight, of rollouts."""
     turns: int = 6
@@ -152,7 +154,7 @@ def generate_anew(
 
 def time_rollouts(options: SpeedOptions, report: Report) -> None:
     """Play the same number of episodes and turns both ways."""
-    policy = Policy.create(options.policy, AdapterConfig())
+    policy = Policy.create(options.policy, AdapterConfig(dtype=options.dtype))
     speaker, rendering = policy.speaker(None), policy.rendering
     usual, _, _ = load_base(options.policy, policy.dtype)
     for episodes in options.episodes:
@@ -184,7 +186,7 @@ def time_rollouts(options: SpeedOptions, report: Report) -> None:
 def time_decoding(options: SpeedOptions, report: Report) -> None:
     """A token for each of 32 rows of 256, against reading all and multiplying all."""
     rows, context = 32, 256
-    policy = Policy.create(options.policy, AdapterConfig())
+    policy = Policy.create(options.policy, AdapterConfig(dtype=options.dtype))
     config, dtype = policy.hf.config, policy.dtype
     decoder = Decoder(policy.speaker(None), rows, context + 64, end_of_turn=-1)
     for row in range(rows):
@@ -268,7 +270,7 @@ def pad_all(policy: Policy, played: list[Trajectory], advantages: Tensor, old: T
 
 def time_updates(options: SpeedOptions, report: Report) -> None:
     """One epoch over 32 real conversations: ours, the usual way, and the floor."""
-    policy = Policy.create(options.policy, AdapterConfig())
+    policy = Policy.create(options.policy, AdapterConfig(dtype=options.dtype))
     policy.train_top(AdapterConfig().layers)
     played = conversations(policy, 32)
     critic, config = Critic(policy.hf.config.hidden_size, CriticConfig()), PPOConfig()
@@ -327,7 +329,7 @@ def time_updates(options: SpeedOptions, report: Report) -> None:
 
 def time_growth(options: SpeedOptions, report: Report) -> None:
     """What an episode costs as its turns, its neighbours and its model grow."""
-    policy = Policy.create(options.policy, AdapterConfig())
+    policy = Policy.create(options.policy, AdapterConfig(dtype=options.dtype))
     table: dict[str, list[tuple[Any, float]]] = {"turns": [], "episodes": [], "model": []}
     for turns in (2, 4, 8, 16):
         seconds, _ = timed(
@@ -342,7 +344,11 @@ def time_growth(options: SpeedOptions, report: Report) -> None:
         table["episodes"].append((episodes, seconds / episodes))
         report.say(f"growth: {episodes} episodes of 4 turns: {seconds / episodes:.2f} s an episode")
     for name in ("tiny", options.policy):
-        small = policy if name == options.policy else Policy.create(name, AdapterConfig())
+        small = (
+            policy
+            if name == options.policy
+            else Policy.create(name, AdapterConfig(dtype=options.dtype))
+        )
         seconds, _ = timed(lambda run, p=small: play(p.speaker(None), p.rendering, 32, 4, run), 1)
         table["model"].append((name, seconds / 32))
         report.say(f"growth: {name}, 32 episodes of 4 turns: {seconds / 32:.2f} s an episode")
