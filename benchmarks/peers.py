@@ -4,8 +4,8 @@
 
 Single-turn against trl 1.12's PPOTrainer on its terms (32 prompts of 64 tokens, replies of 24, two
 epochs, the same adapter), in float32 and, where that pays, in bfloat16; multi-turn at the support
-desk against trl's GRPOTrainer, from the same warm start: episodes a minute. One after the other
-on an idle machine.
+desk against trl's GRPOTrainer and AgileRL's LLMPPO, in float32, from the same adapter: episodes a
+minute, and success after the same time. One after the other on an idle machine.
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ HERE = Path(__file__).parent
 # What each peer is installed as; current trl is what rlchat itself needs.
 PACKAGES = {
     "trl_ppo": ["trl==1.12.0", "torch==2.13.0", "peft", "transformers<6"],
+    "agilerl_llmppo": ["agilerl[cpu-llm]==2.58.0", "gymnasium"],
 }
-Peer = Literal["trl_ppo", "trl_grpo"]
+DESK = {"trl_grpo": "GRPOTrainer", "agilerl_llmppo": "LLMPPO"}  # who converses at the desk
+Peer = Literal["trl_ppo", "trl_grpo", "agilerl_llmppo"]
 
 
 @dataclass(frozen=True)
 class PeerOptions:
     """Time rlchat beside its peers."""
 
-    peers: tuple[Peer, ...] = ("trl_ppo", "trl_grpo")
+    peers: tuple[Peer, ...] = ("trl_ppo", "trl_grpo", "agilerl_llmppo")
     """Whom to run."""
     iterations: int = 3
     """Iterations of each; the median counts."""
@@ -144,14 +146,18 @@ def main(options: PeerOptions) -> None:
                 ours,
                 bench.run(f"trl_ppo {dtype}", "trl_ppo", "--model", model, *same),
             )
-    several = [*count, "--episodes", str(options.episodes), "--seconds", str(options.seconds)]
+    several = [*count, "--episodes", str(options.episodes)]
+    if options.seconds:
+        several += ["--seconds", str(options.seconds)]
     if options.warm_start is not None:
         several += ["--adapter", str(options.warm_start.absolute())]
-    if "trl_grpo" in options.peers:
-        desk = ["--model", options.policy, "--world", "support", *several]
-        ours = bench.run("rlchat multi-turn", "rlchat_ppo", *desk)
-        theirs = bench.run("trl_grpo multi-turn", "trl_grpo", "--model", model, *several)
-        bench.compare("GRPOTrainer, multi-turn", ours, theirs)
+    desk = [(peer, name) for peer, name in DESK.items() if peer in options.peers]
+    if desk:
+        mine = ["--model", options.policy, "--world", "support", *several]
+        ours = bench.run("rlchat multi-turn", "rlchat_ppo", *mine)
+    for peer, name in desk:
+        theirs = bench.run(f"{peer} multi-turn", peer, "--model", model, *several)
+        bench.compare(f"{name}, multi-turn", ours, theirs)
     files.write_json(options.work / "peers.json", bench.numbers)
 
 
