@@ -14,7 +14,7 @@ from rlchat.attention import attend, trunk_and_head
 from rlchat.packing import Past, common_beginning
 
 GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies unused
-FORWARD = 256  # tokens in one forward: enough for full speed, few enough for those who speak
+FORWARD = 1024  # tokens in one forward: enough for full speed, few enough for memory
 FEW = 4  # rows of logits that a CPU's cache holds, so that passes over them need no memory
 BLOCK = 8  # a CPU's bfloat16 products are slow for fewer rows, and prepared once per shape
 
