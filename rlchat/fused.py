@@ -155,16 +155,16 @@ def fuse(model: nn.Module) -> None:
 
     Other adapters stay as they are.
     """
-    own = set()
-    for layer in model.modules():
-        if isinstance(layer, BaseTunerLayer):
-            own |= {id(part) for part in layer.modules()} - {id(layer.get_base_layer())}
-        if type(layer) is Linear and not layer.lora_variant and not layer.fan_in_fan_out:
-            layer.forward = types.MethodType(_adapted, layer)  # type: ignore[method-assign]
+    tuners = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+    own = {id(p) for t in tuners for p in t.modules()} - {id(t.get_base_layer()) for t in tuners}
     for layer in model.modules():
         if type(layer) is nn.Linear and id(layer) not in own and not layer.weight.requires_grad:
             layer.frozen = Frozen(layer.weight)  # type: ignore[assignment]
             layer.forward = types.MethodType(_frozen, layer)  # type: ignore[method-assign]
+    for layer in tuners:
+        plain = type(layer) is Linear and not layer.lora_variant and not layer.fan_in_fan_out
+        if plain and hasattr(layer.get_base_layer(), "frozen"):
+            layer.forward = types.MethodType(_adapted, layer)  # type: ignore[method-assign]
 
 
 def _frozen(layer: nn.Linear, x: Tensor) -> Tensor:
