@@ -155,7 +155,7 @@ def fuse(model: nn.Module) -> None:
 
     Other adapters stay as they are.
     """
-    tuners = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+    tuners: list[Any] = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
     own = {id(p) for t in tuners for p in t.modules()} - {id(t.get_base_layer()) for t in tuners}
     for layer in model.modules():
         if type(layer) is nn.Linear and id(layer) not in own and not layer.weight.requires_grad:
@@ -164,7 +164,7 @@ def fuse(model: nn.Module) -> None:
     for layer in tuners:
         plain = type(layer) is Linear and not layer.lora_variant and not layer.fan_in_fan_out
         if plain and hasattr(layer.get_base_layer(), "frozen"):
-            layer.forward = types.MethodType(_adapted, layer)  # type: ignore[method-assign]
+            layer.forward = types.MethodType(_adapted, layer)
 
 
 def _frozen(layer: nn.Linear, x: Tensor) -> Tensor:
