@@ -14,11 +14,10 @@ from rlchat.errors import UserError
 from rlchat.policy import POLICY, AdapterConfig, Policy, leave_shape
 from rlchat.rendering import Rendering
 from rlchat.rollout import RolloutConfig, Trajectory, collect
-from rlchat.worlds import World, Worlds, episode_seeds
+from rlchat.worlds import Purpose, World, Worlds, episode_seeds
 from rlchat_envs import DialogueEnv, ScriptedAgent
 
 SCRIPTED = ("expert", "demonstrator", "random")
-EVALUATE, ANSWER, CHAT = 4, 5, 6  # purposes of a seed
 
 OnEpisode = Callable[[Trajectory], None]
 
@@ -110,7 +109,7 @@ def talk(
         Their trajectories, in order; a scripted agent's have no tokens.
     """
     if isinstance(agent, ModelAgent):
-        keys = [(i, (seed, EVALUATE, i), (seed, ANSWER, i)) for i in indices]
+        keys = [(i, (seed, Purpose.EVALUATE, i), (seed, Purpose.ANSWER, i)) for i in indices]
         return collect(
             agent.speaker, agent.rendering, worlds, keys, rollout, temperature, on_episode
         )
@@ -138,7 +137,7 @@ def scripted(name: str, world: World, seed: int) -> ScriptedAgent:
 
 
 def _play_scripted(name: str, world: World, index: int, seed: int) -> Trajectory:
-    world_seed, _ = episode_seeds(seed, EVALUATE, index)
+    world_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
     agent = scripted(name, world, world_seed)
     trajectory = Trajectory(index, world_seed, [])
     conversation = world.reset(world_seed)

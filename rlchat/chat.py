@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat import files
-from rlchat.agents import CHAT, Agent, ModelAgent, load_agent, scripted
+from rlchat.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.config import names
 from rlchat.errors import UserError, expect
 from rlchat.lines import ReadLine, open_lines
@@ -23,7 +23,7 @@ from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
 from rlchat.tables import indented, label, printable, spoken
 from rlchat.voice import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
-from rlchat.worlds import World, WorldConfig, episode_seeds
+from rlchat.worlds import Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_reward_models import RuleScorer
 
@@ -213,7 +213,7 @@ class Chat:
         self.say(f"Sum of all turns: {self.seat.score:+.2f}")
 
     def _open(self) -> None:
-        seed, noise = episode_seeds(self.options.seed, CHAT, self._count)
+        seed, noise = episode_seeds(self.options.seed, Purpose.CHAT, self._count)
         self._count += 1
         case = None
         if self.world is not None:

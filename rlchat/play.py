@@ -8,13 +8,13 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.agents import EVALUATE, NamedAgent, talk
+from rlchat.agents import NamedAgent, talk
 from rlchat.config import names
 from rlchat.errors import UserError
 from rlchat.lines import ReadLine, open_lines
 from rlchat.rollout import RolloutConfig, Trajectory
 from rlchat.tables import ending, label, parts_line, printable, spoken
-from rlchat.worlds import World, WorldConfig, Worlds, episode_seeds
+from rlchat.worlds import Purpose, World, WorldConfig, Worlds, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv
 
 
@@ -77,7 +77,7 @@ def play_episode(
     Returns:
         Its record, without tokens.
     """
-    world_seed, _ = episode_seeds(seed, EVALUATE, index)
+    world_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
     played = Trajectory(index, world_seed, [], conversation=world.reset(world_seed))
     _show(console, played.conversation)
     while not (played.terminated or played.truncated):

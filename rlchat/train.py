@@ -23,9 +23,8 @@ from rlchat.rollout import Trajectory, collect
 from rlchat.runs import Run
 from rlchat.statistics import RunningStd
 from rlchat.update import Learner, fit_critic, update_policy
-from rlchat.worlds import Worlds
+from rlchat.worlds import Purpose, Worlds
 
-TRAIN, PLAY = 1, 2  # purposes of a seed
 MOST_SKIPPED = 5  # non-finite updates in a row
 
 
@@ -125,9 +124,10 @@ def play(
     Episode i has the same goal, user and noise whoever plays it. Episodes of a group share goal
     and user, and differ in what is sampled.
     """
-    key = (config.seed, iteration)
+    goals = (config.seed, Purpose.TRAIN, iteration)
+    noise = (config.seed, Purpose.PLAY, iteration)
     episodes = [
-        (i, (*key, TRAIN, i // config.ppo.group_size), (*key, PLAY, i))
+        (i, (*goals, i // config.ppo.group_size), (*noise, i))
         for i in range(ranks.index, config.episodes, ranks.count)
     ]
     done = 0

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from enum import IntEnum
 from typing import Any
 
 import gymnasium as gym
@@ -159,8 +160,19 @@ def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
     return env
 
 
+class Purpose(IntEnum):
+    """What a seed is for: what is drawn for one purpose is drawn for no other."""
+
+    TRAIN = 1  # goals and users
+    PLAY = 2  # what is sampled in training
+    DEMONSTRATE = 3
+    EVALUATE = 4  # goals and users
+    ANSWER = 5  # what is sampled in evaluations
+    CHAT = 6
+
+
 def episode_seeds(*keys: int) -> tuple[int, np.random.Generator]:
-    """A seed for the environment and a generator for the sampler, from (seed, iteration, episode).
+    """A seed for the environment and a generator for the sampler, from (seed, purpose, …, episode).
 
     They depend on nothing else, so that the same episodes are played whoever plays them.
     """

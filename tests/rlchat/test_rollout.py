@@ -15,8 +15,8 @@ from rlchat.models import fetch, list_models
 from rlchat.policy import Policy
 from rlchat.rendering import Rendering
 from rlchat.rollout import RolloutConfig, Trajectory, collect
-from rlchat.warmstart import DEMONSTRATE, dataset, demonstrate
-from rlchat.worlds import WorldConfig, Worlds
+from rlchat.warmstart import dataset, demonstrate
+from rlchat.worlds import Purpose, WorldConfig, Worlds
 
 MakePolicy = Callable[..., Policy]
 HERE = [model.name for model, here in list_models() if here or model.name == "tiny"]
@@ -219,7 +219,7 @@ def test_the_warm_starts_ids_and_labels_are_the_rollouts(
     for i, conversation in enumerate(conversations):
         turns = [rendering.reply(m.content) for m in conversation if m.role == "assistant"]
         monkeypatch.setattr(rollout, "Decoder", lambda *_, turns=turns: Reciter(turns))
-        keys = (5, DEMONSTRATE, i)
+        keys = (5, Purpose.DEMONSTRATE, i)
         (t,) = collect(None, rendering, worlds, [(0, keys, keys)], config)  # type: ignore[arg-type]
         assert t.conversation == conversation
         length = len(rows[i]["input_ids"])
