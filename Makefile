@@ -1,7 +1,5 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# Iterations of PPO in the demo.
-DEMO := 8
 
 .DEFAULT_GOAL := help
 .PHONY: help demo proof test lint type bench bench-peers clean
@@ -10,7 +8,7 @@ help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
-	$(BIN)/rlchat train --run runs/demo --iterations $(DEMO) $(if $(wildcard runs/demo/config.json),--resume)
+	$(BIN)/rlchat train --run runs/demo $(if $(wildcard runs/demo/config.json),--resume)
 
 proof: .venv/.stamp  ## run the learning benchmark on held-out users, with intervals
 	$(BIN)/python benchmarks/proof.py

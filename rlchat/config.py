@@ -104,7 +104,7 @@ class PPOConfig:
 class WarmStartConfig:
     """Supervised start from demonstrations, before PPO."""
 
-    demonstrations: int = 1000
+    demonstrations: int = 2000
     """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
     learning_rate: float = 1.4e-3
     """At first; it falls like a bell curve."""
@@ -113,7 +113,7 @@ class WarmStartConfig:
     batch: int = 4
     """Conversations an optimiser step."""
     max_epochs: int = 6
-    """Most passes over the demonstrations."""
+    """Most passes over the demonstrations; none begins once the rate is under a hundredth."""
     tolerance: float = 0.01
     """It ends with the first epoch that improves the validation loss by less than this share; with
     -1 after all of them."""
@@ -140,7 +140,7 @@ class TrainConfig:
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")
     """Run folder."""
-    iterations: int = 12
+    iterations: int = 24
     """Rounds of collecting episodes and updating."""
     episodes: int = 64
     """Episodes an iteration."""

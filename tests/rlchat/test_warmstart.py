@@ -20,6 +20,7 @@ from rlchat.warmstart import (
     _ActionTrainer,
     dataset,
     demonstrate,
+    passes,
     rate,
     read_conversations,
     warm_start,
@@ -165,8 +166,13 @@ def test_the_rate_falls_like_a_bell_curve() -> None:
     assert [rate(s, 100, 0.5) for s in (50, 100, 150)] == pytest.approx([1 / 2, 1 / 16, 1 / 512])
 
 
+def test_no_pass_begins_with_less_than_a_hundredth_of_the_rate() -> None:
+    """2^-(epochs / half-life)^2 is a hundredth after 2.58 half-lives."""
+    assert [passes(WarmStartConfig(half_life=h)) for h in (0.375, 0.75, 1.0, 9.0)] == [1, 2, 3, 6]
+
+
 def test_it_ends_once_the_validation_loss_stays(tmp_path: Path) -> None:
-    config = WarmStartConfig(learning_rate=1e-9, batch=8, max_epochs=9)
+    config = WarmStartConfig(learning_rate=1e-9, batch=8, half_life=9.0, max_epochs=9)
     losses = warm_start(Policy.create("tiny", ADAPTER), TALKS[:12], config, 0, tmp_path / "out")
     assert len(losses) == 2
 
