@@ -464,7 +464,7 @@ def _check(model: PreTrainedModel) -> None:
 
 def _without_adapters(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of a model whose adapted layers are plain ones; it shares what has no adapter."""
-    known: dict[int, nn.Module] = {}
+    known: dict[int, Any] = {id(model.config): model.config}  # which shared layers read
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             base = module.get_base_layer()

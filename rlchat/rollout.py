@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from rlchat.decoding import Decoder, Speaker
+from rlchat.decoding import Speaker
 from rlchat.desk import Desk
+from rlchat.engines import EngineName, engine
 from rlchat.errors import UserError, expect
 from rlchat.rendering import Rendering
 from rlchat.worlds import Outcome, World, Worlds, episode_seeds
@@ -33,6 +34,8 @@ class RolloutConfig:
     workers: int = 0
     """Threads in which slow users (a server, say) answer side by side, each waited for alone; with
     0 they answer in turn, which keeps a run repeatable to the bit."""
+    engine: EngineName = "own"
+    """What speaks: own, or paged, transformers' continuous batching, which is made for GPUs."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
@@ -133,10 +136,12 @@ def collect(
     if rows == 0:
         return []
     slots, end = config.max_tokens + config.max_new_tokens, rendering.end_of_turn
-    decoder = Decoder(speaker, rows, slots, end, temperature, kept_layers)
     playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
     done: list[Trajectory] = []
-    with Desk[int, Conversation | Outcome](min(config.workers, rows)) as desk:
+    with (
+        Desk[int, Conversation | Outcome](min(config.workers, rows)) as desk,
+        engine(config.engine, speaker, rows, slots, end, temperature, kept_layers) as decoder,
+    ):
 
         def begin(row: int) -> None:
             if waiting:

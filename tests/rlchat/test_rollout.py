@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from rlchat import rollout
+from rlchat import engines
 from rlchat.decoding import Decoder, Noise, Sampled, Speaker
+from rlchat.errors import UserError
 from rlchat.models import fetch, list_models
 from rlchat.policy import Policy
 from rlchat.rendering import Rendering
@@ -51,7 +52,7 @@ class Played:
 
         episodes = [(i, (0, 0, 1, i), (0, 0, 2, i)) for i in order]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rollout, "Decoder", Recorder)
+            patch.setattr(engines, "Decoder", Recorder)
             return collect(
                 Speaker(self.model), self.rendering, Worlds(WorldConfig()), episodes, config
             )
@@ -88,6 +89,32 @@ def test_the_sampler_s_logprobs_are_one_full_forward(
         for place, acts in enumerate(t.action_mask):
             expected = float(logprobs[place - 1, t.ids[place]]) if acts else 0.0
             assert t.sampled_logprobs[place] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_paged_engine_s_logprobs_are_one_full_forward_too(played: Played) -> None:
+    """Its rows share pages and a generator; every turn goes on where the one before ended."""
+    config = RolloutConfig(rows=3, max_new_tokens=8, max_tokens=580, engine="paged")
+    trajectories = played.collect(config, range(EPISODES))
+    assert [t.index for t in trajectories] == list(range(EPISODES))
+    assert max(len(t.parts) for t in trajectories) > 1
+    for t in trajectories:
+        with torch.no_grad():
+            logprobs = played.model(input_ids=torch.tensor([t.ids])).logits[0].log_softmax(-1)
+        for place, acts in enumerate(t.action_mask):
+            expected = float(logprobs[place - 1, t.ids[place]]) if acts else 0.0
+            assert t.sampled_logprobs[place] == pytest.approx(expected, abs=1e-4)
+        assert all(
+            (turn[-1] == played.rendering.end_of_turn) or len(turn) == 8 for turn in turns_of(t)
+        )
+
+
+def test_the_paged_engine_cannot_hear_virtual_tokens(make_policy: MakePolicy) -> None:
+    policy = make_policy("prompt")
+    config = RolloutConfig(engine="paged")
+    with pytest.raises(UserError, match=r"expected an adapter that can be merged.*virtual tokens"):
+        collect(
+            policy.speaker(), policy.rendering, Worlds(WorldConfig()), [(0, (0,), (1,))], config
+        )
 
 
 def test_neither_rows_nor_order_change_an_episode(
@@ -218,7 +245,7 @@ def test_the_warm_starts_ids_and_labels_are_the_rollouts(
     rows = dataset(conversations, rendering, 100_000)
     for i, conversation in enumerate(conversations):
         turns = [rendering.reply(m.content) for m in conversation if m.role == "assistant"]
-        monkeypatch.setattr(rollout, "Decoder", lambda *_, turns=turns: Reciter(turns))
+        monkeypatch.setattr(engines, "Decoder", lambda *_, turns=turns: Reciter(turns))
         keys = (5, Purpose.DEMONSTRATE, i)
         (t,) = collect(None, rendering, worlds, [(0, keys, keys)], config)  # type: ignore[arg-type]
         assert t.conversation == conversation
