@@ -67,32 +67,57 @@ def _attention(
     if layout is None:
         tokens, seen = query.shape[2], key.shape[2]
         past = torch.ones(tokens, seen, dtype=torch.bool, device=query.device)
-        past = past.triu(seen - tokens + 1)
-        return attend(query, key, value, past, scale).transpose(1, 2).contiguous(), None
+        mask = Mask(past.triu(seen - tokens + 1))
+        return attend(query, key, value, mask, scale).transpose(1, 2).contiguous(), None
     assert isinstance(module.layer_idx, int)
     return layout.attend(module.layer_idx, query[0], key[0], value[0], scale)[None], None
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, scale: float
-) -> Tensor:
+class Mask:
+    """Who does not see whom, as what is added to scores: one for all layers.
+
+    The product that makes the scores adds it in passing; filling them in afterwards costs as much
+    as two more products, and once more in the backward pass.
+    """
+
+    def __init__(self, hidden: Tensor):
+        """Take (Q, S), or (B, Q, S) for rows that differ: True where a query does not see."""
+        self._hidden = hidden
+        self._added: dict[tuple[int, int, torch.dtype], Tensor] = {}
+
+    def added(self, heads: int, groups: int, dtype: torch.dtype) -> Tensor:
+        """Give (1 or B G, H / G Q, S): 0 or -inf, for heads that are folded as `attend` does."""
+        key = heads, groups, dtype
+        if key not in self._added:
+            zeros = torch.zeros(self._hidden.shape, dtype=dtype, device=self._hidden.device)
+            once = zeros.masked_fill_(self._hidden, -torch.inf)
+            folded = once.repeat(*(1,) * (once.dim() - 2), heads // groups, 1)
+            if once.dim() == 2:
+                self._added[key] = folded[None]
+            else:
+                self._added[key] = folded.repeat_interleave(groups, 0)
+        return self._added[key]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, scale: float) -> Tensor:
     """Scaled dot-product attention with grouped keys and values (Ainslie et al. 2023).
 
     Args:
-        query: (…, H, Q, D).
+        query: (…, H, Q, D), with one dimension before at most.
         key: (…, G, S, D), with H a multiple of G.
         value: as ``key``.
-        hidden: broadcasts to (…, H, Q, S), True where a query does not see; None hides nothing.
+        mask: who does not see whom; None hides nothing.
         scale: of the products.
 
     Returns:
         (…, H, Q, D).
     """
-    *batch, heads, queries, dim = query.shape
+    heads, queries, dim = query.shape[-3:]
     groups, seen = key.shape[-3:-1]
-    folded = (query * scale).reshape(*batch, groups, heads // groups * queries, dim)
-    scores = (folded @ key.transpose(-1, -2)).view(*batch, heads, queries, seen)
-    if hidden is not None:
-        scores = scores.masked_fill_(hidden, -torch.inf)
-    weights = scores.softmax(-1).view(*batch, groups, -1, seen)
-    return (weights @ value).view(*batch, heads, queries, dim)
+    folded = query.reshape(-1, heads // groups * queries, dim)
+    keys, values = key.reshape(-1, seen, dim).mT, value.reshape(-1, seen, dim)
+    if mask is None:
+        scores = torch.bmm(folded * scale, keys)
+    else:
+        scores = torch.baddbmm(mask.added(heads, groups, query.dtype), folded, keys, alpha=scale)
+    return torch.bmm(scores.softmax(-1), values).view(query.shape)

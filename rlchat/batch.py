@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlchat import ppo
 from rlchat.critic import PRIVILEGED, Critic, features, hash_hidden
+from rlchat.logits import token_logprobs
 from rlchat.packing import Packing
 from rlchat.policy import REFERENCE, Policy
 from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd
-
-CHUNK = 512  # action tokens whose logits are held at a time
 
 
 @dataclass(frozen=True)
@@ -198,56 +196,6 @@ def action_positions(batch: Batch, rows: Tensor) -> Positions:
     """Find the action tokens of these rows, row by row."""
     row, token = batch.action_mask[rows].nonzero(as_tuple=True)
     return Positions(row, token)
-
-
-class _Logprobs(torch.autograd.Function):
-    """log softmax(head(states))[targets], a chunk of logits at a time.
-
-    The derivative by the states is taken while a chunk's logits are there, so that they are neither
-    kept nor computed again: two products a token instead of three. (Liger-Kernel, Hsu et al. 2024,
-    does so for the loss.)
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, head: nn.Module, targets: Tensor) -> Tensor:
-        """Shapes: states (N, D), targets (N,)."""
-        pieces: list[Tensor] = []
-        slopes: list[Tensor] = []
-        for start in range(0, len(targets), CHUNK):
-            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
-                chunk = states[start : start + CHUNK].detach()
-                chunk.requires_grad_(ctx.needs_input_grad[0])
-                logits: Tensor = head(chunk).float()
-                wanted = targets[start : start + CHUNK]
-                piece = -nn.functional.cross_entropy(logits, wanted, reduction="none")
-                if ctx.needs_input_grad[0]:
-                    slopes += torch.autograd.grad(piece.sum(), chunk)
-            pieces.append(piece.detach())
-        if slopes:
-            ctx.save_for_backward(torch.cat(slopes))
-        return torch.cat(pieces) if pieces else states.new_zeros(0, dtype=torch.float32)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
-        """Scale each token's derivative."""
-        (slopes,) = ctx.saved_tensors
-        return grad[:, None].to(slopes.dtype) * slopes, None, None
-
-
-def token_logprobs(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
-    """Log-probabilities of tokens, from the states before them.
-
-    Args:
-        head: the output layer, which does not train.
-        states: (N, D).
-        targets: (N,) token ids.
-
-    Returns:
-        (N,), float32, nats.
-    """
-    logprobs = _Logprobs.apply(states, head, targets)  # type: ignore[no-untyped-call]
-    assert isinstance(logprobs, Tensor)
-    return logprobs
 
 
 def _with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, turns: Tensor) -> Tensor:

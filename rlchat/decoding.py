@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlchat.attention import attend, trunk_and_head
+from rlchat.attention import Mask, attend, trunk_and_head
+from rlchat.graphs import Replayed
+from rlchat.logits import sample
 from rlchat.packing import Past, common_beginning
 
 GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies unused
 FORWARD = 1024  # tokens in one forward: enough for full speed, few enough for memory
-FEW = 4  # rows of logits that a CPU's cache holds, so that passes over them need no memory
+REPLAYED = ("cuda",)  # devices on which a token for everybody is one recorded graph
 BLOCK = 8  # a CPU's bfloat16 products are slow for fewer rows, and prepared once per shape
 
 Noise = Callable[[], float]  # uniform in [0, 1), a row's own
@@ -52,7 +53,7 @@ class _Remembering:
         self.past.append((key, value))
         tokens = key.shape[1]
         hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=key.device).triu(1)
-        return attend(query, key, value, hidden, scale).transpose(0, 1)
+        return attend(query, key, value, Mask(hidden), scale).transpose(0, 1)
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ class _Run:
     rows: int
     tokens: int
     seen: int
-    hidden: Tensor | None  # broadcasts to (rows, H, tokens, seen), True where nothing is to see
+    mask: Mask | None
 
 
 class _Cache:
@@ -156,7 +157,7 @@ class _Step:
             end = begin + run.rows * run.tokens
             heard = query[:, begin:end].unflatten(1, (run.rows, run.tokens)).transpose(0, 1)
             seen = keys[rows, :, : run.seen], values[rows, :, : run.seen]
-            out.append(attend(heard, *seen, run.hidden, scale).transpose(1, 2).flatten(0, 1))
+            out.append(attend(heard, *seen, run.mask, scale).transpose(1, 2).flatten(0, 1))
             begin = end
         filler = query.shape[1] - count
         if filler:
@@ -198,6 +199,11 @@ class Decoder:
         self._past = speaker.past
         self._before = 0 if self._past is None else self._past[0][0].shape[1]
         layers = speaker.model.config.num_hidden_layers
+        self._replayed: Replayed | None = None
+        if self._device.type in REPLAYED:
+            buffers = torch.zeros(2, rows, dtype=torch.long, device=self._device)
+            self._replayed = Replayed(self._speak, *buffers)
+            slots += 1  # for the token of a row that is full, and says nothing
         self._cache = _Cache(layers, rows, slots + self._before)
         self._place: dict[int, int] = {}  # conversation -> row of the cache
         self._ids: dict[int, list[int]] = {}  # conversation -> tokens in the cache
@@ -338,6 +344,10 @@ class Decoder:
         Returns:
             Logits (n, V) after the last ids of those who have nothing pending, and who they are.
         """
+        if self._replayed is not None and all(
+            len(ids) == 1 and not self._turns[c].pending for c, ids in hearing.items()
+        ):
+            return self._speak_all(hearing)
         places = [self._place[c] for c in hearing]
         counts = torch.tensor([len(ids) for ids in hearing.values()])
         starts = torch.tensor([self._before + len(self._ids[c]) for c in hearing])
@@ -357,24 +367,59 @@ class Decoder:
         filler = -len(rows) % (BLOCK if self._half else 1)
         ids = torch.tensor([i for new in hearing.values() for i in new] + [0] * filler)
         positions = torch.nn.functional.pad(slots, (0, filler))
+        states, kept = self._run(ids.to(self._device), positions.to(self._device), step)
+        speaking, last = [], []
+        for (c, new), end in zip(hearing.items(), ends.tolist(), strict=True):
+            self._heard(c, new, None if kept is None else kept[end - len(new) : end])
+            if not self._turns[c].pending:
+                speaking.append(c)
+                last.append(end - 1)
+        logits: Tensor = self.head(states[last])
+        return logits, speaking
+
+    def _heard(self, conversation: int, ids: Sequence[int], kept: Tensor | None) -> None:
+        """Note what is in the cache now."""
+        self._ids[conversation] += ids
+        if kept is not None:
+            self._kept[conversation].append(kept.clone())
+
+    def _run(self, ids: Tensor, positions: Tensor, step: _Step) -> tuple[Tensor, Tensor | None]:
+        """Run the trunk; give (n, D) states of the last layer and, if wanted, of the kept one."""
         out = self.trunk(
-            input_ids=ids.to(self._device)[None],
-            position_ids=positions.to(self._device)[None],
+            input_ids=ids[None],
+            position_ids=positions[None],
             use_cache=False,
             output_hidden_states=self._kept_layers > 0,
             layout=step,
         )
-        speaking, last = [], []
-        for (c, new), end in zip(hearing.items(), ends.tolist(), strict=True):
-            self._ids[c] += new
-            if self._kept_layers:
-                states = out.hidden_states[self._kept_layers][0]
-                self._kept[c].append(states[end - len(new) : end].clone())
-            if not self._turns[c].pending:
-                speaking.append(c)
-                last.append(end - 1)
-        logits: Tensor = self.head(out.last_hidden_state[0, last])
-        return logits, speaking
+        kept = out.hidden_states[self._kept_layers][0] if self._kept_layers else None
+        return out.last_hidden_state[0], kept
+
+    def _speak_all(self, hearing: Mapping[int, Sequence[int]]) -> tuple[Tensor, list[int]]:
+        """Append one id to some conversations, in a forward of all rows of the cache.
+
+        What the others get lies beyond their end, where nobody looks, until it is overwritten.
+        """
+        assert self._replayed is not None
+        self._cache.make_room(self._cache.slots)
+        ids, slots = torch.zeros(2, self._cache.rows, dtype=torch.long)
+        for c, place in self._place.items():
+            slots[place] = self._before + len(self._ids[c])
+            if c in hearing:
+                ids[place] = hearing[c][0]
+        logits, kept = self._replayed(ids, slots)
+        places = [self._place[c] for c in hearing]
+        for (c, new), place in zip(hearing.items(), places, strict=True):
+            self._heard(c, new, None if kept is None else kept[place : place + 1])
+        return logits[places], [*hearing]
+
+    def _speak(self, ids: Tensor, slots: Tensor) -> tuple[Tensor, Tensor | None]:
+        """One token (R,) a row, at its slot (R,); give logits (R, V), and states that are kept."""
+        room, rows = self._cache.room, torch.arange(len(ids), device=ids.device)
+        hidden = torch.arange(room, device=ids.device) > slots[:, None]
+        run = _Run(0, len(ids), 1, room, Mask(hidden[:, None]))
+        states, kept = self._run(ids, slots, _Step(self._cache, rows, slots, [run], room))
+        return self.head(states), kept
 
     def _runs(
         self, places: Sequence[int], counts: Sequence[int], starts: Sequence[int]
@@ -392,10 +437,10 @@ class Decoder:
                 seen = self._cache.room  # a part would be copied before the products
             tokens = torch.arange(seen)
             upto = torch.tensor(starts[begin:end])[:, None] + torch.arange(counts[begin])
-            hidden = None
+            mask = None
             if counts[begin] > 1 or min(starts[begin:end]) + 1 < seen:
-                hidden = (tokens > upto[:, :, None])[:, None].to(self._device)
-            runs.append(_Run(places[begin], end - begin, counts[begin], seen, hidden))
+                mask = Mask((tokens > upto[:, :, None]).to(self._device))
+            runs.append(_Run(places[begin], end - begin, counts[begin], seen, mask))
             begin = end
         return runs
 
@@ -408,40 +453,3 @@ class Decoder:
                 mover = holders.pop(last)
                 self._cache.copy(last, hole, self._before + len(self._ids[mover]))
                 self._place[mover], holders[hole] = hole, mover
-
-
-def sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tuple[Tensor, Tensor]:
-    """Draw one token a row, by inverting the cumulative distribution at the row's number.
-
-    Args:
-        logits: (n, V).
-        uniform: n numbers in [0, 1).
-        temperature: divides the logits; 0 takes the largest.
-
-    Returns:
-        ids (n,) and their logprobs (n,), nats under the distribution drawn from, float32.
-    """
-    rows = FEW if logits.device.type == "cpu" else len(logits)
-    drawn = [
-        _sample(few, uniform[first : first + rows], temperature)
-        for first, few in zip(count(step=rows), logits.split(rows), strict=False)
-    ]
-    ids, logprobs = zip(*drawn, strict=True)
-    return torch.cat(ids), torch.cat(logprobs)
-
-
-def _sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tuple[Tensor, Tensor]:
-    """Draw from a few rows, in place where it can be: each pass over memory costs as a product."""
-    scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature
-    most, best = scaled.max(-1, keepdim=True)
-    weights = (scaled - most).exp_()
-    if temperature == 0:
-        return best[:, 0], -weights.sum(-1).log()
-    cumulative = weights.cumsum_(-1)
-    # Rounding leaves the last entry near 1, not at it, and may round the number up to 1: the point
-    # is kept below the last entry, or a token of probability 0 could be drawn.
-    total = cumulative[:, -1:]
-    point = total * torch.tensor(uniform, dtype=total.dtype, device=total.device)[:, None]
-    point = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
-    ids = torch.searchsorted(cumulative, point, right=True)
-    return ids[:, 0], (scaled.gather(-1, ids) - most - total.log())[:, 0]

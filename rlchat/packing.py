@@ -9,7 +9,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor, nn
 
-from rlchat.attention import attend
+from rlchat.attention import Mask, attend
 
 STRIDE = 32  # packings are multiples of it long: a CPU prepares its products once per shape
 
@@ -33,7 +33,7 @@ class Packing:
     filler: int
     positions: Tensor
     past: Past | None = None
-    hidden: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
+    masks: dict[tuple[int, int], Mask] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, rows: Sequence[Tensor], virtual: int = 0, before: int = 0) -> Packing:
@@ -88,16 +88,16 @@ class Packing:
                 torch.cat([*b, *(x[:1] if i else ()), x[i]], dim=1)
                 for b, x in zip(before, seen, strict=True)
             ]
-            hidden = self._hidden(tokens, rows[0].shape[1])
-            out.append(attend(queries[i], rows[0], rows[1], hidden, scale).transpose(0, 1))
+            mask = self._mask(tokens, rows[0].shape[1])
+            out.append(attend(queries[i], rows[0], rows[1], mask, scale).transpose(0, 1))
         return torch.cat([*out, torch.zeros_like(queries[-1]).transpose(0, 1)])
 
-    def _hidden(self, tokens: int, seen: int) -> Tensor:
-        """What the last ``tokens`` of ``seen`` tokens do not see: those that follow."""
-        if (tokens, seen) not in self.hidden:
+    def _mask(self, tokens: int, seen: int) -> Mask:
+        """The last ``tokens`` of ``seen`` tokens do not see those that follow."""
+        if (tokens, seen) not in self.masks:
             everything = torch.ones(tokens, seen, dtype=torch.bool, device=self.positions.device)
-            self.hidden[tokens, seen] = everything.triu(seen - tokens + 1)
-        return self.hidden[tokens, seen]
+            self.masks[tokens, seen] = Mask(everything.triu(seen - tokens + 1))
+        return self.masks[tokens, seen]
 
 
 def common_beginning(rows: Sequence[Sequence[int]]) -> int:

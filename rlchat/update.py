@@ -15,10 +15,10 @@ from rlchat.batch import (
     Estimated,
     action_positions,
     microbatches,
-    token_logprobs,
 )
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, features
+from rlchat.logits import token_logprobs
 from rlchat.optimiser import MasterAdamW
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks

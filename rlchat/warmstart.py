@@ -23,9 +23,9 @@ from transformers import (
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from rlchat.batch import token_logprobs
 from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
+from rlchat.logits import token_logprobs
 from rlchat.optimiser import MasterAdamW
 from rlchat.packing import Packing
 from rlchat.policy import Policy

@@ -19,7 +19,6 @@ from rlchat.batch import (
     estimate,
     microbatches,
     pack,
-    token_logprobs,
 )
 from rlchat.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
 from rlchat.policy import POLICY, REFERENCE, Policy
@@ -86,23 +85,6 @@ def test_microbatches_hold_each_row_once_within_the_budget(budget: int) -> None:
     assert sorted(torch.cat(parts).tolist()) == list(range(31))
     for rows in parts:
         assert len(rows) == 1 or int(lengths[rows].sum()) <= budget
-
-
-def test_token_logprobs_do_not_depend_on_chunks() -> None:
-    """1100 tokens are three chunks; values and gradients are those of one softmax."""
-    generator = torch.Generator().manual_seed(0)
-    head = torch.nn.Linear(6, 9)
-    states = torch.randn(1100, 6, generator=generator, requires_grad=True)
-    targets = torch.randint(0, 9, (1100,), generator=generator)
-    expected = head(states).log_softmax(-1)[torch.arange(1100), targets]
-    out = token_logprobs(head, states, targets)
-    torch.testing.assert_close(out, expected)
-    (a,) = torch.autograd.grad(out.square().sum(), states)
-    (b,) = torch.autograd.grad(expected.square().sum(), states)
-    torch.testing.assert_close(a, b)
-    with torch.no_grad():
-        torch.testing.assert_close(token_logprobs(head, states, targets), expected)
-        assert token_logprobs(head, states[:0], targets[:0]).shape == (0,)
 
 
 @torch.no_grad()

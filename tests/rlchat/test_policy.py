@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlchat.attention import use_layouts
 from rlchat.errors import UserError
+from rlchat.fused import fuse
 from rlchat.models import load_base
 from rlchat.policy import MERGED, METHODS, POLICY, REFERENCE, AdapterConfig, Policy
 
@@ -31,9 +32,10 @@ def logits(policy: Policy) -> Tensor:
 
 @torch.no_grad()
 def base_logits(dtype: torch.dtype = torch.float32) -> Tensor:
-    """Of the base as it comes, with no adapter anywhere near; only the attention is ours."""
+    """Of the base as it comes, with no adapter near; attention, maps and norms are ours."""
     model, _, _ = load_base("tiny", dtype)
     use_layouts(model)
+    fuse(model.requires_grad_(False))
     return model(input_ids=IDS).logits
 
 
