@@ -10,13 +10,13 @@ half. The arithmetic of a floor is printed beside it.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import floor
+import growth
 import talk
 import torch
 import transformers
@@ -30,21 +30,19 @@ from rlchat.batch import annotate, estimate, pack
 from rlchat.cli import quiet
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
-from rlchat.decoding import Decoder, Speaker
+from rlchat.decoding import Decoder
 from rlchat.machine import DTypeName, describe_cpu, peak_memory
 from rlchat.models import load_base
 from rlchat.optimiser import MasterAdamW
 from rlchat.policy import AdapterConfig, Policy
 from rlchat.ranks import Ranks
 from rlchat.rendering import Rendering
-from rlchat.rollout import RolloutConfig, Trajectory, collect
+from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd
 from rlchat.update import Learner, accumulate
 from rlchat.worlds import Worlds, episode_seeds
 
 Part = Literal["rollout", "decode", "update", "growth"]
-REPLY = 24  # most tokens of a turn
-LONG = 4096  # tokens that an episode may have
 
 
 @dataclass(frozen=True)
@@ -79,30 +77,7 @@ class Report:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def timed(action: Callable[[int], Any], repeats: int) -> tuple[float, list[Any]]:
-    """The median seconds of some runs, each with its number, and what they gave."""
-    seconds, results = [], []
-    for run in range(repeats):
-        begun = time.perf_counter()
-        results.append(action(run))
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds), results
-
-
 # Rollouts
-
-
-def play(speaker: Speaker, rendering: Rendering, episodes: int, turns: int, seed: int) -> int:
-    """Play episodes with our engine; give the tokens it said."""
-    config = RolloutConfig(rows=episodes, max_new_tokens=REPLY, max_tokens=LONG)
-    played = collect(
-        speaker,
-        rendering,
-        Worlds(talk.world(turns)),
-        [(i, (seed, 1, i), (seed, 2, i)) for i in range(episodes)],
-        config,
-    )
-    return sum(sum(t.action_mask) for t in played)
 
 
 @torch.inference_mode()
@@ -129,7 +104,7 @@ def generate_anew(
         )
         out = model.generate(
             **prompt,
-            max_new_tokens=REPLY,
+            max_new_tokens=talk.REPLY,
             do_sample=True,
             temperature=1.0,
             top_k=0,
@@ -158,11 +133,11 @@ def time_rollouts(options: SpeedOptions, report: Report) -> None:
     speaker, rendering = policy.speaker(None), policy.rendering
     usual, _, _ = load_base(options.policy, policy.dtype)
     for episodes in options.episodes:
-        ours, said = timed(
-            lambda run, n=episodes: play(speaker, rendering, n, options.turns, run),
+        ours, said = talk.timed(
+            lambda run, n=episodes: talk.play(speaker, rendering, n, options.turns, run),
             options.repeats,
         )
-        theirs, heard = timed(
+        theirs, heard = talk.timed(
             lambda run, n=episodes: generate_anew(usual, rendering, n, options.turns, run),
             options.repeats,
         )
@@ -192,10 +167,10 @@ def time_decoding(options: SpeedOptions, report: Report) -> None:
     for row in range(rows):
         noise = episode_seeds(row)[1]
         prompt = [int(i) for i in noise.integers(3, config.vocab_size, context)]
-        decoder.submit(row, prompt, noise.random, LONG)
+        decoder.submit(row, prompt, noise.random, talk.LONG)
     while any(len(turn.pending) > 1 for turn in decoder._turns.values()):
         decoder.step()
-    seconds, _ = timed(lambda _: decoder.step(), 8 * options.repeats)
+    seconds, _ = talk.timed(lambda _: decoder.step(), 8 * options.repeats)
     maps = floor.linear_maps(config) * config.num_hidden_layers
     products = floor.Products.of([*maps, (config.vocab_size, config.hidden_size)], dtype)
     size = products.weights[0].element_size()
@@ -282,16 +257,20 @@ def time_updates(options: SpeedOptions, report: Report) -> None:
         Ranks(cpu=True),
     )
     batch = pack(played)
-    annotating, (annotated, *_) = timed(
+    annotating, (annotated, *_) = talk.timed(
         lambda _: annotate(policy, critic, batch, config.token_budget), options.repeats
     )
     scores = [(t.index, t.score) for t in played]
     estimated = estimate(annotated, config.settings(critic.config), 0.03, RunningStd(), scores)
     rows = torch.arange(len(played))
-    ours, _ = timed(lambda _: accumulate(learner, estimated, rows, config, 1e3), options.repeats)
+    ours, _ = talk.timed(
+        lambda _: accumulate(learner, estimated, rows, config, 1e3), options.repeats
+    )
     policy.model.gradient_checkpointing_disable()
     old = annotated.logprobs
-    theirs, _ = timed(lambda _: pad_all(policy, played, estimated.advantages, old), options.repeats)
+    theirs, _ = talk.timed(
+        lambda _: pad_all(policy, played, estimated.advantages, old), options.repeats
+    )
     hf = policy.hf.config
     layers = hf.num_hidden_layers - policy.floor
     maps = floor.Products.of(floor.linear_maps(hf) * layers, policy.dtype)
@@ -324,35 +303,11 @@ def time_updates(options: SpeedOptions, report: Report) -> None:
     )
 
 
-# Growth
-
-
 def time_growth(options: SpeedOptions, report: Report) -> None:
     """What an episode costs as its turns, its neighbours and its model grow."""
-    policy = Policy.create(options.policy, AdapterConfig(dtype=options.dtype))
-    table: dict[str, list[tuple[Any, float]]] = {"turns": [], "episodes": [], "model": []}
-    for turns in (2, 4, 8, 16):
-        seconds, _ = timed(
-            lambda run, t=turns: play(policy.speaker(None), policy.rendering, 32, t, run), 1
-        )
-        table["turns"].append((turns, seconds / 32 / turns))
-        report.say(f"growth: 32 episodes of {turns} turns: {seconds / 32 / turns:.3f} s a turn")
-    for episodes in (8, 32, 128):
-        seconds, _ = timed(
-            lambda run, n=episodes: play(policy.speaker(None), policy.rendering, n, 4, run), 1
-        )
-        table["episodes"].append((episodes, seconds / episodes))
-        report.say(f"growth: {episodes} episodes of 4 turns: {seconds / episodes:.2f} s an episode")
-    for name in ("tiny", options.policy):
-        small = (
-            policy
-            if name == options.policy
-            else Policy.create(name, AdapterConfig(dtype=options.dtype))
-        )
-        seconds, _ = timed(lambda run, p=small: play(p.speaker(None), p.rendering, 32, 4, run), 1)
-        table["model"].append((name, seconds / 32))
-        report.say(f"growth: {name}, 32 episodes of 4 turns: {seconds / 32:.2f} s an episode")
-    report.numbers["growth"] = table
+    sizes = growth.measure(options.policy, options.dtype, options.repeats, report.say)
+    report.numbers["growth"] = sizes
+    growth.plot(sizes, options.out.with_name("growth.svg"))
 
 
 PARTS: dict[Part, Callable[[SpeedOptions, Report], None]] = {

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
+from rlchat.decoding import Speaker
+from rlchat.rendering import Rendering
+from rlchat.rollout import RolloutConfig, collect
 from rlchat.warmstart import demonstrate
-from rlchat.worlds import WorldConfig
+from rlchat.worlds import WorldConfig, Worlds
 from rlchat_envs import Utterance
 
 ID = "rlchat-bench/Turns"
+REPLY = 24  # most tokens of a turn
+LONG = 4096  # tokens that an episode may have
 
 
 class Turns(gym.Env[str, str]):
@@ -73,3 +81,26 @@ def _lines() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
                     heard.append(message.content)
         _KEPT.append((np.array(first), np.array(later)))
     return _KEPT[0]
+
+
+def play(speaker: Speaker, rendering: Rendering, episodes: int, turns: int, seed: int) -> int:
+    """Play episodes with our engine; give the tokens it said."""
+    config = RolloutConfig(rows=episodes, max_new_tokens=REPLY, max_tokens=LONG)
+    played = collect(
+        speaker,
+        rendering,
+        Worlds(world(turns)),
+        [(i, (seed, 1, i), (seed, 2, i)) for i in range(episodes)],
+        config,
+    )
+    return sum(sum(t.action_mask) for t in played)
+
+
+def timed(action: Callable[[int], Any], repeats: int) -> tuple[float, list[Any]]:
+    """The median seconds of some runs, each with its number, and what they gave."""
+    seconds, results = [], []
+    for run in range(repeats):
+        begun = time.perf_counter()
+        results.append(action(run))
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds), results
