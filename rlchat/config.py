@@ -64,7 +64,7 @@ class PPOConfig:
     critic_warmup: int = 0
     """Iterations in which only the critic learns (detached only)."""
     token_budget: int = 1024
-    """Padded tokens in one forward."""
+    """Most tokens in one forward; a longer conversation has one of its own."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range, in one sentence."""

@@ -23,6 +23,7 @@ import torch
 from peft.tuners.lora.layer import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from transformers.activations import SiLUActivation
 
 
 @cache
@@ -57,17 +58,21 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Frozen:
-    """A weight (out, in) that does not train, reordered for each way when that is first gone."""
+    """A weight (out, in) that does not train, reordered for each way when that is first gone.
 
-    def __init__(self, weight: Tensor):
-        """Keep the weight as it is, for now."""
-        self.weight = weight
+    The output layer's is as large as several layers', and few tokens take its way back: there it
+    stays as it is.
+    """
+
+    def __init__(self, weight: Tensor, backward: bool = True):
+        """Keep the weight as it is, for now; ``backward`` says whether the way back is worth it."""
+        self.weight, self._both = weight, backward
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Frozen:
         """Copy the weight; what is reordered cannot be copied, and is made again."""
-        return Frozen(copy.deepcopy(self.weight, memo))
+        return Frozen(copy.deepcopy(self.weight, memo), self._both)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Give x W' + b."""
@@ -77,6 +82,8 @@ class Frozen:
 
     def backward(self, dy: Tensor) -> Tensor:
         """Give dy W."""
+        if not self._both:
+            return dy @ self.weight
         if self._backward is None:
             self._backward = reorder(self.weight.T)
         return product(dy, self._backward)
@@ -149,6 +156,23 @@ class _RMSNorm(torch.autograd.Function):
         return g.addcmul_(unit, along, value=-1).mul_(scale).to(grad.dtype), None, None
 
 
+class _Gated(torch.autograd.Function):
+    """silu(g) u, of which only g and u are kept for the way back (Shazeer 2020)."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """Shapes: all alike."""
+        ctx.save_for_backward(gate, up)
+        return nn.functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Give (dg, du)."""
+        gate, up = ctx.saved_tensors
+        d_gate = torch.ops.aten.silu_backward(grad * up, gate)
+        return d_gate, nn.functional.silu(gate).mul_(grad)
+
+
 class Spoken(nn.Module):
     """A linear map of the model that speaks: one weight, as products like it, and no gradient."""
 
@@ -169,24 +193,30 @@ class Spoken(nn.Module):
         self._weight = reorder(weight.detach())
         self._bias = None if bias is None else bias.detach()
 
+    def unload(self) -> None:
+        """Have no weight again."""
+        self._weight, self._bias = torch.empty(0), None
+
     def forward(self, x: Tensor) -> Tensor:
         """Give x W' + b."""
         return product(x, self._weight, self._bias)
 
 
-def fuse(model: nn.Module) -> None:
-    """Let a model's frozen linear maps, norms and plain LoRA layers compute in the ways above.
+def fuse(model: nn.Module, head: nn.Module | None = None) -> None:
+    """Let a model's frozen maps, norms, gates and plain LoRA layers compute in the ways above.
 
-    Other adapters stay as they are.
+    Other adapters stay as they are. ``head`` is the output layer, if there is one.
     """
     tuners: list[Any] = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
     own = {id(p) for t in tuners for p in t.modules()} - {id(t.get_base_layer()) for t in tuners}
     for layer in model.modules():
         if type(layer) is nn.Linear and id(layer) not in own and not layer.weight.requires_grad:
-            layer.frozen = Frozen(layer.weight)  # type: ignore[assignment]
+            layer.frozen = Frozen(layer.weight, layer is not head)  # type: ignore[assignment]
             layer.forward = types.MethodType(_frozen, layer)  # type: ignore[method-assign]
         elif _is_rms_norm(layer):
             layer.forward = types.MethodType(_normalised, layer)
+        elif _is_gated(layer):
+            layer.forward = types.MethodType(_gated, layer)
     for layer in tuners:
         plain = type(layer) is Linear and not layer.lora_variant and not layer.fan_in_fan_out
         if plain and hasattr(layer.get_base_layer(), "frozen"):
@@ -210,6 +240,18 @@ def _is_rms_norm(layer: nn.Module) -> bool:
         return False
     x = torch.linspace(-1, 2, 2 * len(weight), dtype=weight.dtype, device=weight.device).view(2, -1)
     return torch.allclose(_normalised(layer, x).float(), layer(x).float(), rtol=1e-2, atol=1e-3)
+
+
+def _is_gated(layer: nn.Module) -> bool:
+    """Whether a module is a feed-forward layer as Llama has it."""
+    names = {name for name, _ in layer.named_children()}
+    parts = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+    return names == parts and isinstance(layer.act_fn, nn.SiLU | SiLUActivation)
+
+
+def _gated(layer: Any, x: Tensor) -> Tensor:
+    y: Tensor = layer.down_proj(_Gated.apply(layer.gate_proj(x), layer.up_proj(x)))
+    return y
 
 
 def _normalised(layer: nn.Module, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CHUNK = 512  # tokens whose logits are held at a time
+CHUNK = 256  # tokens whose logits are held at a time
 FEW = 4  # rows of logits that a CPU's cache holds
 
 

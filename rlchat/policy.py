@@ -112,7 +112,7 @@ class Policy:
             with torch.random.fork_rng():  # peft draws weights that the copy replaces
                 model.add_adapter(REFERENCE, own, autocast_adapter_dtype=False)
         self.freeze_reference()
-        fuse(model)
+        fuse(model, self.head)
 
     @classmethod
     def create(
@@ -336,6 +336,12 @@ class Policy:
             if isinstance(layer, BaseTunerLayer):
                 _merge_into(spoken[name], layer, adapter)
         return self._rollout
+
+    def fall_silent(self) -> None:
+        """Let go of what was merged for speaking, until the next rollout: learning needs room."""
+        for layer in self._rollout.modules() if self._rollout is not None else ():
+            if isinstance(layer, Spoken):
+                layer.unload()
 
     @torch.no_grad()
     def speaker(self, adapter: str | None = POLICY) -> Speaker:

@@ -137,7 +137,7 @@ def play(
         done += 1
         watcher.status(f"iteration {iteration}: episode {done} of {len(episodes)}")
 
-    return collect(
+    trajectories = collect(
         policy.speaker(),
         policy.rendering,
         worlds,
@@ -146,6 +146,8 @@ def play(
         on_episode=count,
         kept_layers=policy.shared_layers,
     )
+    policy.fall_silent()
+    return trajectories
 
 
 def without_tokens(trajectory: Trajectory) -> Trajectory:

@@ -57,6 +57,8 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
             t.act(said[t.index].ids, said[t.index].logprobs)
             t.parts.append({"reward": float(noise[t.index].normal())})
             t.starts = decoder.starts(t.index) if policy.shared_layers else None
+        del decoder
+        policy.fall_silent()
         scale.add([t.score for t in played])
         annotated = annotate(policy, learner.critic, pack(played), config.ppo.token_budget)
         settings = config.ppo.settings(config.critic)

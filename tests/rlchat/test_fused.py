@@ -8,8 +8,9 @@ import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
+from transformers import LlamaConfig
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from rlchat.fused import fuse
 
@@ -56,6 +57,16 @@ def test_norms_of_another_kind_stay_as_they_are() -> None:
     for norm in (other, trained):
         fuse(norm)
         assert "forward" not in vars(norm)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_a_gated_layer_and_its_gradient_are_as_before(dtype: torch.dtype, tolerance: float) -> None:
+    layer = LlamaMLP(LlamaConfig(hidden_size=32, intermediate_size=40)).to(dtype)
+    ours = copy.deepcopy(layer).requires_grad_(False)
+    fuse(ours)
+    assert "forward" in vars(ours)
+    x = states(5, 32).to(dtype)
+    assert_same(gradients(ours, x), gradients(layer.requires_grad_(False), x), tolerance)
 
 
 class Doubled(nn.Linear):
