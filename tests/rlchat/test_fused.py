@@ -33,8 +33,8 @@ def gradients(module: nn.Module, x: Tensor) -> list[Tensor]:
 def assert_same(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype
-        off = (a - b).float().norm(dim=-1) / b.float().norm(dim=-1).clamp_min(1e-6)
-        assert float(off.max()) < tolerance
+        off = (a - b).float().norm() / b.float().norm().clamp_min(1e-6)
+        assert float(off) < tolerance
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
@@ -46,8 +46,9 @@ def test_a_norm_and_its_gradient_are_as_before(dtype: torch.dtype, tolerance: fl
     fuse(ours)
     assert "forward" in vars(ours)
     x = (3 * states(2, 5, 24)).to(dtype)
-    x[0, 0] *= 1e-3  # where epsilon counts
-    assert_same(gradients(ours, x), gradients(norm, x), tolerance)
+    small = x * 1e-3  # where epsilon counts
+    for given in (x, small):
+        assert_same(gradients(ours, given), gradients(norm, given), tolerance)
 
 
 def test_norms_of_another_kind_stay_as_they_are() -> None:
@@ -96,8 +97,7 @@ def test_lora_is_as_before_over_whatever_it_lies(
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["first", "second"])
     plain = inject_adapter_in_model(config, Two(kind).to(dtype))
     for name, parameter in plain.named_parameters():
-        if "lora_B" in name:
-            parameter.data = states(*parameter.shape).to(dtype) / 4
+        parameter.data = states(*parameter.shape).to(dtype) / 4
         parameter.requires_grad_("lora" in name)
     ours = copy.deepcopy(plain)
     fuse(ours)
