@@ -68,6 +68,15 @@ def trajectories(played: Played) -> list[Trajectory]:
     return played.collect(CONFIG, range(EPISODES))
 
 
+def assert_full_forward(played: Played, t: Trajectory, tolerance: float) -> None:
+    """What the sampler said of its tokens is what a forward without a cache says."""
+    with torch.no_grad():
+        logprobs = played.model(input_ids=torch.tensor([t.ids])).logits[0].log_softmax(-1)
+    for place, acts in enumerate(t.action_mask):
+        expected = float(logprobs[place - 1, t.ids[place]]) if acts else 0.0
+        assert t.sampled_logprobs[place] == pytest.approx(expected, abs=tolerance)
+
+
 def turns_of(t: Trajectory) -> list[list[int]]:
     """The sampled ids of each turn."""
     return [
@@ -84,11 +93,7 @@ def test_the_sampler_s_logprobs_are_one_full_forward(
     assert min(lengths) < 8 == max(lengths)
     assert len({len(t.parts) for t in trajectories}) > 1
     for t in trajectories:
-        with torch.no_grad():
-            logprobs = played.model(input_ids=torch.tensor([t.ids])).logits[0].log_softmax(-1)
-        for place, acts in enumerate(t.action_mask):
-            expected = float(logprobs[place - 1, t.ids[place]]) if acts else 0.0
-            assert t.sampled_logprobs[place] == pytest.approx(expected, abs=1e-5)
+        assert_full_forward(played, t, 1e-5)
 
 
 def test_the_paged_engine_s_logprobs_are_one_full_forward_too(played: Played) -> None:
@@ -98,11 +103,7 @@ def test_the_paged_engine_s_logprobs_are_one_full_forward_too(played: Played) ->
     assert [t.index for t in trajectories] == list(range(EPISODES))
     assert max(len(t.parts) for t in trajectories) > 1
     for t in trajectories:
-        with torch.no_grad():
-            logprobs = played.model(input_ids=torch.tensor([t.ids])).logits[0].log_softmax(-1)
-        for place, acts in enumerate(t.action_mask):
-            expected = float(logprobs[place - 1, t.ids[place]]) if acts else 0.0
-            assert t.sampled_logprobs[place] == pytest.approx(expected, abs=1e-4)
+        assert_full_forward(played, t, 1e-4)
         assert all(
             (turn[-1] == played.rendering.end_of_turn) or len(turn) == 8 for turn in turns_of(t)
         )
