@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import types
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -238,15 +239,25 @@ def _is_rms_norm(layer: nn.Module) -> bool:
     weight, epsilon = getattr(layer, "weight", None), getattr(layer, "variance_epsilon", None)
     if not isinstance(weight, Tensor) or weight.requires_grad or not isinstance(epsilon, float):
         return False
-    x = torch.linspace(-1, 2, 2 * len(weight), dtype=weight.dtype, device=weight.device).view(2, -1)
-    return torch.allclose(_normalised(layer, x).float(), layer(x).float(), rtol=1e-2, atol=1e-3)
+    return _same(layer, _normalised, weight, len(weight))
 
 
+@torch.no_grad()
 def _is_gated(layer: nn.Module) -> bool:
-    """Whether a module is a feed-forward layer as Llama has it."""
+    """Whether a module is a feed-forward layer as Llama has it: some multiply in between."""
     names = {name for name, _ in layer.named_children()}
-    parts = {"gate_proj", "up_proj", "down_proj", "act_fn"}
-    return names == parts and isinstance(layer.act_fn, nn.SiLU | SiLUActivation)
+    if names != {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+        return False
+    size = getattr(layer.up_proj, "in_features", None)
+    if not isinstance(size, int) or not isinstance(layer.act_fn, nn.SiLU | SiLUActivation):
+        return False
+    return _same(layer, _gated, next(layer.parameters()), size)
+
+
+def _same(layer: nn.Module, ours: Callable[[Any, Tensor], Tensor], like: Tensor, size: int) -> bool:
+    """Whether we compute what a module does, on two rows of some numbers."""
+    x = torch.linspace(-1, 2, 2 * size, dtype=like.dtype, device=like.device).view(2, -1)
+    return torch.allclose(ours(layer, x).float(), layer(x).float(), rtol=1e-2, atol=1e-3)
 
 
 def _gated(layer: Any, x: Tensor) -> Tensor:

@@ -70,6 +70,19 @@ def test_a_gated_layer_and_its_gradient_are_as_before(dtype: torch.dtype, tolera
     assert_same(gradients(ours, x), gradients(layer.requires_grad_(False), x), tolerance)
 
 
+class Louder(LlamaMLP):
+    """Has the parts of Llama's layer, and does more with them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def test_a_gated_layer_of_another_kind_stays_as_it_is() -> None:
+    layer = Louder(LlamaConfig(hidden_size=32, intermediate_size=40)).requires_grad_(False)
+    fuse(layer)
+    assert "forward" not in vars(layer)
+
+
 class Doubled(nn.Linear):
     """A linear map that is none."""
 
