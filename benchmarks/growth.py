@@ -12,10 +12,11 @@ from typing import Any
 import talk
 from matplotlib.figure import Figure
 
-from rlchat import decoding
+from rlchat.cache import Step
 from rlchat.files import write_text
 from rlchat.machine import DTypeName
-from rlchat.policy import AdapterConfig, Policy
+from rlchat.methods import AdapterConfig
+from rlchat.policy import Policy
 
 TURNS, EPISODES = (2, 4, 8, 16), (8, 16, 32, 64, 128)
 MODELS = ("tiny", "smollm2-135m")
@@ -27,7 +28,7 @@ Sizes = dict[str, list[dict[str, Any]]]
 def attention_timed() -> Iterator[list[float]]:
     """Gather the seconds that steps of ours spend in attention, cache included."""
     seconds: list[float] = []
-    attend = decoding._Step.attend
+    attend = Step.attend
 
     def timed(*arguments: Any) -> Any:
         begun = time.perf_counter()
@@ -35,11 +36,11 @@ def attention_timed() -> Iterator[list[float]]:
         seconds.append(time.perf_counter() - begun)
         return out
 
-    decoding._Step.attend = timed  # type: ignore[method-assign]
+    Step.attend = timed  # type: ignore[method-assign]
     try:
         yield seconds
     finally:
-        decoding._Step.attend = attend  # type: ignore[method-assign]
+        Step.attend = attend  # type: ignore[method-assign]
 
 
 def measure(model: str, dtype: DTypeName, repeats: int, say: Callable[[str], None]) -> Sizes:

@@ -32,9 +32,10 @@ from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
 from rlchat.decoding import Decoder
 from rlchat.machine import DTypeName, describe_cpu, peak_memory
+from rlchat.methods import AdapterConfig
 from rlchat.models import load_base
 from rlchat.optimiser import MasterAdamW
-from rlchat.policy import AdapterConfig, Policy
+from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rendering import Rendering
 from rlchat.rollout import Trajectory

@@ -11,7 +11,8 @@ from rlchat import models
 from rlchat.adapters import base_spec
 from rlchat.decoding import Speaker
 from rlchat.errors import UserError
-from rlchat.policy import POLICY, AdapterConfig, Policy, leave_shape
+from rlchat.methods import POLICY, AdapterConfig, leave_shape
+from rlchat.policy import Policy
 from rlchat.rendering import Rendering
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.worlds import Purpose, World, Worlds, episode_seeds

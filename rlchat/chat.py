@@ -18,7 +18,7 @@ from rlchat.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.config import names
 from rlchat.errors import UserError, expect
 from rlchat.lines import ReadLine, open_lines
-from rlchat.policy import AdapterConfig
+from rlchat.methods import AdapterConfig
 from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
 from rlchat.tables import indented, label, printable, spoken

@@ -10,7 +10,7 @@ from rlchat import ppo
 from rlchat.batch import EstimatorSettings
 from rlchat.critic import CriticConfig
 from rlchat.errors import UserError, expect
-from rlchat.policy import AdapterConfig
+from rlchat.methods import AdapterConfig
 from rlchat.rollout import RolloutConfig
 from rlchat.worlds import WorldConfig
 

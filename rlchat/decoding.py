@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlchat.attention import Mask, attend, trunk_and_head
+from rlchat.cache import Cache, Run, Step
 from rlchat.graphs import Replayed
 from rlchat.logits import sample
 from rlchat.packing import Past, common_beginning
 
-GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies unused
 FORWARD = 1024  # tokens in one forward: enough for full speed, few enough for memory
 REPLAYED = ("cuda",)  # devices on which a token for everybody is one recorded graph
 BLOCK = 8  # a CPU's bfloat16 products are slow for fewer rows, and prepared once per shape
@@ -79,92 +79,6 @@ class _Turn:
     said: Sampled = field(default_factory=Sampled)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Rows of the cache from ``first`` on that hear ``tokens`` each, and see up to ``seen``."""
-
-    first: int
-    rows: int
-    tokens: int
-    seen: int
-    mask: Mask | None
-
-
-class _Cache:
-    """Keys and values of every layer, each token at its own position: (rows, G, room, D).
-
-    There is no padding inside: token p of a row lies in slot p. Heads come before slots, so that
-    attention's products read a slice as it lies.
-    """
-
-    def __init__(self, layers: int, rows: int, slots: int):
-        self.rows, self.slots, self.room = rows, slots, 0
-        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
-
-    def make_room(self, tokens: int) -> None:
-        """See to it that rows can have so many tokens, and keep what is there."""
-        assert tokens <= self.slots, f"{tokens} tokens in a cache of {self.slots}"
-        if tokens <= self.room:
-            return
-        old, self.room = self.room, min(self.slots, -(-tokens // GROWTH) * GROWTH)
-        for layer, pair in enumerate(self.layers):
-            if pair is not None:
-                larger = self._empty(pair[0]), self._empty(pair[1])
-                for new, kept in zip(larger, pair, strict=True):
-                    new[:, :, :old] = kept
-                self.layers[layer] = larger
-
-    def write(
-        self, layer: int, rows: Tensor, slots: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Put (G, N, D) states of N tokens where they belong; give the layer's."""
-        pair = self.layers[layer]
-        if pair is None:
-            pair = self.layers[layer] = self._empty(key[None]), self._empty(value[None])
-        for states, new in zip(pair, (key, value), strict=True):
-            states[rows, :, slots] = new.transpose(0, 1)
-        return pair
-
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        """Give a row the first tokens of another."""
-        for pair in self.layers:
-            for states in pair or ():
-                states[target, :, :tokens] = states[source, :, :tokens]
-
-    def _empty(self, like: Tensor) -> Tensor:
-        return like.new_zeros(self.rows, like.shape[1], self.room, like.shape[3])
-
-
-@dataclass(frozen=True)
-class _Step:
-    """The layout of one forward: which rows of the cache its tokens belong to."""
-
-    cache: _Cache
-    rows: Tensor  # (n,), of the cache
-    slots: Tensor  # (n,)
-    runs: Sequence[_Run]
-    longest: int
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Write the new tokens' states, and let each see its row up to itself."""
-        count = len(self.rows)
-        keys, values = self.cache.write(
-            layer, self.rows, self.slots, key[:, :count], value[:, :count]
-        )
-        out, begin = [], 0
-        for run in self.runs:
-            rows = slice(run.first, run.first + run.rows)
-            end = begin + run.rows * run.tokens
-            heard = query[:, begin:end].unflatten(1, (run.rows, run.tokens)).transpose(0, 1)
-            seen = keys[rows, :, : run.seen], values[rows, :, : run.seen]
-            out.append(attend(heard, *seen, run.mask, scale).transpose(1, 2).flatten(0, 1))
-            begin = end
-        filler = query.shape[1] - count
-        if filler:
-            out.append(query.new_zeros(filler, *out[0].shape[1:]))
-        return torch.cat(out)
-
-
 class Decoder:
     """Speaks for up to ``rows`` conversations at a time, each at its own pace.
 
@@ -202,9 +116,9 @@ class Decoder:
         self._replayed: Replayed | None = None
         if self._device.type in REPLAYED:
             buffers = torch.zeros(2, rows, dtype=torch.long, device=self._device)
-            self._replayed = Replayed(self._speak, *buffers)
+            self._replayed = Replayed(*buffers)
             slots += 1  # for the token of a row that is full, and says nothing
-        self._cache = _Cache(layers, rows, slots + self._before)
+        self._cache = Cache(layers, rows, slots + self._before)
         self._place: dict[int, int] = {}  # conversation -> row of the cache
         self._ids: dict[int, list[int]] = {}  # conversation -> tokens in the cache
         self._kept_layers = kept_layers
@@ -357,7 +271,7 @@ class Decoder:
         rows = torch.repeat_interleave(torch.tensor(places), counts)
         longest = int(slots.max()) + 1
         self._cache.make_room(longest)
-        step = _Step(
+        step = Step(
             self._cache,
             rows.to(self._device),
             slots.to(self._device),
@@ -383,7 +297,7 @@ class Decoder:
         if kept is not None:
             self._kept[conversation].append(kept.clone())
 
-    def _run(self, ids: Tensor, positions: Tensor, step: _Step) -> tuple[Tensor, Tensor | None]:
+    def _run(self, ids: Tensor, positions: Tensor, step: Step) -> tuple[Tensor, Tensor | None]:
         """Run the trunk; give (n, D) states of the last layer and, if wanted, of the kept one."""
         out = self.trunk(
             input_ids=ids[None],
@@ -407,7 +321,7 @@ class Decoder:
             slots[place] = self._before + len(self._ids[c])
             if c in hearing:
                 ids[place] = hearing[c][0]
-        logits, kept = self._replayed(ids, slots)
+        logits, kept = self._replayed(self._speak, ids, slots)
         places = [self._place[c] for c in hearing]
         for (c, new), place in zip(hearing.items(), places, strict=True):
             self._heard(c, new, None if kept is None else kept[place : place + 1])
@@ -417,13 +331,13 @@ class Decoder:
         """One token (R,) a row, at its slot (R,); give logits (R, V), and states that are kept."""
         room, rows = self._cache.room, torch.arange(len(ids), device=ids.device)
         hidden = torch.arange(room, device=ids.device) > slots[:, None]
-        run = _Run(0, len(ids), 1, room, Mask(hidden[:, None]))
-        states, kept = self._run(ids, slots, _Step(self._cache, rows, slots, [run], room))
+        run = Run(0, len(ids), 1, room, Mask(hidden[:, None]))
+        states, kept = self._run(ids, slots, Step(self._cache, rows, slots, [run], room))
         return self.head(states), kept
 
     def _runs(
         self, places: Sequence[int], counts: Sequence[int], starts: Sequence[int]
-    ) -> list[_Run]:
+    ) -> list[Run]:
         """Find rows that attend together: neighbours in the cache that hear one token each."""
         runs = []
         begin = 0
@@ -440,7 +354,7 @@ class Decoder:
             mask = None
             if counts[begin] > 1 or min(starts[begin:end]) + 1 < seen:
                 mask = Mask((tokens > upto[:, :, None]).to(self._device))
-            runs.append(_Run(places[begin], end - begin, counts[begin], seen, mask))
+            runs.append(Run(places[begin], end - begin, counts[begin], seen, mask))
             begin = end
         return runs
 

@@ -136,15 +136,20 @@ class _LowRankUpdate(torch.autograd.Function):
         return dx, None, None, da, db, None
 
 
+def _unit(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Give x / rms(x), and 1 / rms(x) in float32."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return (x * scale if x.dtype == torch.float32 else x.float().mul_(scale)).to(x.dtype), scale
+
+
 class _RMSNorm(torch.autograd.Function):
     """y = w x / rms(x), with a gradient for x alone (Zhang and Sennrich 2019)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Shapes: x (..., D), w (D,). Rounds where transformers does."""
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        unit = (x * scale if x.dtype == torch.float32 else x.float().mul_(scale)).to(x.dtype)
+        unit, scale = _unit(x, epsilon)
         ctx.save_for_backward(unit, scale, weight)
         return unit * weight
 
@@ -261,11 +266,19 @@ def _same(layer: nn.Module, ours: Callable[[Any, Tensor], Tensor], like: Tensor,
 
 
 def _gated(layer: Any, x: Tensor) -> Tensor:
-    y: Tensor = layer.down_proj(_Gated.apply(layer.gate_proj(x), layer.up_proj(x)))
+    gate, up = layer.gate_proj(x), layer.up_proj(x)
+    trains = torch.is_grad_enabled()  # a function with a way back costs a step of few tokens more
+    y: Tensor = layer.down_proj(
+        _Gated.apply(gate, up) if trains else nn.functional.silu(gate).mul_(up)
+    )
     return y
 
 
-def _normalised(layer: nn.Module, x: Tensor) -> Tensor:
+def _normalised(layer: Any, x: Tensor) -> Tensor:
+    y: Tensor
+    if not torch.is_grad_enabled():
+        y = _unit(x, layer.variance_epsilon)[0] * layer.weight
+        return y
     y = _RMSNorm.apply(x, layer.weight, layer.variance_epsilon)
     assert isinstance(y, Tensor)
     return y

@@ -16,35 +16,36 @@ WARM_UP = 3  # runs before a recording, in which libraries set themselves up
 
 
 class Replayed:
-    """A function of tensors of fixed shapes; what it gives is overwritten by the next call.
+    """One function's calls with tensors of fixed shapes; the next overwrites what one gave.
 
-    Without a GPU it is called as it is.
+    Without a GPU it is called as it is. The function comes with each call and is not kept: it
+    belongs to whom this belongs to, and with a cycle between them its memory would stay.
     """
 
-    def __init__(self, function: Callable[..., Any], *buffers: Tensor):
-        """Take a function, and a place for each of its arguments."""
-        self._function, self._buffers = function, buffers
+    def __init__(self, *buffers: Tensor):
+        """Take a place for each of the function's arguments."""
+        self._buffers = buffers
         self._graph: Any = None
         self._out: Any = None
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        """Give what the function gives."""
+    def __call__(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Give what the function, always the same one, gives."""
         for buffer, value in zip(self._buffers, inputs, strict=True):
             buffer.copy_(value)
         if self._buffers[0].device.type != "cuda":
-            return self._function(*self._buffers)
+            return function(*self._buffers)
         if self._graph is None:
-            self._record()
+            self._record(function)
         self._graph.replay()
         return self._out
 
-    def _record(self) -> None:
+    def _record(self, function: Callable[..., Any]) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
-                self._function(*self._buffers)
+                function(*self._buffers)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._out = self._function(*self._buffers)
+            self._out = function(*self._buffers)

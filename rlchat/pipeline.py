@@ -22,7 +22,8 @@ from rlchat.agents import ModelAgent, NamedAgent, adapter_folder, load_agent
 from rlchat.config import SEEDS, TrainConfig, WarmStartConfig, names
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, check_range, difference, evaluate
-from rlchat.policy import POLICY, REFERENCE, AdapterConfig, Policy, leave_shape
+from rlchat.methods import POLICY, AdapterConfig, leave_shape
+from rlchat.policy import REFERENCE, Policy
 from rlchat.progress import Progress
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig

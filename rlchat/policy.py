@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import (
-    IA3Config,
-    LoraConfig,
-    PeftConfig,
     PeftModel,
     PrefixTuningConfig,
     PromptTuningConfig,
-    PromptTuningInit,
-    get_peft_model,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -30,64 +24,17 @@ from rlchat import models
 from rlchat.adapters import check_base, load_adapter, write_adapter
 from rlchat.attention import trunk_and_head, use_layouts
 from rlchat.decoding import Speaker, past_of
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.fused import Spoken, fuse
-from rlchat.machine import DTypeName, choose_device, choose_dtype
+from rlchat.machine import choose_device, choose_dtype
+from rlchat.methods import POLICY, AdapterConfig, adapted
 from rlchat.packing import Packing, Past
 from rlchat.rendering import Rendering
+from rlchat.speaking import merge_into, without_adapters
 
-POLICY, REFERENCE = "policy", "reference"
-MERGED, PROMPTED = ("lora", "dora", "rslora", "ia3"), ("prefix", "prompt")
-METHODS = (*MERGED, *PROMPTED)
+REFERENCE = "reference"
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
 PLAIN = ("llama",)  # architectures that are known to be the sum of their layers
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """What of the model is trained, and in which precision it runs."""
-
-    method: str = "lora"
-    """PEFT method: lora, dora, rslora, ia3; or prefix or prompt tuning."""
-    rank: int = 16
-    """Rank of the LoRA family."""
-    alpha: int = 32
-    """Scale of the LoRA family, before division by the rank."""
-    layers: float = 0.5
-    """Share of the layers that get an adapter, from the top; the others run once for all passes."""
-    tokens: int = 16
-    """Virtual tokens of prefix and prompt tuning."""
-    dtype: DTypeName = "auto"
-    """Of the weights; auto measures which is faster on this machine."""
-    device: str = "auto"
-    """A torch device; auto takes the GPU if there is one."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained, in one sentence."""
-        if self.method not in METHODS:
-            raise UserError(
-                f"expected a PEFT method out of {', '.join(METHODS)} (those are tested); got "
-                f"{self.method!r}; choose one of them"
-            )
-        for name in ("rank", "alpha", "tokens"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        if not 0 < self.layers <= 1:
-            raise UserError(f"expected layers above 0 and at most 1; got {self.layers}")
-
-
-def leave_shape(config: AdapterConfig, folder: Path) -> None:
-    """Refuse settings of a fresh adapter where a saved one, which has its own, is loaded.
-
-    Raises:
-        UserError: one of them was given.
-    """
-    for name in ("method", "rank", "alpha", "layers", "tokens"):
-        given = getattr(config, name)
-        if given != getattr(AdapterConfig(), name):
-            raise UserError(
-                f"expected the adapter of {folder} as it is; got --adapter.{name} {given}, which "
-                "is for a fresh one; leave it out"
-            )
 
 
 class Policy:
@@ -142,7 +89,7 @@ class Policy:
         _check(model)
         peft: PeftModel
         if adapter is None:
-            peft = _adapted(model, config, seed)
+            peft = adapted(model, config, seed)
         else:
             check_base(adapter, info)
             peft = load_adapter(model, adapter, POLICY)
@@ -330,11 +277,11 @@ class Policy:
             adapter: ``policy``, ``reference``, or None for the base as it was before training.
         """
         if self._rollout is None:
-            self._rollout = _without_adapters(self.hf)
+            self._rollout = without_adapters(self.hf)
         spoken = dict(self._rollout.named_modules())
         for name, layer in self.hf.named_modules():
             if isinstance(layer, BaseTunerLayer):
-                _merge_into(spoken[name], layer, adapter)
+                merge_into(spoken[name], layer, adapter)
         return self._rollout
 
     def fall_silent(self) -> None:
@@ -373,63 +320,6 @@ def _layer(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
-    """Put a fresh adapter on a model."""
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            adapted = get_peft_model(
-                model,
-                peft_config(config, model),
-                adapter_name=POLICY,
-                autocast_adapter_dtype=False,
-            )
-    except ValueError as error:  # peft found nothing to adapt
-        raise UserError(
-            f"expected a model whose layers {config.method} can adapt; {type(model).__name__} has "
-            "none that peft finds; choose another --adapter.method or another model"
-        ) from error
-    assert isinstance(adapted, PeftModel)
-    return adapted
-
-
-def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
-    """The PEFT configuration of a method; all linear maps of a layer, no dropout."""
-    layers = model.config.num_hidden_layers
-    first = layers - max(1, round(config.layers * layers))
-    head = model.get_output_embeddings()
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    }
-    if config.method == "prefix":
-        return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.tokens)
-    if config.method == "prompt":
-        return PromptTuningConfig(
-            task_type="CAUSAL_LM",
-            num_virtual_tokens=config.tokens,
-            prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
-        )
-    if config.method == "ia3":  # which has no layers_to_transform, but takes patterns
-        top = rf".*\.({'|'.join(map(str, range(first, layers)))})\..*"
-        return IA3Config(
-            task_type="CAUSAL_LM",
-            target_modules=rf"{top}\.(k_proj|v_proj|down_proj)",
-            feedforward_modules=rf"{top}\.down_proj",
-        )
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        layers_to_transform=list(range(first, layers)) if first else None,
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=0.0,
-        target_modules=sorted(linear),
-        use_dora=config.method == "dora",
-        use_rslora=config.method == "rslora",
-    )
-
-
 @torch.inference_mode()
 def _check(model: PreTrainedModel) -> None:
     """Refuse models that compute otherwise than forwards of ours do.
@@ -466,35 +356,3 @@ def _check(model: PreTrainedModel) -> None:
             f"logits are its output layer's; {type(model).__name__} computes otherwise, which "
             "training here would miss; choose another model"
         )
-
-
-def _without_adapters(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of a model whose adapted layers are plain ones; it shares what has no adapter."""
-    known: dict[int, Any] = {id(model.config): model.config}  # which shared layers read
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            base = module.get_base_layer()
-            assert isinstance(base, nn.Module)
-            plain = Spoken() if type(base) is nn.Linear else copy.deepcopy(base)
-            known[id(module)] = plain.requires_grad_(False)
-        elif not any(isinstance(part, BaseTunerLayer) for part in module.modules()):
-            known[id(module)] = module
-    return copy.deepcopy(model, known)
-
-
-@torch.no_grad()
-def _merge_into(plain: nn.Module, layer: BaseTunerLayer, adapter: str | None) -> None:
-    """Give ``plain`` a layer's merged weights; peft's merge works on the layer itself."""
-    base = layer.get_base_layer()
-    own = {name: p.data for name, p in base.named_parameters()}
-    if adapter is not None:
-        layer.merge(safe_merge=True, adapter_names=[adapter])
-    if isinstance(plain, Spoken):
-        assert isinstance(base, nn.Linear)
-        plain.load(base.weight, base.bias)
-    else:
-        for name, merged in base.named_parameters():
-            plain.get_parameter(name).copy_(merged)
-    for name, merged in base.named_parameters():
-        merged.data = own[name]
-    layer.merged_adapters.clear()

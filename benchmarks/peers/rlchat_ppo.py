@@ -20,7 +20,8 @@ from rlchat.batch import annotate, estimate, pack
 from rlchat.config import PPOConfig, TrainConfig
 from rlchat.decoding import Decoder
 from rlchat.machine import peak_memory
-from rlchat.policy import AdapterConfig, Policy
+from rlchat.methods import AdapterConfig
+from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import Trajectory
 from rlchat.runs import Run, read_metrics

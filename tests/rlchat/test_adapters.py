@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from rlchat.adapters import base_spec, read_config
 from rlchat.errors import UserError
+from rlchat.methods import MERGED, METHODS, AdapterConfig
 from rlchat.models import fetch, make_tiny
-from rlchat.policy import MERGED, METHODS, AdapterConfig, Policy
+from rlchat.policy import Policy
 
 MakePolicy = Callable[..., Policy]
 IDS = torch.arange(40).reshape(2, 20)

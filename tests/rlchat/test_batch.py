@@ -21,7 +21,8 @@ from rlchat.batch import (
     pack,
 )
 from rlchat.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
-from rlchat.policy import POLICY, REFERENCE, Policy
+from rlchat.methods import POLICY
+from rlchat.policy import REFERENCE, Policy
 from rlchat.ppo import Discounts
 from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd

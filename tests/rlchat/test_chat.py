@@ -24,7 +24,8 @@ from rlchat.chat import FULL, Chat, ChatOptions, run_chat
 from rlchat.decoding import Decoder
 from rlchat.errors import UserError
 from rlchat.lines import data_folder, open_lines, piped_lines, terminal_lines
-from rlchat.policy import AdapterConfig, Policy
+from rlchat.methods import AdapterConfig
+from rlchat.policy import Policy
 from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
 from rlchat.voice import ContextFull, ModelVoice, _Stream

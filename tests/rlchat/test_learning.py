@@ -21,7 +21,8 @@ from torch import Tensor
 from rlchat import ppo
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.critic import CriticConfig
-from rlchat.policy import AdapterConfig, Policy
+from rlchat.methods import AdapterConfig
+from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, read_metrics

@@ -11,8 +11,9 @@ from torch import Tensor
 from rlchat.attention import use_layouts
 from rlchat.errors import UserError
 from rlchat.fused import fuse
+from rlchat.methods import MERGED, METHODS, POLICY, AdapterConfig
 from rlchat.models import load_base
-from rlchat.policy import MERGED, METHODS, POLICY, REFERENCE, AdapterConfig, Policy
+from rlchat.policy import REFERENCE, Policy
 
 MakePolicy = Callable[..., Policy]
 IDS = torch.arange(64).reshape(2, 32)

@@ -16,9 +16,10 @@ from rlchat import ppo, update
 from rlchat.batch import Estimated, annotate, estimate, pack
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
+from rlchat.methods import METHODS
 from rlchat.optimiser import MasterAdamW
 from rlchat.packing import Packing
-from rlchat.policy import METHODS, Policy
+from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.statistics import RunningStd

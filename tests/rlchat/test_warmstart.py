@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
-from rlchat.policy import AdapterConfig, Policy
+from rlchat.methods import AdapterConfig
+from rlchat.policy import Policy
 from rlchat.rollout import Trajectory
 from rlchat.warmstart import (
     IGNORED,

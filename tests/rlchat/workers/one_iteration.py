@@ -15,7 +15,8 @@ from rlchat.batch import annotate, estimate, pack
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.critic import CriticConfig
 from rlchat.files import write_json
-from rlchat.policy import AdapterConfig, Policy
+from rlchat.methods import AdapterConfig
+from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run

@@ -1,0 +1,99 @@
+"""Keys and values of many conversations, and the layout of a forward that appends to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlchat.attention import Mask, attend
+
+GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies unused
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows of the cache from ``first`` on that hear ``tokens`` each, and see up to ``seen``."""
+
+    first: int
+    rows: int
+    tokens: int
+    seen: int
+    mask: Mask | None
+
+
+class Cache:
+    """Keys and values of every layer, each token at its own position: (rows, G, room, D).
+
+    There is no padding inside: token p of a row lies in slot p. Heads come before slots, so that
+    attention's products read a slice as it lies.
+    """
+
+    def __init__(self, layers: int, rows: int, slots: int):
+        self.rows, self.slots, self.room = rows, slots, 0
+        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
+
+    def make_room(self, tokens: int) -> None:
+        """See to it that rows can have so many tokens, and keep what is there."""
+        assert tokens <= self.slots, f"{tokens} tokens in a cache of {self.slots}"
+        if tokens <= self.room:
+            return
+        old, self.room = self.room, min(self.slots, -(-tokens // GROWTH) * GROWTH)
+        for layer, pair in enumerate(self.layers):
+            if pair is not None:
+                larger = self._empty(pair[0]), self._empty(pair[1])
+                for new, kept in zip(larger, pair, strict=True):
+                    new[:, :, :old] = kept
+                self.layers[layer] = larger
+
+    def write(
+        self, layer: int, rows: Tensor, slots: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Put (G, N, D) states of N tokens where they belong; give the layer's."""
+        pair = self.layers[layer]
+        if pair is None:
+            pair = self.layers[layer] = self._empty(key[None]), self._empty(value[None])
+        for states, new in zip(pair, (key, value), strict=True):
+            states[rows, :, slots] = new.transpose(0, 1)
+        return pair
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Give a row the first tokens of another."""
+        for pair in self.layers:
+            for states in pair or ():
+                states[target, :, :tokens] = states[source, :, :tokens]
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return like.new_zeros(self.rows, like.shape[1], self.room, like.shape[3])
+
+
+@dataclass(frozen=True)
+class Step:
+    """The layout of one forward: which rows of the cache its tokens belong to."""
+
+    cache: Cache
+    rows: Tensor  # (n,), of the cache
+    slots: Tensor  # (n,)
+    runs: Sequence[Run]
+    longest: int
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Write the new tokens' states, and let each see its row up to itself."""
+        count = len(self.rows)
+        keys, values = self.cache.write(
+            layer, self.rows, self.slots, key[:, :count], value[:, :count]
+        )
+        out, begin = [], 0
+        for run in self.runs:
+            rows = slice(run.first, run.first + run.rows)
+            end = begin + run.rows * run.tokens
+            heard = query[:, begin:end].unflatten(1, (run.rows, run.tokens)).transpose(0, 1)
+            seen = keys[rows, :, : run.seen], values[rows, :, : run.seen]
+            out.append(attend(heard, *seen, run.mask, scale).transpose(1, 2).flatten(0, 1))
+            begin = end
+        filler = query.shape[1] - count
+        if filler:
+            out.append(query.new_zeros(filler, *out[0].shape[1:]))
+        return torch.cat(out)

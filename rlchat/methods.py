@@ -1,0 +1,131 @@
+"""The PEFT methods that can be trained, and a fresh adapter of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    PromptTuningInit,
+    get_peft_model,
+)
+from torch import nn
+from transformers import PreTrainedModel
+
+from rlchat.errors import UserError, expect
+from rlchat.machine import DTypeName
+
+POLICY = "policy"  # the name of the adapter that trains
+MERGED, PROMPTED = ("lora", "dora", "rslora", "ia3"), ("prefix", "prompt")
+METHODS = (*MERGED, *PROMPTED)
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What of the model is trained, and in which precision it runs."""
+
+    method: str = "lora"
+    """PEFT method: lora, dora, rslora, ia3; or prefix or prompt tuning."""
+    rank: int = 16
+    """Rank of the LoRA family."""
+    alpha: int = 32
+    """Scale of the LoRA family, before division by the rank."""
+    layers: float = 0.5
+    """Share of the layers that get an adapter, from the top; the others run once for all passes."""
+    tokens: int = 16
+    """Virtual tokens of prefix and prompt tuning."""
+    dtype: DTypeName = "auto"
+    """Of the weights; auto measures which is faster on this machine."""
+    device: str = "auto"
+    """A torch device; auto takes the GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained, in one sentence."""
+        if self.method not in METHODS:
+            raise UserError(
+                f"expected a PEFT method out of {', '.join(METHODS)} (those are tested); got "
+                f"{self.method!r}; choose one of them"
+            )
+        for name in ("rank", "alpha", "tokens"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        if not 0 < self.layers <= 1:
+            raise UserError(f"expected layers above 0 and at most 1; got {self.layers}")
+
+
+def leave_shape(config: AdapterConfig, folder: Path) -> None:
+    """Refuse settings of a fresh adapter where a saved one, which has its own, is loaded.
+
+    Raises:
+        UserError: one of them was given.
+    """
+    for name in ("method", "rank", "alpha", "layers", "tokens"):
+        given = getattr(config, name)
+        if given != getattr(AdapterConfig(), name):
+            raise UserError(
+                f"expected the adapter of {folder} as it is; got --adapter.{name} {given}, which "
+                "is for a fresh one; leave it out"
+            )
+
+
+def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
+    """Put a fresh adapter on a model."""
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            adapted = get_peft_model(
+                model,
+                peft_config(config, model),
+                adapter_name=POLICY,
+                autocast_adapter_dtype=False,
+            )
+    except ValueError as error:  # peft found nothing to adapt
+        raise UserError(
+            f"expected a model whose layers {config.method} can adapt; {type(model).__name__} has "
+            "none that peft finds; choose another --adapter.method or another model"
+        ) from error
+    assert isinstance(adapted, PeftModel)
+    return adapted
+
+
+def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
+    """The PEFT configuration of a method; all linear maps of a layer, no dropout."""
+    layers = model.config.num_hidden_layers
+    first = layers - max(1, round(config.layers * layers))
+    head = model.get_output_embeddings()
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    if config.method == "prefix":
+        return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.tokens)
+    if config.method == "prompt":
+        return PromptTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=config.tokens,
+            prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
+        )
+    if config.method == "ia3":  # which has no layers_to_transform, but takes patterns
+        top = rf".*\.({'|'.join(map(str, range(first, layers)))})\..*"
+        return IA3Config(
+            task_type="CAUSAL_LM",
+            target_modules=rf"{top}\.(k_proj|v_proj|down_proj)",
+            feedforward_modules=rf"{top}\.down_proj",
+        )
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        layers_to_transform=list(range(first, layers)) if first else None,
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=0.0,
+        target_modules=sorted(linear),
+        use_dora=config.method == "dora",
+        use_rslora=config.method == "rslora",
+    )
