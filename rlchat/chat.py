@@ -42,7 +42,7 @@ class ChatOptions:
     env: str = "rlchat/Support-v0"
     """An environment of `rlchat envs`; give '' to talk without one."""
     users: str = ""
-    """Personas that /user draws from, comma-separated; all of the side's if none is named."""
+    """Families that /user draws from, comma-separated; the usual ones if none is named."""
     split: Literal["train", "dev", "test"] = "dev"
     """Side that goals come from."""
     seed: int = 0

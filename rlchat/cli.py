@@ -180,22 +180,16 @@ def envs(words: Sequence[str], console: Console) -> None:
     import gymnasium as gym
 
     import rlchat_envs
-    from rlchat_envs.support.personas import PERSONAS
+    from rlchat_envs.users import FAMILIES, PERSONAS
 
     table = Table("environment", "what it is")
     for name in sorted(i for i in gym.registry if i.startswith("rlchat/")):
         table.add_row(name, (gym.make(name).unwrapped.__doc__ or "").splitlines()[0])
     console.print(table)
-    people = Table("user", "side", "patience", "manner")
-    for p in PERSONAS.values():
-        traits = {
-            "terse": p.terse,
-            "chatty": p.chatty,
-            "annoyed": p.annoyed,
-            "forgetful": p.forgets,
-        }
-        manner = ", ".join(name for name, value in traits.items() if value) or "plain"
-        people.add_row(p.name, p.split, str(p.patience), manner)
+    people = Table("users", "what they do", "train", "dev", "test")
+    for family, about in FAMILIES.items():
+        names = {p.split: p.name for p in PERSONAS.values() if p.family == family}
+        people.add_row(family, about, *(names[split] for split in rlchat_envs.SPLITS))
     console.print(people)
     console.print(f"sides: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
 

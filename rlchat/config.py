@@ -135,7 +135,7 @@ class TrainConfig:
     env: str = "rlchat/Support-v0"
     """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
     users: str = ""
-    """Personas to train on, comma-separated; all of the training side's if none is named."""
+    """Families of users to train on, comma-separated; `rlchat envs` lists them."""
     policy: str = "smollm2-135m"
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")

@@ -291,7 +291,7 @@ class EvalOptions:
     env: str = "rlchat/Support-v0"
     """Environment: a Gymnasium id, or module:Id."""
     users: str = ""
-    """Personas, comma-separated; all of the side's if none is named."""
+    """Families of users, comma-separated; `rlchat envs` lists them."""
     split: Literal["train", "dev", "test"] = "dev"
     """Side: tune on dev; touch test only for what you publish."""
     episodes: int = 100

@@ -25,7 +25,7 @@ class PlayOptions:
     env: str = "rlchat/Support-v0"
     """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
     users: str = ""
-    """Personas, comma-separated; all of the side's if none is named."""
+    """Families of users, comma-separated; `rlchat envs` lists them."""
     split: Literal["train", "dev", "test"] = "dev"
     """Side that goals come from."""
     seed: int = 0

@@ -39,7 +39,7 @@ class WorldConfig:
     env: str = "rlchat/Support-v0"
     """A Gymnasium id, or module:Id; text in, text out."""
     users: tuple[str, ...] = ()
-    """Personas by name; all of the split's if none is named."""
+    """Families of users; the usual ones if none is named."""
     gamma: float = 1.0
     """Discount per turn that progress is shaped with; the learner's own, or it would not cancel."""
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 
 from rlchat_envs.messages import Conversation, Message, as_text
 from rlchat_envs.spaces import Utterance
+
+if TYPE_CHECKING:
+    from rlchat_envs.knowledge import Document, Triple
 
 SPLITS = ("train", "dev", "test")
 
@@ -22,6 +25,7 @@ class Reaction:
     messages: Conversation
     terminated: bool = False
     resolution: float = 0.0  # the world's verdict on a solution, in score units
+    costs: Mapping[str, float] = field(default_factory=dict)  # what was unsafe in it, by name
 
 
 class Case(Protocol):
@@ -51,6 +55,21 @@ class Case(Protocol):
     def solution(self) -> str:
         """What is right in this case, in words, for people and afterwards."""
         ...
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """What the desk could read up; retrieval searches it."""
+        return ()
+
+    @property
+    def triples(self) -> tuple[Triple, ...]:
+        """What the desk could look up in a knowledge graph."""
+        return ()
+
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """Texts, any of which answers what the user wants to know now; none if nothing is asked."""
+        return ()
 
     def hear(self, text: str) -> Reaction:
         """Take the assistant's message and react to it."""
@@ -84,6 +103,11 @@ class Scenario(Protocol):
         """Scripted agents by name, made from a seed: ``expert``, ``demonstrator``, ``random``."""
         ...
 
+    @property
+    def optimum(self) -> float | None:
+        """Turns that the best strategy takes on average; None where nobody has computed it."""
+        return None
+
     def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> Case:
         """Draw a goal and a user, and open the case."""
         ...
@@ -113,7 +137,9 @@ class DialogueEnv(gym.Env[str, str]):
     gamma * Phi(after) - Phi(before), Phi = 0 once the episode has terminated; Ng, Harada and
     Russell 1999), ``resolution`` (the world's verdict), and the parts of ``scorer`` if one is
     given. ``info["conversation"]`` is the conversation so far, ``info["success"]`` whether the
-    task is solved, ``info["hidden"]`` what a policy must never see.
+    task is solved, ``info["hidden"]`` what a policy must never see. What was unsafe in the message
+    is no part of the score: ``info["costs"]`` names it, ``info["cost"]`` is its sum (Altman 1999,
+    "Constrained Markov Decision Processes", keeps cost and reward apart in the same way).
     """
 
     def __init__(
@@ -130,7 +156,7 @@ class DialogueEnv(gym.Env[str, str]):
         Args:
             scenario: the domain.
             split: ``train``, ``dev`` or ``test``: disjoint goals, phrasings and personas.
-            users: names of personas to draw from; all of the split's if empty.
+            users: families of users to draw from; the usual ones if empty.
             scorer: judges how things were said; nobody does if None.
             max_turns: truncation; beyond every user's patience, or stalling would be free.
             gamma: the per-turn discount that progress is shaped with.
@@ -154,7 +180,7 @@ class DialogueEnv(gym.Env[str, str]):
         case = self.scenario.begin(self.np_random, self.split, self.users)
         self._episode = _Episode(case, list(case.opening))
         spoken = tuple(m for m in case.opening if m.role != "system")
-        return as_text(spoken), self._info(self._episode, {})
+        return as_text(spoken), self._info(self._episode, {}, {})
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Play one turn; ``action`` is the assistant's message, any string at all."""
@@ -180,7 +206,7 @@ class DialogueEnv(gym.Env[str, str]):
             float(sum(parts.values())),
             reaction.terminated,
             truncated,
-            self._info(episode, parts),
+            self._info(episode, parts, dict(reaction.costs)),
         )
 
     @property
@@ -191,10 +217,14 @@ class DialogueEnv(gym.Env[str, str]):
         return self._episode.case
 
     @staticmethod
-    def _info(episode: _Episode, parts: dict[str, float]) -> dict[str, Any]:
+    def _info(
+        episode: _Episode, parts: dict[str, float], costs: dict[str, float]
+    ) -> dict[str, Any]:
         return {
             "conversation": tuple(episode.conversation),
             "parts": parts,
+            "costs": costs,
+            "cost": float(sum(costs.values())),
             "success": episode.case.success,
             "turn": episode.turn,
             "hidden": dict(episode.case.hidden),

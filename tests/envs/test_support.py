@@ -18,12 +18,12 @@ from rlchat_envs import SPLITS, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario
 from rlchat_envs.support.desk import Desk
 from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, SLOTS, Goal, draw_goal, load_data
-from rlchat_envs.support.personas import PERSONAS, Persona, choose_personas
 from rlchat_envs.support.user import Customer
+from rlchat_envs.users import FAMILIES, PERSONAS, Persona, choose_personas
 from rlchat_reward_models import RuleScorer
 
 Play = Callable[..., Any]
-PATIENT = Persona("patient", "train", patience=10)
+PATIENT = Persona("patient", "agenda", "train", patience=10)
 GOAL = Goal(
     intent="warranty",
     shop="Harbor & Pine",
@@ -96,17 +96,18 @@ def test_phrasings_hold_their_placeholders(split: str) -> None:
     for key, place in (("opening", "{item}"), ("opening_terse", "{item}"), ("answer", "{value}")):
         assert all(line.count(place) == 1 for line in leaves(side[key]))
     slotted = {k for k, lines in side["say"].items() if any("{" in line for line in lines)}
-    assert slotted == {"irrelevant", "lookup"}
+    assert slotted == {"irrelevant", "lookup", "correct", "demands"}
     assert set(side["opening"]) == set(INTENTS)
     assert set(side["answer"]) == set(SLOTS) - {"email", "phone", "name"}
 
 
 def test_no_persona_stands_on_two_sides() -> None:
-    manners = {replace(p, name="", split="") for p in PERSONAS.values()}
+    manners = {replace(p, name="", family="", split="") for p in PERSONAS.values()}
     assert len(manners) == len(PERSONAS)
     assert {p.split for p in PERSONAS.values()} == set(SPLITS)
     for split in SPLITS:
         assert {p.split for p in choose_personas(split, ())} == {split}
+        assert {p.family for p in choose_personas(split, tuple(FAMILIES))} == set(FAMILIES)
 
 
 def test_goals_are_many_and_on_one_side_only(goals: dict[str, list[Goal]]) -> None:
@@ -238,7 +239,7 @@ def test_asking_again_costs_patience() -> None:
 
 
 def test_the_forgetful_look_a_fact_up_once() -> None:
-    user = customer(Persona("sieve", "train", patience=10, forgets=1.0))
+    user = customer(Persona("sieve", "agenda", "train", patience=10, forgets=1.0))
     reply = user.hear(ASK_ORDER, False)
     assert reply in {line.format(slot="order number") for line in phrasings("lookup")}
     assert user.patience == 9
@@ -249,15 +250,51 @@ def test_the_forgetful_look_a_fact_up_once() -> None:
 def test_the_forgetful_do_forget(play: Play) -> None:
     lines = [ASK_ORDER, ASK_ORDER]
     knows = [
-        play(lines, seed=seed, users=("absent-minded",)).infos[1]["hidden"]["has_record"]
+        play(lines, seed=seed, users=("forgetful",)).infos[1]["hidden"]["has_record"]
         for seed in range(200)
     ]
-    assert 0.3 < np.mean(knows) < 0.5  # forgets six in ten
+    # Looks up five in ten, and tells a quarter of the others wrongly: .5 * .75 = .375.
+    assert 0.28 < np.mean(knows) < 0.47
+
+
+def test_a_fact_told_wrongly_is_put_right_with_the_next_message() -> None:
+    user = customer(Persona("muddled", "forgetful", "train", patience=10, contradicts=1.0))
+    assert "B4822" in user.hear(ASK_ORDER, False)  # the last digit is the next one
+    assert user.told == set()
+    reply = user.hear(ASK_FAULT, False)
+    assert "B4821" in reply and GOAL.detail in reply  # a fault without digits is never wrong
+    assert user.told == {"order_number", "fault"}
+    assert user.patience == 10
+
+
+def test_what_was_told_wrongly_may_be_asked_for_again() -> None:
+    user = customer(Persona("muddled", "forgetful", "train", patience=10, contradicts=1.0))
+    user.hear(ASK_ORDER, False)
+    reply = user.hear(ASK_ORDER, False)
+    assert reply in {
+        line.format(slot="order number", value="B4821") for line in phrasings("correct")
+    }
+
+
+def test_giving_in_to_a_demand_is_a_cost_and_no_success(play: Play) -> None:
+    sold = {"refund": "refund", "voucher": "voucher", "replacement": "replacement"}
+    for seed in range(20):
+        first = play([ASK_ORDER], seed=seed, users=("adversarial",)).infos[0]["hidden"]
+        gives_in = [ASK_ORDER, f"You get a {sold[first['demand']]}."]
+        episode = play(gives_in, seed=seed, users=("adversarial",))
+        if episode.infos[-1]["hidden"]["verdict"] == "walked out":
+            continue
+        assert episode.infos[-1]["hidden"]["verdict"] == "indulged"
+        assert (episode.success, episode.infos[-1]["cost"]) == (False, 1.0)
+        assert episode.infos[-1]["costs"] == {"policy": 1.0}
+        assert episode.infos[-1]["parts"]["resolution"] == -0.5
 
 
 def test_the_terse_the_chatty_and_the_annoyed() -> None:
     def said(**manner: Any) -> str:
-        return customer(Persona("p", "train", patience=10, **manner)).hear(ASK_ORDER, False)
+        return customer(Persona("p", "agenda", "train", patience=10, **manner)).hear(
+            ASK_ORDER, False
+        )
 
     assert said(terse=True) == "B4821."
     assert said(terse=True, chatty=1.0).removeprefix("B4821. ") in phrasings("asides")
@@ -275,7 +312,7 @@ def test_one_offer_decides(text: str, verdict: str, kind: str) -> None:
 
 
 def test_patience_at_zero_is_walking_out() -> None:
-    user = customer(Persona("short", "train", patience=2))
+    user = customer(Persona("short", "agenda", "train", patience=2))
     user.hear("Hello.", False)
     assert user.verdict == ""
     assert user.hear("Hello.", False) in phrasings("walkout")
@@ -283,7 +320,7 @@ def test_patience_at_zero_is_walking_out() -> None:
 
 
 def test_walking_out_and_a_wrong_offer_end_the_episode_alike(play: Play) -> None:
-    walked = play(["Hello."], seed=1, users=("grumpy",))
+    walked = play(["Hello."], seed=1, users=("impatient",))
     assert (walked.turns, walked.terminated, walked.success) == (4, True, False)
     assert walked.infos[-1]["hidden"]["verdict"] == "walked out"
     assert walked.scores == pytest.approx([0, 0, 0, -0.5])
@@ -364,7 +401,7 @@ def test_whatever_a_customer_tells_is_found(split: str) -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_small_talk_opens_no_books(split: str) -> None:
     said = [
-        s.format(slot=x)
+        s.format(slot=x, value="", offer="a full refund")
         for s in leaves(load_data("phrasings")[split]["say"])
         for x in SLOTS.values()
     ]
@@ -413,7 +450,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("user", sorted(PERSONAS))
+@pytest.mark.parametrize("user", sorted(FAMILIES))
 def test_odd_messages_break_nothing(user: str, play: Play) -> None:
     for seed, text in enumerate(ODD):
         episode = play([text], seed=seed, users=(user,), scorer=RuleScorer())
@@ -431,7 +468,7 @@ def test_odd_messages_break_nothing(user: str, play: Play) -> None:
         max_size=8,
     ),
     seed=st.integers(0, 2**31),
-    user=st.sampled_from(sorted(PERSONAS)),
+    user=st.sampled_from(sorted(FAMILIES)),
 )
 def test_arbitrary_messages_break_nothing(
     lines: list[str], seed: int, user: str, play: Play

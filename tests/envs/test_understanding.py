@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, SLOTS, load_data
-from rlchat_envs.support.understanding import MAX_LENGTH, Heard, understand
+from rlchat_envs.support.lexicon import LEXICON
+from rlchat_envs.understanding import MAX_LENGTH, Heard
 
 PARAPHRASES = Path(__file__).parent / "data" / "paraphrases.jsonl"
 WORDING = load_data("wording")
@@ -21,7 +22,7 @@ BEFORE = ["", *WORDING["say"]["sorry"], *WORDING["say"]["again"]]
 
 
 def acts(text: str) -> tuple[set[str], set[str]]:
-    heard = understand(text)
+    heard = LEXICON.understand(text)
     return set(heard.asks), set(heard.offers)
 
 
@@ -55,7 +56,7 @@ def test_every_double_question_is_understood() -> None:
         for start, end, before in product(both["start"], both["end"], BEFORE):
             line = f"{before} {start} {both['order_number']} and {both[detail]}{end}"
             assert acts(line) == ({"order_number", detail}, set()), line
-            assert understand(line).questions == 2
+            assert LEXICON.understand(line).questions == 2
 
 
 @pytest.mark.parametrize("manner", ["kind", "curt"])
@@ -79,20 +80,20 @@ def test_spelling_is_mended() -> None:
 
 
 def test_questions_are_facts_or_question_marks() -> None:
-    assert understand("Order number and postcode, please.").questions == 2
-    assert understand("Really? Truly? Is that so?").questions == 3
-    assert understand("Hello.").questions == 0
+    assert LEXICON.understand("Order number and postcode, please.").questions == 2
+    assert LEXICON.understand("Really? Truly? Is that so?").questions == 3
+    assert LEXICON.understand("Hello.").questions == 0
 
 
 def test_nobody_reads_a_novel() -> None:
-    assert not understand("refund " * (MAX_LENGTH // 7)).too_long
-    assert understand("x" * (MAX_LENGTH + 1)) == Heard(too_long=True)
+    assert not LEXICON.understand("refund " * (MAX_LENGTH // 7)).too_long
+    assert LEXICON.understand("x" * (MAX_LENGTH + 1)) == Heard(too_long=True)
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=200))
 def test_any_text_can_be_heard(text: str) -> None:
-    heard = understand(text)
+    heard = LEXICON.understand(text)
     assert set(heard.asks) <= set(SLOTS)
     assert set(heard.offers) <= set(RESOLUTIONS)
     assert heard.questions >= len(heard.asks)
@@ -102,5 +103,5 @@ def test_any_text_can_be_heard(text: str) -> None:
 def test_no_text_takes_long_to_read(piece: str) -> None:
     """Patterns that backtrack must stay polynomial, and small, in what a customer reads."""
     start = time.perf_counter()
-    understand((piece * MAX_LENGTH)[:MAX_LENGTH])
+    LEXICON.understand((piece * MAX_LENGTH)[:MAX_LENGTH])
     assert time.perf_counter() - start < 2.0

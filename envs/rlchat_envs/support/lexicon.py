@@ -5,11 +5,8 @@ Patterns run over lower-case text without accents or apostrophes ("we'll" reads 
 
 from __future__ import annotations
 
-import re
-
-
-def _any(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns))
+from rlchat_envs.cues import any_of as _any
+from rlchat_envs.understanding import Lexicon
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -29,7 +26,7 @@ _GOT = (
 )
 _KIND = r"(?:sizes?|colou?rs?|models?|variants?|versions?|styles?|finish|shade)"
 
-ASKED: dict[str, re.Pattern[str]] = {
+_ASKED = {
     "order_number": _any(
         rf"\b{_THING}(?: s)? ?(?:number|no|nr|num|id|code|reference|ref)\b",
         rf"\b{_THING} ?#|#\W*(?:of|for) (?:your|the) {_THING}",
@@ -137,7 +134,7 @@ ASKED: dict[str, re.Pattern[str]] = {
     ),
 }
 
-OFFERED: dict[str, re.Pattern[str]] = {
+_OFFERED = {
     "refund": _any(
         r"\brefund",
         r"\breimburs",
@@ -240,8 +237,8 @@ OFFERED: dict[str, re.Pattern[str]] = {
     ),
 }
 
-# Refusing the parcel is itself phrased as a refusal, so it is looked for before refusals are.
-SENT_BACK = _any(
+# Refusing the parcel is itself phrased as a refusal.
+_SENT_BACK = _any(
     rf"\b(?:refus|reject|declin)\w*\b.{{0,40}}\b(?:{_PARCEL}|door|it|acceptance)\b",
     rf"\b(?:not|dont|don t|n t) (?:accept|take|sign for|open)\b.{{0,40}}\b(?:it|{_PARCEL})\b",
     rf"\b(?:turn|send|wave)\w* (?:it|(?:the|your) {_PARCEL}) (?:away|back)\b(?! to you)",
@@ -252,70 +249,8 @@ SENT_BACK = _any(
     r"\breturn (?:it )?to sender\b|\bsay no\b.{0,20}\bdoor\b",
 )
 
-ASK_CUE = _any(
-    r"\?",
-    (
-        r"\b(?:please|pls|plz|kindly|(?:could|can|would|will) (?:you|u)|(?:can|could|may|might) i|"
-        r"whats?|which|why|how|where|who|did (?:you|u)|was (?:it|that))\b"
-    ),
-    (
-        r"\b(?:needs?|required?|share|tell (?:me|us)|provide|give (?:me|us)|"
-        r"let (?:me|us) (?:know|have)|send (?:me|us)|confirm|state|supply)\b"
-    ),
-    (
-        r"\b(?:looking for|know|ask|missing|pop|drop|help me with|mind|describe|name|specify|quote|"
-        r"wondering|explain|remind|grateful|appreciate|love)\b"
-    ),
-)
-OFFER_CUE = _any(
-    r"\b(?:i|im|ive|ill|id|we|weve|well|wed|you|youll|your|ll|ve|u|ull|let|lets|shall|about|get|"
-    r"will|can|offer\w*|has|have|is|are|it|its|happy|glad|going|would|please|simply|just|be|been|"
-    r"here|another|full|the)\b"
-)
-REFUSAL = _any(
-    (
-        r"\b(?:can ?not|cant|can t|couldn t|couldnt|not able|unable|no longer|not possible|"
-        r"impossible|wont|won t|will not|isn t|isnt|is not|are not|aren t)\b"
-    ),
-    (
-        r"\bnot (?:available|eligible|covered|allowed|permitted|an option|something|refund|replace|"
-        r"exchange|repair|cancel|change|offer|give|issue)"
-    ),
-    r"\bno (?:\w+ )?(?:refund|money|replacement|exchange|repair|voucher|swap|coupon|cancel)",
-    (
-        r"\b(?:too late|past the point|out of the question|ruled? out|never|neither|nor|do not|"
-        r"don t|dont|doesn t|does not|without)\b"
-    ),
-)
-# Clauses that commit to nothing.
-IDLE = _any(
-    r"^\W*(?:if|whether|once|before|in case|when|after)\b",
-    r"\b(?:once|as soon as) (?:it|the|we)\b",
-    r"\b(?:records?|status|system|checked)\b[^:]*:",
-    (
-        r"\b(?:check|see|find out|understand|know|look into|looking into|ask) "
-        r"(?:if|whether|what|why|into)\b"
-    ),
-    r"\b(?:you asked|you want(?:ed)?|you (?:would|d) like to|you wish to|your request)\b",
-    r"\babout (?:the|your|a) (?:refund|return|exchange|cancellation|warranty|repair|replacement)",
-)
-# Removed before anything else is read: thanks for a fact, and what is offered in place of what.
-ASIDE = _any(
-    r"\b(?:thanks|thank you|thx|cheers)\b[^.!?,;]*\bfor\b[^.!?,;]*",
-    r"\b(?:sorry|apolog\w+)\b[^.!?,;]*\b(?:for|about)\b[^.!?,;]*",
-    r"\b(?:instead of|rather than|in place of) (?:the |a |an |your )?\w+(?: \w+)?",
-)
-CLAUSE = _any(
-    r"(?<=[.!?;])\s+",
-    r"\s+[-\u2013\u2014]+\s+",
-    r",?\s+\b(?:but|however|though|although|yet|so)\b,?\s+",
-    r",?\s+and\s+(?=(?:i|we|you|it) )",
-    r",\s+(?=(?:i|we|you|it|its|here|what|that|this|the|your|please) )",
-    r"\n+",
-)
-
 # Words worth mending when misspelt, and their neighbours that are right as they stand.
-MENDED = _words(
+_MENDED = _words(
     "order number reference postcode postal reason returning colour color model variant version",
     "payment address delivery delivered shipping fault defect problem damage damaged broken wrong",
     "describe happened received arrived parcel package email phone refund reimburse reimbursement",
@@ -323,7 +258,7 @@ MENDED = _words(
     "changed carrier courier investigation voucher coupon discount pickup locker collection",
     "refuse schedule please confirm confirmation provide",
 )
-RIGHT = _words(
+_RIGHT = _words(
     "orders numbers other faulty default problems arrives arrive wrongly repaired repairs cancels",
     "refunds refunded honey credits exchanged updates dated replaced replaces parcels packages",
     "receives receive refused refuses discounts mobile modern charged changes change prove",
@@ -331,4 +266,20 @@ RIGHT = _words(
     "canceled defects faults reasons borders ordered prices phones emails repairing damages",
     "confirmed describes payments versions variants pleased worded whorl orderly counted monkey",
     "postage reserve refer deceived relieved",
+)
+
+LEXICON = Lexicon(
+    asked=_ASKED,
+    offered=_OFFERED,
+    defiant={"send_back": _SENT_BACK},
+    # "What is wrong with it" and "which model arrived": the more specific subject wins.
+    narrower=(
+        ("received", "variant"),
+        ("received", "fault"),
+        ("variant", "fault"),
+        ("fault", "reason"),
+        ("email", "new_address"),
+    ),
+    mended=_MENDED,
+    right=_RIGHT,
 )

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Reaction, ScriptedAgent
+from rlchat_envs.dialogue import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.messages import Conversation, Message
 from rlchat_envs.support.agents import Expert, MediocreDesk, RandomDesk
 from rlchat_envs.support.desk import Desk
 from rlchat_envs.support.goals import RESOLUTIONS, Goal, draw_goal
-from rlchat_envs.support.personas import choose_personas
 from rlchat_envs.support.user import Customer
+from rlchat_envs.users import choose_personas
 
 RECORD_POTENTIAL = 0.2  # the order is on the table
 POLICY_POTENTIAL = 0.2  # so is the policy
@@ -29,16 +29,21 @@ def system_text(shop: str) -> str:
     )
 
 
-class SupportCase:
-    """One customer's case; satisfies `rlchat_envs.Case`."""
+class SupportCase(Case):
+    """One customer's case."""
 
     def __init__(self, goal: Goal, customer: Customer):
         """Open the case of ``customer`` with ``goal``."""
         self.goal, self.customer, self.desk = goal, customer, Desk(goal)
-        self.opening: Conversation = (
+        self._opening: Conversation = (
             Message("system", system_text(goal.shop)),
             Message("user", customer.open()),
         )
+
+    @property
+    def opening(self) -> Conversation:
+        """Instructions and complaint."""
+        return self._opening
 
     @property
     def potential(self) -> float:
@@ -59,7 +64,9 @@ class SupportCase:
             "resolution": self.goal.resolution,
             "card": self.goal.card,
             "persona": self.customer.persona.name,
+            "family": self.customer.persona.family,
             "patience": self.customer.patience,
+            "demand": self.customer.demand,
             "verdict": self.customer.verdict,
             "has_record": self.desk.has_record,
             "has_policy": self.desk.has_policy,
@@ -76,7 +83,8 @@ class SupportCase:
         over = bool(self.customer.verdict)
         found = () if over else self.desk.read(reply)
         score = (RIGHT if self.success else WRONG) if over else 0.0
-        return Reaction((Message("user", reply), *found), over, score)
+        costs = {"policy": 1.0} if self.customer.verdict == "indulged" else {}
+        return Reaction((Message("user", reply), *found), over, score, costs)
 
     def tell(self, text: str) -> Conversation:
         """Let a person speak; the desk looks up what they say, the customer need not repeat it."""
@@ -88,11 +96,11 @@ class SupportCase:
     def judge(self, text: str) -> float:
         """The verdict that the customer would reach."""
         verdict = self.customer.judge(text, self.desk.has_record)
-        return {"accepted": RIGHT, "rejected": WRONG}.get(verdict, 0.0)
+        return {"": 0.0, "accepted": RIGHT}.get(verdict, WRONG)
 
 
-class SupportScenario:
-    """Thousands of cases from a seed; satisfies `rlchat_envs.Scenario`."""
+class SupportScenario(Scenario):
+    """Thousands of cases from a seed."""
 
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
