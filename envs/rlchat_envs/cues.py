@@ -28,6 +28,12 @@ ASK_CUE = any_of(
         r"wondering|explain|remind|grateful|appreciate|love)\b"
     ),
 )
+# Cues of ASK_CUE that nobody uses who does not ask.
+QUESTION = any_of(
+    r"\?",
+    r"\b(?:whats?|which|why|how|where|who|when|(?:do|did|are|have) you|is it|(?:may|can) i)\b",
+    r"\b(?:(?:tell|give) (?:me|us)|let (?:me|us) (?:know|have)|share|provide|confirm|state)\b",
+)
 OFFER_CUE = any_of(
     r"\b(?:i|im|ive|ill|id|we|weve|well|wed|you|youll|your|ll|ve|u|ull|let|lets|shall|about|get|"
     r"will|can|offer\w*|has|have|is|are|it|its|happy|glad|going|would|please|simply|just|be|been|"

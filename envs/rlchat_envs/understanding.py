@@ -79,10 +79,20 @@ class Lexicon:
         if not cues.ASK_CUE.search(clause):
             return []
         found = _found(self.asked, clause)
+        if not cues.QUESTION.search(clause):  # "Please water it less" asks nothing about water
+            found = [name for name in found if not self._part_of_offer(name, clause)]
         for specific, general in self.narrower:
             if specific in found and general in found:
                 found.remove(general)
         return found
+
+    def _part_of_offer(self, fact: str, clause: str) -> bool:
+        """Whether a fact is only named by words that name an offer."""
+        offers = [m.span() for p in self.offered.values() for m in p.finditer(clause)]
+        return all(
+            any(start <= m.start() and m.end() <= end for start, end in offers)
+            for m in self.asked[fact].finditer(clause)
+        )
 
     def _offered(self, clause: str, is_question: bool) -> list[str]:
         defiant = [] if is_question else _found(self.defiant, clause)

@@ -1,0 +1,32 @@
+"""Gymnasium ids for scenarios, ours and other people's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from rlchat_envs.dialogue import DialogueEnv, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes the environment of a scenario: what `register` leaves with Gymnasium."""
+
+    make_scenario: Callable[[], Scenario]
+
+    def __call__(self, **kwargs: Any) -> DialogueEnv:
+        """Make it; see `DialogueEnv` for the arguments."""
+        return DialogueEnv(self.make_scenario(), **kwargs)
+
+
+def register(id: str, make_scenario: Callable[[], Scenario]) -> None:
+    """Let ``gym.make(id, split=…, users=…)`` make a scenario's environment.
+
+    Args:
+        id: as Gymnasium wants it: ``Name-v0``, or ``space/Name-v0``.
+        make_scenario: called without arguments, once an environment.
+    """
+    gym.register(id, entry_point=Maker(make_scenario))
