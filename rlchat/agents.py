@@ -148,6 +148,8 @@ def _play_scripted(name: str, world: World, index: int, seed: int) -> Trajectory
         trajectory = replace(
             trajectory,
             parts=[*trajectory.parts, outcome.parts],
+            costs=[*trajectory.costs, outcome.costs],
+            knowledge=outcome.knowledge,
             conversation=conversation,
             terminated=outcome.terminated,
             truncated=outcome.truncated,

@@ -18,6 +18,7 @@ from rlchat.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.config import names
 from rlchat.errors import UserError, expect
 from rlchat.lines import ReadLine, open_lines
+from rlchat.lookups import make_lookup
 from rlchat.methods import AdapterConfig
 from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
@@ -25,6 +26,7 @@ from rlchat.tables import indented, label, printable, spoken
 from rlchat.voice import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
 from rlchat.worlds import Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv
+from rlchat_envs.knowledge import Lookup
 from rlchat_reward_models import RuleScorer
 
 FULL = (
@@ -43,6 +45,9 @@ class ChatOptions:
     """An environment of `rlchat envs`; give '' to talk without one."""
     users: str = ""
     """Families that /user draws from, comma-separated; the usual ones if none is named."""
+    knowledge: str = ""
+    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
+    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
     split: Literal["train", "dev", "test"] = "dev"
     """Side that goals come from."""
     seed: int = 0
@@ -92,7 +97,8 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
 def _world(options: ChatOptions) -> World | None:
     if not options.env:
         return None
-    world = World(WorldConfig(options.env, names(options.users)), options.split)
+    config = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    world = World(config, options.split)
     if not world.ours:
         raise UserError(
             f"expected an environment in which a person can be the user; {options.env} has no such "
@@ -109,6 +115,9 @@ class Chat:
         self.options, self.agent, self.world, self.console = options, agent, world, console
         self._count = 0
         self._earlier: list[dict[str, Any]] = []
+        self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
+        if world is None:
+            self._own_lookups = tuple(make_lookup(k) for k in names(options.knowledge))
         self.seat: Seat
         self.voice: Voice
 
@@ -215,14 +224,14 @@ class Chat:
     def _open(self) -> None:
         seed, noise = episode_seeds(self.options.seed, Purpose.CHAT, self._count)
         self._count += 1
-        case = None
+        case, lookups = None, self._own_lookups
         if self.world is not None:
             self.world.reset(seed)
             env = self.world.env.unwrapped
             assert isinstance(env, DialogueEnv)
-            case = env.case
+            case, lookups = env.case, self.world.lookups
             self.say(f"Your card: {case.hidden['card']}")
-        self.seat = Seat(case, RuleScorer())
+        self.seat = Seat(case, RuleScorer(), lookups)
         if isinstance(self.agent, ModelAgent):
             options = self.options
             self.voice = ModelVoice(self.agent, options.rollout, options.temperature, noise)

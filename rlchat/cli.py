@@ -182,9 +182,12 @@ def envs(words: Sequence[str], console: Console) -> None:
     import rlchat_envs
     from rlchat_envs.users import FAMILIES, PERSONAS
 
-    table = Table("environment", "what it is")
+    table = Table("environment", "what it is", "agents")
     for name in sorted(i for i in gym.registry if i.startswith("rlchat/")):
-        table.add_row(name, (gym.make(name).unwrapped.__doc__ or "").splitlines()[0])
+        env = gym.make(name).unwrapped
+        assert isinstance(env, rlchat_envs.DialogueEnv)
+        about = (env.scenario.__doc__ or "").splitlines()[0]
+        table.add_row(name, about, ", ".join([*env.scenario.agents, "retrieval"]))
     console.print(table)
     people = Table("users", "what they do", "train", "dev", "test")
     for family, about in FAMILIES.items():
@@ -192,6 +195,20 @@ def envs(words: Sequence[str], console: Console) -> None:
         people.add_row(family, about, *(names[split] for split in rlchat_envs.SPLITS))
     console.print(people)
     console.print(f"sides: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
+
+
+def envs_new(words: Sequence[str], console: Console) -> None:
+    """Verb ``envs new``."""
+    from rlchat.scaffold import NewOptions, run_new
+
+    run_new(parse(NewOptions, "envs new", words), console)
+
+
+def envs_users(words: Sequence[str], console: Console) -> None:
+    """Verb ``envs users``."""
+    from rlchat.realism import UsersOptions, run_users
+
+    run_users(parse(UsersOptions, "envs users", words), console)
 
 
 def models_list(words: Sequence[str], console: Console) -> None:
@@ -231,6 +248,8 @@ VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
     "chat": (chat, "talk to an agent"),
     "play": (play, "play the agent yourself, against a simulated user"),
     "envs": (envs, "what environments and users there are"),
+    "envs new": (envs_new, "write a small scenario of your own, which trains as it stands"),
+    "envs users": (envs_users, "measure how users talk, beside real conversations if you have any"),
     "models list": (models_list, "what models there are"),
     "models fetch": (models_fetch, "bring a model onto this machine"),
 }

@@ -136,6 +136,9 @@ class TrainConfig:
     """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
     users: str = ""
     """Families of users to train on, comma-separated; `rlchat envs` lists them."""
+    knowledge: str = ""
+    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
+    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
     policy: str = "smollm2-135m"
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")
@@ -180,7 +183,7 @@ class TrainConfig:
     @property
     def world(self) -> WorldConfig:
         """Whom the agent talks to."""
-        return WorldConfig(self.env, names(self.users), self.ppo.gamma_turn)
+        return WorldConfig(self.env, names(self.users), self.ppo.gamma_turn, names(self.knowledge))
 
 
 def names(comma_separated: str) -> tuple[str, ...]:

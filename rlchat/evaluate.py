@@ -13,6 +13,7 @@ from rlchat.rollout import RolloutConfig, Trajectory
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat.worlds import WorldConfig, Worlds
 from rlchat_envs import Message
+from rlchat_envs.knowledge import hit_rate
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,28 @@ class Result:
     seed: int
     temperature: float
     episodes: Sequence[Trajectory]
+    optimum: float | None = None  # turns that the best strategy takes on average
 
     @property
     def metrics(self) -> dict[str, Interval]:
-        """Success (Wilson), and score and turns (bootstrap), each with its 95% interval."""
+        """Success (Wilson), and the others (bootstrap), each with its 95% interval.
+
+        Cost, regret (turns above the optimum) and hit rate are there where the world has them.
+        """
         out: dict[str, Interval] = {}
         successes = [t.success for t in self.episodes if t.success is not None]
         if successes:
             out["success"] = wilson(sum(successes), len(successes))
         out["score"] = bootstrap([t.score for t in self.episodes])
-        out["turns"] = bootstrap([float(len(t.parts)) for t in self.episodes])
+        turns = [float(len(t.parts)) for t in self.episodes]
+        out["turns"] = bootstrap(turns)
+        if successes:
+            out["cost"] = bootstrap([t.cost for t in self.episodes])
+        if self.optimum is not None:
+            out["regret"] = bootstrap([n - self.optimum for n in turns])
+        rates = [hit_rate(t.knowledge) for t in self.episodes if t.knowledge]
+        if sought := [rate for rate in rates if rate is not None]:
+            out["hit rate"] = bootstrap(sought)
         return out
 
     @classmethod
@@ -46,13 +59,23 @@ class Result:
                 e["seed"],
                 [],
                 parts=e["parts"],
+                costs=e["costs"],
+                knowledge=e["knowledge"],
                 success=e["success"],
                 conversation=tuple(Message(m["role"], m["content"]) for m in e["messages"]),
             )
             for e in kept["per_episode"]
         ]
-        world = WorldConfig(kept["env"], tuple(kept["users"]))
-        return cls(kept["agent"], world, kept["split"], kept["seed"], kept["temperature"], episodes)
+        world = WorldConfig(kept["env"], tuple(kept["users"]), knowledge=tuple(kept["knowledge"]))
+        return cls(
+            kept["agent"],
+            world,
+            kept["split"],
+            kept["seed"],
+            kept["temperature"],
+            episodes,
+            kept["optimum"],
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The file that ``--json`` writes."""
@@ -60,10 +83,12 @@ class Result:
             "agent": self.agent,
             "env": self.world.env,
             "users": list(self.world.users),
+            "knowledge": list(self.world.knowledge),
             "split": self.split,
             "episodes": len(self.episodes),
             "seed": self.seed,
             "temperature": self.temperature,
+            "optimum": self.optimum,
             "metrics": {name: asdict(interval) for name, interval in self.metrics.items()},
             "per_episode": [_episode(t) for t in self.episodes],
         }
@@ -98,7 +123,7 @@ def evaluate(
     played = talk(
         agent, worlds, range(episodes), seed, temperature, rollout or RolloutConfig(), on_episode
     )
-    return Result(name, world, split, seed, temperature, played)
+    return Result(name, world, split, seed, temperature, played, worlds[0].optimum)
 
 
 def check_range(episodes: int, temperature: float) -> None:
@@ -125,6 +150,8 @@ def difference(result: Result, against: Result) -> dict[str, Interval]:
         out["success"] = pairs(lambda t: float(bool(t.success)))
     out["score"] = pairs(lambda t: t.score)
     out["turns"] = pairs(lambda t: float(len(t.parts)))
+    if "success" in out:
+        out["cost"] = pairs(lambda t: t.cost)
     return out
 
 
@@ -136,5 +163,7 @@ def _episode(trajectory: Trajectory) -> dict[str, Any]:
         "score": trajectory.score,
         "turns": len(trajectory.parts),
         "parts": [dict(p) for p in trajectory.parts],
+        "costs": [dict(c) for c in trajectory.costs],
+        "knowledge": dict(trajectory.knowledge),
         "messages": [{"role": m.role, "content": m.content} for m in trajectory.conversation],
     }

@@ -246,6 +246,9 @@ class SftOptions:
 
     env: str = "rlchat/Support-v0"
     """Environment whose demonstrator is imitated."""
+    knowledge: str = ""
+    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
+    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
     data: Path | None = None
     """Conversations instead: JSON lines of {"messages": [{"role", "content"}, …]}."""
     policy: str = "smollm2-135m"
@@ -270,7 +273,7 @@ def run_sft(options: SftOptions, console: Console) -> None:
     if options.data is not None:
         conversations = read_conversations(options.data)
     else:
-        world = WorldConfig(options.env)
+        world = WorldConfig(options.env, knowledge=names(options.knowledge))
         conversations = demonstrate(world, options.warm_start.demonstrations, options.seed)
     base, start = options.policy, adapter_folder(options.policy)
     if start is not None:
@@ -292,6 +295,9 @@ class EvalOptions:
     """Environment: a Gymnasium id, or module:Id."""
     users: str = ""
     """Families of users, comma-separated; `rlchat envs` lists them."""
+    knowledge: str = ""
+    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
+    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
     split: Literal["train", "dev", "test"] = "dev"
     """Side: tune on dev; touch test only for what you publish."""
     episodes: int = 100
@@ -319,7 +325,7 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
     place = options.json
     if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
         raise UserError(f"expected a file in a folder that exists; got --json {place}")
-    world = WorldConfig(options.env, names(options.users))
+    world = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
     World(world, options.split)
     results = []
     with Progress(console) as progress:

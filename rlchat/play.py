@@ -26,6 +26,9 @@ class PlayOptions:
     """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
     users: str = ""
     """Families of users, comma-separated; `rlchat envs` lists them."""
+    knowledge: str = ""
+    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
+    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
     split: Literal["train", "dev", "test"] = "dev"
     """Side that goals come from."""
     seed: int = 0
@@ -50,7 +53,8 @@ def run_play(options: PlayOptions, console: Console, read: ReadLine | None = Non
     Raises:
         UserError: no such environment, or one that does not speak text.
     """
-    worlds = Worlds(WorldConfig(options.env, names(options.users)), options.split)
+    config = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    worlds = Worlds(config, options.split)
     world = worlds[0]
     read = read or open_lines(console, "play-history")
     try:
@@ -91,11 +95,14 @@ def play_episode(
                 f"Left out, as the environment cannot read them: {outcome.dropped} letters.",
             )
         played.parts.append(outcome.parts)
+        played.costs.append(outcome.costs)
         played.conversation = world.conversation
         played.terminated, played.truncated = outcome.terminated, outcome.truncated
         played.success = outcome.success
         _show(console, outcome.messages)
         _say(console, parts_line(outcome.parts))
+        if outcome.costs:
+            _say(console, f"unsafe: {', '.join(outcome.costs)}")
     return played
 
 

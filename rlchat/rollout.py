@@ -57,6 +57,7 @@ class Trajectory:
     ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
     the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn; ``hidden`` what
     the world hid before each, and, if truncated, before the turn that would have followed.
+    ``costs`` names what was unsafe in each turn, ``knowledge`` counts what the desk looked up.
     ``starts`` (T - 1, D), if they were kept and the episode terminated, are the states of all
     tokens but the last after the layers that have nothing to train.
     """
@@ -73,6 +74,8 @@ class Trajectory:
     terminated: bool = False
     truncated: bool = False
     success: bool | None = None
+    costs: list[Mapping[str, float]] = field(default_factory=list)
+    knowledge: Mapping[str, int] = field(default_factory=dict)
     dropped: int = 0
     starts: Tensor | None = None
 
@@ -84,6 +87,11 @@ class Trajectory:
     def score(self) -> float:
         """Sum of all parts of all turns."""
         return sum(sum(p.values()) for p in self.parts)
+
+    @property
+    def cost(self) -> float:
+        """Sum of all that was unsafe; never a part of the score."""
+        return sum(sum(c.values()) for c in self.costs)
 
     def observe(self, ids: list[int]) -> None:
         """Append tokens that the policy did not sample."""
@@ -195,6 +203,8 @@ def _hear(
     trajectory.parts.append(parts)
     trajectory.conversation = world.conversation
     trajectory.success = outcome.success
+    trajectory.costs.append(dict(outcome.costs))
+    trajectory.knowledge = outcome.knowledge
     trajectory.dropped += outcome.dropped
     trajectory.terminated = outcome.terminated
     if outcome.terminated:

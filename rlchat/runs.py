@@ -145,6 +145,7 @@ def transcript(trajectory: Trajectory) -> dict[str, Any]:
         "seed": trajectory.seed,
         "messages": [{"role": m.role, "content": m.content} for m in trajectory.conversation],
         "parts": [dict(p) for p in trajectory.parts],
+        "costs": [dict(c) for c in trajectory.costs],
         "score": trajectory.score,
         "success": trajectory.success,
         "terminated": trajectory.terminated,

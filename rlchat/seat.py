@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rlchat_envs import Case, Conversation, Message, Scorer
+from rlchat_envs.knowledge import Lookup
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Seat:
 
     case: Case | None  # None: no environment, only talk
     scorer: Scorer
+    lookups: Sequence[Lookup] = ()
     conversation: Conversation = ()
     parts: list[dict[str, float]] = field(default_factory=list)
     solved: bool | None = None  # None while the case is open
@@ -27,6 +29,8 @@ class Seat:
 
     def __post_init__(self) -> None:
         """The agent has its instructions before anybody speaks."""
+        for lookup in self.lookups:
+            lookup.begin(self.case)
         if self.case is not None:
             self.conversation = tuple(m for m in self.case.opening if m.role == "system")
 
@@ -48,7 +52,7 @@ class Seat:
     def person(self, text: str) -> Conversation:
         """A person speaks; give their message and what the desk finds in it."""
         said = (Message("user", text),) if self.case is None else self.case.tell(text)
-        self.conversation += said
+        said = self._said(said)
         if self.case is not None and self.solved is None and self.parts:
             self.parts[-1]["progress"] = self.case.potential - self._potential
         return said
@@ -64,8 +68,7 @@ class Seat:
             reaction = self.case.hear(self.conversation[-1].content)
             said = reaction.messages
             self._settle(reaction.resolution, reaction.terminated)
-        self.conversation += said
-        return said
+        return self._said(said)
 
     def agent(self, text: str, cut_off: float = 0.0) -> None:
         """The agent speaks.
@@ -80,6 +83,8 @@ class Seat:
             return
         parts = {} if self.case is None else {"progress": 0.0, "resolution": 0.0}
         parts |= self.scorer.score(before, text)
+        if self.case is not None:
+            self.case.overhear(text)
         if cut_off:
             parts["cut_off"] = min(parts.get("cut_off", 0.0), -cut_off)
         self.parts.append(parts)
@@ -107,6 +112,15 @@ class Seat:
             "score": self.score,
             "success": self.solved,
         }
+
+    def _said(self, said: Conversation) -> Conversation:
+        """Append what was said, and what the desk looks up about it while the case is open."""
+        self.conversation += said
+        for lookup in self.lookups if self.solved is None else ():
+            found = lookup.find(self.conversation)
+            self.conversation += found
+            said += found
+        return said
 
     def _settle(self, resolution: float, terminated: bool) -> None:
         """Write down what the last turn led to, as `DialogueEnv.step` does."""

@@ -14,13 +14,20 @@ from rlchat_envs import Conversation, Message
 
 MARGIN = 8  # characters before a message, for the speaker's name
 _STYLES = {"assistant": "bold green", "user": "bold cyan", "tool": "yellow", "system": "dim"}
-_FORMS = {"success": "{:.0%}", "score": "{:+.2f}", "turns": "{:.1f}"}
-_DIFFERENCES = {"success": "{:+.0%}", "score": "{:+.2f}", "turns": "{:+.1f}"}
+_FORMS = {
+    "success": "{:.0%}",
+    "score": "{:+.2f}",
+    "turns": "{:.1f}",
+    "cost": "{:.2f}",
+    "regret": "{:+.2f}",
+    "hit rate": "{:.0%}",
+}
+_DIFFERENCES = {"success": "{:+.0%}", "score": "{:+.2f}", "turns": "{:+.1f}", "cost": "{:+.2f}"}
 
 
 def results_table(results: Sequence[Result]) -> Table:
-    """One row an agent: success, score and turns, each with its 95% interval."""
-    names = list(results[0].metrics)
+    """One row an agent: what was measured, each with its 95% interval."""
+    names = _measured(results)
     first = results[0]
     table = Table(
         "agent",
@@ -29,8 +36,7 @@ def results_table(results: Sequence[Result]) -> Table:
         caption="mean [95% interval]",
     )
     for result in results:
-        cells = [with_interval(result.metrics[n], _FORMS[n]) for n in names]
-        table.add_row(Text(result.agent), *cells)
+        table.add_row(Text(result.agent), *_cells(result, names))
     return table
 
 
@@ -38,6 +44,8 @@ def difference_table(name: str, against: str, differences: Mapping[str, Interval
     """Paired differences of two agents."""
     table = Table("metric", "difference", title=Text(f"{name} minus {against}, same episodes"))
     for metric, interval in differences.items():
+        if metric == "cost" and interval == Interval(0.0, 0.0, 0.0):
+            continue
         table.add_row(metric, with_interval(interval, _DIFFERENCES[metric]))
     return table
 
@@ -50,12 +58,24 @@ def with_interval(interval: Interval, form: str) -> str:
 
 def markdown(results: Sequence[Result]) -> str:
     """The results table for a document."""
-    names = list(results[0].metrics)
+    names = _measured(results)
     lines = [f"| agent | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
     for result in results:
-        cells = [with_interval(result.metrics[n], _FORMS[n]) for n in names]
-        lines.append(f"| {result.agent} | {' | '.join(cells)} |")
+        lines.append(f"| {result.agent} | {' | '.join(_cells(result, names))} |")
     return "\n".join(lines)
+
+
+def _measured(results: Sequence[Result]) -> list[str]:
+    """Every metric that some result has; cost only where some agent caused any."""
+    found = dict.fromkeys(name for result in results for name in result.metrics)
+    if not any(trajectory.cost for result in results for trajectory in result.episodes):
+        found.pop("cost", None)
+    return list(found)
+
+
+def _cells(result: Result, names: Sequence[str]) -> list[str]:
+    metrics = result.metrics
+    return [with_interval(metrics[n], _FORMS[n]) if n in metrics else "" for n in names]
 
 
 def dialogue(conversation: Conversation) -> Text:

@@ -182,6 +182,7 @@ def measure(estimated: Estimated, everyone: list[Trajectory], ranks: Ranks) -> d
         "return": sum(t.score for t in everyone) / count,
         "success": sum(successes) / len(successes) if successes else math.nan,
         "turns": sum(len(t.parts) for t in everyone) / count,
+        "cost": sum(t.cost for t in everyone) / count,
         "truncated": sum(t.truncated for t in everyone) / count,
         "dropped_characters": float(sum(t.dropped for t in everyone)),
         "kl": mean(ppo.k1(annotated.logprobs, annotated.ref_logprobs)),

@@ -16,7 +16,9 @@ import numpy as np
 
 import rlchat_envs
 from rlchat.errors import UserError
-from rlchat_envs import Conversation, DialogueEnv, Message
+from rlchat.lookups import make_lookup
+from rlchat_envs import Conversation, DialogueEnv, Maker, Message
+from rlchat_envs.knowledge import KnowledgeWrapper, Lookup
 from rlchat_reward_models import RuleScorer
 
 
@@ -29,6 +31,8 @@ class Outcome:
     terminated: bool
     truncated: bool
     success: bool | None  # None where the environment knows no success
+    costs: Mapping[str, float] = field(default_factory=dict)  # what was unsafe, by name
+    knowledge: Mapping[str, int] = field(default_factory=dict)  # look-ups so far, hits among them
     dropped: int = 0  # characters that the environment's action space does not have
 
 
@@ -42,6 +46,8 @@ class WorldConfig:
     """Families of users; the usual ones if none is named."""
     gamma: float = 1.0
     """Discount per turn that progress is shaped with; the learner's own, or it would not cancel."""
+    knowledge: tuple[str, ...] = ()
+    """Where the desk looks things up: bm25, dense, hybrid or graph, each with :PLACE or without."""
 
 
 class World:
@@ -81,18 +87,33 @@ class World:
         if self.ours:
             self.conversation, self.hidden = info["conversation"], info["hidden"]
             parts, success = info["parts"], bool(info["success"])
+            costs, knowledge = info["costs"], info.get("knowledge", {})
         else:
             said = (Message("assistant", text), Message("user", _text(observation)))
             self.conversation = self.conversation + said
             parts, success = {"reward": float(reward)}, None
+            costs, knowledge = {}, {}
         return Outcome(
             self.conversation[before:],
             dict(parts),
             bool(terminated),
             bool(truncated),
             success,
+            costs,
+            knowledge,
             dropped,
         )
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """Where the desk looks things up."""
+        return self.env.lookups if isinstance(self.env, KnowledgeWrapper) else ()
+
+    @property
+    def optimum(self) -> float | None:
+        """Turns that the best strategy takes on average, where somebody has computed it."""
+        env = self.env.unwrapped
+        return env.scenario.optimum if isinstance(env, DialogueEnv) else None
 
 
 @dataclass
@@ -137,7 +158,7 @@ def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
             f"expected an environment such as {', '.join(known)}, or module:Id; got {name!r}{hint}"
         ) from error
     try:
-        if spec.id.startswith("rlchat/"):
+        if isinstance(spec.entry_point, Maker):
             env = gym.make(
                 spec.id,
                 split=split,
@@ -146,6 +167,8 @@ def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
                 gamma=config.gamma,
                 disable_env_checker=True,
             )
+            if config.knowledge:
+                env = KnowledgeWrapper(env, *(make_lookup(k) for k in config.knowledge))
         else:
             env = gym.make(spec.id, disable_env_checker=True)
     except (ValueError, TypeError, gym.error.Error) as error:

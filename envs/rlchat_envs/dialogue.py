@@ -75,6 +75,10 @@ class Case(Protocol):
         """Take the assistant's message and react to it."""
         ...
 
+    def overhear(self, text: str) -> None:
+        """Take note of an assistant's message that a person will answer in the user's place."""
+        return
+
     def tell(self, text: str) -> Conversation:
         """Let a person say ``text`` in the user's place; give it and what the desk finds in it."""
         ...
