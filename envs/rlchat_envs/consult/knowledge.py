@@ -6,20 +6,17 @@ for what a rule still lacks, and answers from templates. It never looks at what 
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlchat_envs.consult.agents import Wording
 from rlchat_envs.consult.book import Book, Problem, placeholders
 from rlchat_envs.consult.goals import Goal
 from rlchat_envs.knowledge import Document, Triple
+from rlchat_envs.likeness import Likeness
 from rlchat_envs.messages import Conversation
-
-_WORD = re.compile(r"\w+")
 
 
 def documents(goal: Goal) -> tuple[Document, ...]:
@@ -48,42 +45,6 @@ def _desk_filled(goal: Goal, text: str) -> str:
     return text.format_map(own) if own else text
 
 
-class Likeness:
-    """Which of some labels a text is most like, by the wordings of the training side.
-
-    Cosine of tf-idf vectors, nearest neighbour (Salton and Buckley 1988).
-    """
-
-    def __init__(self, examples: Mapping[str, Iterable[str]]):
-        """Index ``examples``: wordings by label."""
-        self._lines = [(label, _terms(t)) for label, texts in examples.items() for t in texts]
-        seen = Counter(term for _, terms in self._lines for term in terms)
-        self._idf = {t: math.log(1 + len(self._lines) / n) for t, n in seen.items()}
-        self._norms = [self._norm(terms) for _, terms in self._lines]
-
-    def best(self, text: str, labels: Sequence[str] = ()) -> tuple[str, float]:
-        """The likeliest label, out of ``labels`` if any are given, and its cosine."""
-        terms = _terms(text)
-        norm = self._norm(terms) or 1.0
-        found = ("", 0.0)
-        for (label, known), size in zip(self._lines, self._norms, strict=True):
-            if labels and label not in labels:
-                continue
-            common = sum(self._idf[t] ** 2 for t in terms if t in known)
-            score = common / (norm * (size or 1.0))
-            if score > found[1] or not found[0]:
-                found = (label, score)
-        return found
-
-    def _norm(self, terms: set[str]) -> float:
-        return math.sqrt(sum(self._idf.get(t, 0.0) ** 2 for t in terms))
-
-
-def _terms(text: str) -> set[str]:
-    words = _WORD.findall(text.lower())
-    return {*words, *(f"{a} {b}" for a, b in pairwise(words))}
-
-
 class KnowledgeGraphAgent:
     """Links, asks for what the rules lack, and answers from templates; reads only what is said."""
 
@@ -100,7 +61,7 @@ class KnowledgeGraphAgent:
     def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
         """Say what the rules say about what has been understood so far."""
         spoken = [m for m in conversation if m.role != "system"]
-        problem = self._book.problems[self._problems.best(spoken[0].content)[0]]
+        problem = self._book.problems[self._problems.usual(spoken[0].content)]
         known, unclear = self._understood(problem, conversation)
         evident = problem.evident(frozenset(known.items()))
         missing = [n for n in problem.needs if n not in known and unclear.get(n, 0) < 3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,20 @@ from rlchat_envs.messages import Conversation
 from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, SLOTS, load_data
 
 
-class _Speaker:
+class Speaker:
     """Words the acts of a desk, kindly or curtly, from its own generator."""
 
     def __init__(self, seed: int | np.random.Generator):
+        """``seed`` chooses among wordings."""
         self.rng = np.random.default_rng(seed)
         self.words = load_data("wording")
 
-    def pick(self, lines: list[str]) -> str:
-        return lines[self.rng.integers(len(lines))]
+    def pick(self, lines: Sequence[str]) -> str:
+        """Choose one of some wordings."""
+        return lines[int(self.rng.integers(len(lines)))]
 
-    def ask(self, slots: list[str], kind: bool) -> str:
+    def ask(self, slots: Sequence[str], kind: bool) -> str:
+        """Ask for one fact or two."""
         if len(slots) == 1 or not kind:
             return self.pick(self.words["ask"]["kind" if kind else "curt"][slots[0]])
         both = self.words["both"]
@@ -30,13 +33,19 @@ class _Speaker:
         return f"{start} {both[slots[0]]} and {both[slots[1]]}{end}"
 
     def offer(self, resolution: str, status: str, kind: bool) -> str:
+        """Make an offer; the kind say what it is based on."""
         line = self.pick(self.words["offer"]["kind" if kind else "curt"][resolution])
         if not kind:
             return line
         return f"{self.pick(self.words['say']['status']).format(status=status)} {line}"
 
+    def manner(self, conversation: Conversation) -> str:
+        """How a kind question begins."""
+        first = all(m.role != "assistant" for m in conversation)
+        return self.pick(self.words["say"]["sorry" if first else "again"])
 
-def _missing(hidden: Mapping[str, Any]) -> list[str]:
+
+def missing_facts(hidden: Mapping[str, Any]) -> list[str]:
     """Facts that are not on the table yet, in the order in which a good desk asks for them."""
     missing = [] if hidden["has_record"] else ["order_number"]
     return missing if hidden["has_policy"] else [*missing, str(hidden["slot"])]
@@ -45,19 +54,16 @@ def _missing(hidden: Mapping[str, Any]) -> list[str]:
 class Expert:
     """Asks for what is missing, both facts at once, reads, and offers the right thing kindly."""
 
-    def __init__(self, seed: int = 0):
+    def __init__(self, seed: int | np.random.Generator = 0):
         """``seed`` chooses among wordings only."""
-        self._speaker = _Speaker(seed)
+        self._speaker = Speaker(seed)
 
     def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
         """Say what is best."""
-        speaker, say = self._speaker, self._speaker.words["say"]
-        missing = _missing(hidden)
+        speaker, missing = self._speaker, missing_facts(hidden)
         if not missing:
             return speaker.offer(str(hidden["resolution"]), str(hidden["status"]), kind=True)
-        first = all(m.role != "assistant" for m in conversation)
-        manner = speaker.pick(say["sorry" if first else "again"])
-        return f"{manner} {speaker.ask(missing, kind=True)}"
+        return f"{speaker.manner(conversation)} {speaker.ask(missing, kind=True)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,15 @@ class Habits:
     resolves_blind: float = 0.1  # before it knows the order
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a desk means to say: facts it asks for, or a resolution."""
+
+    asks: tuple[str, ...] = ()
+    offer: str = ""
+    kind: bool = True
+
+
 _CARELESS_INTENTS = ("tracking", "cancel", "address", "damaged")
 
 
@@ -85,7 +100,7 @@ class MediocreDesk:
 
     def __init__(self, seed: int | np.random.Generator = 0, habits: Habits | None = None):
         """Make a desk; its generator decides when a habit shows."""
-        self._speaker = _Speaker(seed)
+        self._speaker = Speaker(seed)
         self.habits = habits or Habits()
         self._begin("")
 
@@ -102,22 +117,29 @@ class MediocreDesk:
 
     def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
         """Say what habit says."""
+        move = self.plan(conversation, hidden)
+        if move.asks:
+            return self._speaker.ask(move.asks, move.kind)
+        return self._speaker.offer(move.offer, str(hidden["status"]), move.kind)
+
+    def plan(self, conversation: Conversation, hidden: Mapping[str, Any]) -> Move:
+        """Decide what to say."""
         if all(m.role != "assistant" for m in conversation):
             self._begin(str(hidden["intent"]))
-        speaker = self._speaker
-        kind = speaker.rng.random() >= self.habits.curt
+        rng = self._speaker.rng
+        kind = bool(rng.random() >= self.habits.curt)
         if self._useless:
             self._useless = False
-            return speaker.ask([str(speaker.rng.choice(["email", "phone", "name"]))], kind)
+            return Move((str(rng.choice(["email", "phone", "name"])),), kind=kind)
         if self._blind and not hidden["has_record"]:
             self._blind = False
-            return speaker.offer(self._usual(hidden), "all clear", kind=False)
-        missing = _missing(hidden)
+            return Move(offer=self._usual(hidden), kind=False)
+        missing = missing_facts(hidden)
         if missing and not (self._skips and hidden["has_record"]):
             if self._singly or self._skips or not kind:
                 missing = missing[:1]
-            return speaker.ask(missing, kind)
-        return speaker.offer(self._choose(hidden), str(hidden["status"]), kind)
+            return Move(tuple(missing), kind=kind)
+        return Move(offer=self._choose(hidden), kind=kind)
 
     def _choose(self, hidden: Mapping[str, Any]) -> str:
         if not hidden["has_policy"]:
@@ -135,7 +157,7 @@ class RandomDesk:
 
     def __init__(self, seed: int = 0):
         """``seed`` decides everything it says."""
-        self._speaker = _Speaker(seed)
+        self._speaker = Speaker(seed)
 
     def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
         """Say something that a desk could say."""
@@ -150,11 +172,11 @@ class OneResolution:
 
     def __init__(self, resolution: str, seed: int = 0):
         """``resolution`` is what everybody gets."""
-        self.resolution, self._speaker = resolution, _Speaker(seed)
+        self.resolution, self._speaker = resolution, Speaker(seed)
 
     def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
         """Ask for what is missing, then offer the one thing."""
-        missing = _missing(hidden)
+        missing = missing_facts(hidden)
         if missing:
             return self._speaker.ask(missing, kind=True)
         return self._speaker.offer(self.resolution, str(hidden["status"]), kind=True)

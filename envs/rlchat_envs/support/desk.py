@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 from rlchat_envs.messages import Message
-from rlchat_envs.support.goals import Goal
 
 _WORD = re.compile(r"\w+")
 _SMALL = {"a", "an", "the", "it", "is", "i", "my", "of", "in", "on", "to", "for", "by", "with"}
 _SHARE = 0.6  # of a detail's words: a person who plays the customer need not quote the card
 
 
+class Filed(Protocol):
+    """What the books hold about one problem, and what they find it by."""
+
+    @property
+    def order_number(self) -> str:
+        """Identifies the order."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """Identifies the policy, once the order is known."""
+        ...
+
+    @property
+    def record_text(self) -> str:
+        """The order."""
+        ...
+
+    @property
+    def policy_text(self) -> str:
+        """The rules that apply."""
+        ...
+
+
 @dataclass
 class Desk:
     """Looks things up in what a customer says, be it simulated or a person."""
 
-    goal: Goal
+    goal: Filed
     has_record: bool = False
     has_detail: bool = False
     has_policy: bool = False

@@ -113,6 +113,9 @@ INTENTS: dict[str, Intent] = {
 }
 
 
+Rules = tuple[tuple[str, str], ...]  # of a policy: (status, resolution), in order
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """What one customer wants, what is true of the order, and what the shop would do."""
@@ -124,7 +127,7 @@ class Goal:
     order_number: str
     detail: str
     status: str
-    policy: tuple[tuple[str, str], ...]  # (status, resolution), every status of the intent
+    policy: Rules  # every status of the intent
 
     @property
     def slot(self) -> str:
@@ -149,8 +152,7 @@ class Goal:
     @property
     def policy_text(self) -> str:
         """The rule that applies, as the shop's handbook words it."""
-        rules = "; ".join(f"{status}: {RESOLUTIONS[r]}" for status, r in self.policy)
-        return f"Policy on {INTENTS[self.intent].subject}: {rules}."
+        return word_policy(self.intent, self.policy)
 
     @property
     def card(self) -> str:
@@ -161,6 +163,17 @@ class Goal:
             f"{self.item}. Order number: {self.order_number}. Your {slot}: {self.detail}. "
             "Tell these only when asked."
         )
+
+
+def word_policy(intent: str, rules: Rules) -> str:
+    """A policy as the shop's handbook words it."""
+    worded = "; ".join(f"{status}: {RESOLUTIONS[r]}" for status, r in rules)
+    return f"Policy on {INTENTS[intent].subject}: {worded}."
+
+
+def draw_policy(rng: np.random.Generator, intent: str) -> Rules:
+    """Draw what a shop does about an intent: one resolution for each status."""
+    return tuple((s, str(rng.choice(o))) for s, o in INTENTS[intent].outcomes.items())
 
 
 @cache
@@ -179,7 +192,7 @@ def draw_goal(rng: np.random.Generator, split: str) -> Goal:
 
     name = str(rng.choice(list(INTENTS)))
     intent = INTENTS[name]
-    policy = tuple((s, str(rng.choice(outcomes))) for s, outcomes in intent.outcomes.items())
+    policy = draw_policy(rng, name)
     details = {
         "postcode": f"{rng.integers(10000, 99999)}",
         "new_address": f"{rng.integers(1, 120)} {pick('streets')}",

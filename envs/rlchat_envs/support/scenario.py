@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from rlchat_envs.dialogue import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.messages import Conversation, Message
 from rlchat_envs.support.agents import Expert, MediocreDesk, RandomDesk
 from rlchat_envs.support.desk import Desk
-from rlchat_envs.support.goals import RESOLUTIONS, Goal, draw_goal
+from rlchat_envs.support.goals import (
+    INTENTS,
+    RESOLUTIONS,
+    Goal,
+    Rules,
+    draw_goal,
+    draw_policy,
+    word_policy,
+)
+from rlchat_envs.support.graph_desk import KnowledgeGraphDesk
+from rlchat_envs.support.knowledge import answers, documents, triples
 from rlchat_envs.support.user import Customer
 from rlchat_envs.users import choose_personas
 
@@ -32,9 +44,10 @@ def system_text(shop: str) -> str:
 class SupportCase(Case):
     """One customer's case."""
 
-    def __init__(self, goal: Goal, customer: Customer):
-        """Open the case of ``customer`` with ``goal``."""
+    def __init__(self, goal: Goal, customer: Customer, shop: np.random.Generator):
+        """Open the case of ``customer`` with ``goal``; ``shop`` draws the other policies."""
         self.goal, self.customer, self.desk = goal, customer, Desk(goal)
+        self._shop = shop
         self._opening: Conversation = (
             Message("system", system_text(goal.shop)),
             Message("user", customer.open()),
@@ -77,6 +90,31 @@ class SupportCase(Case):
         """What the policy says for the status in the record."""
         return f'{RESOLUTIONS[self.goal.resolution]}, as the status is "{self.goal.status}"'
 
+    @cached_property
+    def policies(self) -> Mapping[str, Rules]:
+        """What the shop does about each intent."""
+        drawn = {intent: draw_policy(self._shop, intent) for intent in INTENTS}
+        return drawn | {self.goal.intent: self.goal.policy}
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """The shop's handbook."""
+        worded = {intent: word_policy(intent, rules) for intent, rules in self.policies.items()}
+        return documents(self.goal.shop, worded)
+
+    @property
+    def triples(self) -> tuple[Triple, ...]:
+        """The shop's rules as a graph."""
+        return triples(self.goal.shop, self.policies)
+
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """The policy, or the one rule of it that decides, while it is not on the table."""
+        goal = self.goal
+        if self.desk.has_policy:
+            return ()
+        return answers(goal.intent, goal.policy_text, goal.status, goal.resolution)
+
     def hear(self, text: str) -> Reaction:
         """Let the customer answer, then let the desk look up what was said."""
         reply = self.customer.hear(text, self.desk.has_record)
@@ -104,14 +142,20 @@ class SupportScenario(Scenario):
 
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
-        """The expert, the demonstrator and a desk that says anything."""
-        return {"expert": Expert, "demonstrator": MediocreDesk, "random": RandomDesk}
+        """The expert, the demonstrator, a desk that says anything, and one that knows the rules."""
+        return {
+            "expert": Expert,
+            "demonstrator": MediocreDesk,
+            "random": RandomDesk,
+            "knowledge-graph": KnowledgeGraphDesk,
+        }
 
     def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> SupportCase:
         """Draw a goal and a persona and open the case."""
         personas = choose_personas(split, users)
         # The same seed must not tell the same story on two sides of the split.
         rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
+        shop = rng.spawn(1)[0]  # of its own, so that the customer says the same without a handbook
         goal = draw_goal(rng, split)
         persona = personas[rng.integers(len(personas))]
-        return SupportCase(goal, Customer(goal, persona, split, rng))
+        return SupportCase(goal, Customer(goal, persona, split, rng), shop)
