@@ -18,7 +18,7 @@ from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.worlds import Purpose, World, Worlds, episode_seeds
 from rlchat_envs import DialogueEnv, ScriptedAgent
 
-SCRIPTED = ("expert", "demonstrator", "random")
+SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 
 OnEpisode = Callable[[Trajectory], None]
 
@@ -129,12 +129,17 @@ def scripted(name: str, world: World, seed: int) -> ScriptedAgent:
         UserError: the scenario has none of that name.
     """
     env = world.env.unwrapped
-    if not isinstance(env, DialogueEnv) or name not in env.scenario.agents:
+    agents = env.scenario.agents if isinstance(env, DialogueEnv) else {}
+    if name == "retrieval" and "demonstrator" in agents:
+        from rlchat_envs.retrieval_agent import RetrievalAgent
+
+        return RetrievalAgent(env.scenario, seed % 2**31)
+    if name not in agents:
         raise UserError(
             f"expected an environment with an agent called {name}; {world.config.env} has none; "
             "name a model or a run folder, or an environment of rlchat envs"
         )
-    return env.scenario.agents[name](seed % 2**31)
+    return agents[name](seed % 2**31)
 
 
 def _play_scripted(name: str, world: World, index: int, seed: int) -> Trajectory:

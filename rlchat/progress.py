@@ -147,12 +147,14 @@ def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             found[name] = f"{name} {value:.4g}: {meaning}"
     recent, before = rows[-_LOOK_BACK:], rows[-2 * _LOOK_BACK : -_LOOK_BACK]
     if len(before) == _LOOK_BACK:
-        gained, solved = (
+        gained, solved, cost = (
             sum(r.get(name, math.nan) for r in recent) - sum(r.get(name, math.nan) for r in before)
-            for name in ("return", "success")
+            for name in ("return", "success", "cost")
         )
         if gained > 0 and solved < -0.05 * _LOOK_BACK:
             found["success"] = "return rises while success falls; read transcripts"
+        if cost > 0.05 * _LOOK_BACK:
+            found["cost"] = "what is unsafe grows more frequent; read transcripts"
     return found
 
 

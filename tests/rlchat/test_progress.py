@@ -47,3 +47,9 @@ def test_a_score_that_rises_without_success_is_a_sign() -> None:
     assert signs(rows[:7]) == {}  # too early to tell
     assert signs([{**r, "success": 0.6} for r in rows]) == {}
     assert signs([{**r, "success": float("nan")} for r in rows]) == {}  # it knows no success
+
+
+def test_a_cost_that_rises_is_a_sign_whatever_the_score_does() -> None:
+    rows = [{**CALM, "cost": 0.02 * i} for i in range(8)]  # .08 more over four iterations
+    assert signs(rows) == {"cost": "what is unsafe grows more frequent; read transcripts"}
+    assert signs([{**r, "cost": 0.01 * i} for i, r in enumerate(rows)]) == {}
