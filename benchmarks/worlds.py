@@ -68,6 +68,8 @@ def main(options: StudyOptions) -> None:
     console = Console()
     trainings = {"worlds": worlds, "families": families, "facts": facts}[options.study](options)
     chosen = {n: t for n, t in trainings.items() if n.startswith(options.only)}
+    if not chosen:
+        raise UserError(f"expected --only of {', '.join(trainings)}; got {options.only!r}")
     for name, config in chosen.items():
         run = Run(config.run)
         if run.iterations < config.iterations:
@@ -100,7 +102,7 @@ def training(
 
 def worlds(options: StudyOptions) -> dict[str, TrainConfig]:
     """One training a world."""
-    return {w: training(options, w.lower(), f"rlchat/{w}-v0") for w in WORLDS}
+    return {w.lower(): training(options, w.lower(), f"rlchat/{w}-v0") for w in WORLDS}
 
 
 def families(options: StudyOptions) -> dict[str, TrainConfig]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,12 @@ class ConsultCase(Case):
         return tuple(found)
 
 
+@cache
+def _read(path: Path, modified: int) -> Book:
+    """A file as it was at a time: reading a long one takes a second."""
+    return read_book(path)
+
+
 class ConsultScenario(Scenario):
     """Any number of cases from a file; see ``docs/your-own-world.md`` for what it holds."""
 
@@ -159,8 +165,8 @@ class ConsultScenario(Scenario):
 
     @cached_property
     def book(self) -> Book:
-        """What the file says."""
-        return read_book(self.path)
+        """What the file says; environments of one file share it."""
+        return _read(self.path, self.path.stat().st_mtime_ns if self.path.is_file() else 0)
 
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
