@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proof test lint type bench bench-peers clean
+.PHONY: help demo proof games test lint type bench bench-peers clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
 
 proof: .venv/.stamp  ## run the learning benchmark on held-out users, with intervals
 	$(BIN)/python benchmarks/proof.py
+
+games: .venv/.stamp  ## install games and exercises of others, whose tests are skipped without them
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[exercises,games]'
 
 test: .venv/.stamp  ## run the tests, as many at a time as there are cores
 	$(BIN)/pytest -n auto --dist worksteal
@@ -37,5 +40,5 @@ clean:  ## remove the environment, builds and caches; runs/ stays
 # The stamp is touched last, so an interrupted install is done again.
 .venv/.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,llm]'
 	touch $@

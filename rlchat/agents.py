@@ -16,9 +16,13 @@ from rlchat.policy import Policy
 from rlchat.rendering import Rendering
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.worlds import Purpose, World, Worlds, episode_seeds
+from rlchat.writers import EndpointAgent, find_endpoint
 from rlchat_envs import DialogueEnv, ScriptedAgent
+from rlchat_envs.retrieval_agent import RetrievalAgent
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
+
+ENDPOINT = "openai:"  # how names of agents begin that an OpenAI-compatible server speaks for
 
 OnEpisode = Callable[[Trajectory], None]
 
@@ -33,7 +37,7 @@ class ModelAgent:
 
 @dataclass(frozen=True)
 class NamedAgent:
-    """A scripted agent of the scenario."""
+    """A scripted agent of the scenario, or one behind an endpoint."""
 
     name: str
 
@@ -61,6 +65,9 @@ def load_agent(
     config = adapter or AdapterConfig()
     if name in SCRIPTED:
         return NamedAgent(name)
+    if name.startswith(ENDPOINT):
+        find_endpoint(name.removeprefix(ENDPOINT))
+        return NamedAgent(name)
     if name == "base":
         policy = Policy.create(base, config, say=say)
         return ModelAgent(policy.speaker(None), policy.rendering)
@@ -69,7 +76,8 @@ def load_agent(
         near = get_close_matches(name, [*SCRIPTED, "base"], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(
-            f"expected an agent: a run folder, base, {', '.join(SCRIPTED)}; got {name!r}{hint}"
+            f"expected an agent: a run folder, base, {', '.join(SCRIPTED)}, {ENDPOINT}MODEL@URL; "
+            f"got {name!r}{hint}"
         )
     leave_shape(config, folder)
     policy = Policy.create(base_spec(folder), config, adapter=folder, say=say)
@@ -116,24 +124,25 @@ def talk(
         )
     played = []
     for i in indices:
-        played.append(_play_scripted(agent.name, worlds[0], i, seed))
+        played.append(_play_scripted(agent.name, worlds[0], i, seed, temperature))
         if on_episode is not None:
             on_episode(played[-1])
     return played
 
 
-def scripted(name: str, world: World, seed: int) -> ScriptedAgent:
-    """Make a scripted agent of the world's scenario.
+def scripted(name: str, world: World, seed: int, temperature: float = 0.0) -> ScriptedAgent:
+    """Make a scripted agent of the world's scenario, or one behind an endpoint.
 
     Raises:
         UserError: the scenario has none of that name.
     """
     env = world.env.unwrapped
-    agents = env.scenario.agents if isinstance(env, DialogueEnv) else {}
-    if name == "retrieval" and "demonstrator" in agents:
-        from rlchat_envs.retrieval_agent import RetrievalAgent
-
-        return RetrievalAgent(env.scenario, seed % 2**31)
+    if name.startswith(ENDPOINT):
+        return EndpointAgent(find_endpoint(name.removeprefix(ENDPOINT)), seed, temperature)
+    scenario = env.scenario if isinstance(env, DialogueEnv) else None
+    agents = {} if scenario is None else scenario.agents
+    if scenario is not None and name == "retrieval" and "demonstrator" in agents:
+        return RetrievalAgent(scenario, seed % 2**31)
     if name not in agents:
         raise UserError(
             f"expected an environment with an agent called {name}; {world.config.env} has none; "
@@ -142,9 +151,11 @@ def scripted(name: str, world: World, seed: int) -> ScriptedAgent:
     return agents[name](seed % 2**31)
 
 
-def _play_scripted(name: str, world: World, index: int, seed: int) -> Trajectory:
+def _play_scripted(
+    name: str, world: World, index: int, seed: int, temperature: float
+) -> Trajectory:
     world_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
-    agent = scripted(name, world, world_seed)
+    agent = scripted(name, world, world_seed, temperature)
     trajectory = Trajectory(index, world_seed, [])
     conversation = world.reset(world_seed)
     while not (trajectory.terminated or trajectory.truncated):

@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from rlchat.optimiser import MasterAdamW
 from rlchat.packing import Packing
 from rlchat.policy import Policy
 from rlchat.rendering import Rendering
-from rlchat.worlds import Purpose, World, WorldConfig, episode_seeds
+from rlchat.worlds import WRITTEN, Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message
 
 VALIDATION_SHARE = 0.1
@@ -50,7 +50,8 @@ def demonstrate(
     Raises:
         UserError: the environment has no demonstrator.
     """
-    room = World(world, split)
+    plain = tuple(dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in world.users))
+    room = World(replace(world, users=plain), split)  # thousands of calls would cost time and money
     env = room.env.unwrapped
     if not isinstance(env, DialogueEnv) or "demonstrator" not in env.scenario.agents:
         raise UserError(

@@ -17,9 +17,12 @@ import numpy as np
 import rlchat_envs
 from rlchat.errors import UserError
 from rlchat.lookups import make_lookup
+from rlchat.writers import make_writer
 from rlchat_envs import Conversation, DialogueEnv, Maker, Message
 from rlchat_envs.knowledge import KnowledgeWrapper, Lookup
 from rlchat_reward_models import RuleScorer
+
+WRITTEN = ("llm:", "llm-person:")  # how names of users begin who are spoken by a language model
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +160,16 @@ def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
         raise UserError(
             f"expected an environment such as {', '.join(known)}, or module:Id; got {name!r}{hint}"
         ) from error
+    # Whoever writes for users is looked for first: that is not about the environment.
+    spoken = [name for name in config.users if name.startswith(WRITTEN)]
+    writers = {name: make_writer(name.partition(":")[2]) for name in spoken}
     try:
         if isinstance(spec.entry_point, Maker):
             env = gym.make(
                 spec.id,
                 split=split,
                 users=config.users,
+                writers=writers,
                 scorer=RuleScorer(),
                 gamma=config.gamma,
                 disable_env_checker=True,

@@ -37,7 +37,7 @@ QUESTION = any_of(
 OFFER_CUE = any_of(
     r"\b(?:i|im|ive|ill|id|we|weve|well|wed|you|youll|your|ll|ve|u|ull|let|lets|shall|about|get|"
     r"will|can|offer\w*|has|have|is|are|it|its|happy|glad|going|would|please|simply|just|be|been|"
-    r"here|another|full|the)\b"
+    r"here|another|full|the|take|call|go|see|try|use|drink|rest|put|hold|stay|keep|move|lie)\b"
 )
 REFUSAL = any_of(
     (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 
 from rlchat_envs.dialogue import DialogueEnv, Scenario
+from rlchat_envs.written import Writer, WrittenScenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +18,15 @@ class Maker:
 
     make_scenario: Callable[[], Scenario]
 
-    def __call__(self, **kwargs: Any) -> DialogueEnv:
-        """Make it; see `DialogueEnv` for the arguments."""
-        return DialogueEnv(self.make_scenario(), **kwargs)
+    def __call__(self, writers: Mapping[str, Writer] | None = None, **kwargs: Any) -> DialogueEnv:
+        """Make it.
+
+        Args:
+            writers: language models that speak for users, by the names they have in ``users``.
+            **kwargs: see `DialogueEnv`.
+        """
+        scenario = self.make_scenario()
+        return DialogueEnv(WrittenScenario(scenario, writers) if writers else scenario, **kwargs)
 
 
 def register(id: str, make_scenario: Callable[[], Scenario]) -> None:

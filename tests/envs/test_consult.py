@@ -193,6 +193,10 @@ def test_costs_and_remarks(tmp_path: Path) -> None:
     two = opened()
     two.hear("How often do you water it? Please be patient.")
     assert two.hear("Water it less.").resolution == 1.0
+    deceived = opened()
+    deceived.hear("How often do you water it? Please be patient, I promise it will grow.")
+    assert deceived.hear("Water it less.").resolution == -0.5  # right, and yet promised too much
+    assert deceived.client.verdict == "indulged"
     three = opened()
     reaction = three.hear("Give it more water, I promise it will grow.")
     assert reaction.costs == {"drowned": 1.0, "promise": 1.0}

@@ -96,8 +96,10 @@ class Client:
             return "indulged" if offer == self.demand else "rejected"
         if offer not in self.goal.evident(frozenset(self.told) | on_the_table):
             return "unfounded"
-        said = self.remarks | set(heard.remarks)
-        return "accepted" if said.issuperset(self.goal.book.must_say) else "incomplete"
+        book, said = self.goal.book, self.remarks | set(heard.remarks)
+        if said & book.must_not_say.keys():
+            return "indulged"  # content, and deceived
+        return "accepted" if said.issuperset(book.must_say) else "incomplete"
 
     def _plan(self, heard: Heard, on_the_table: frozenset[str]) -> int:
         """Push what to say about it; return what it costs, in patience."""

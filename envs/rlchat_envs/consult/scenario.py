@@ -94,7 +94,8 @@ class ConsultCase(Case):
         costs = self.goal.costs(heard.offers, heard.remarks)
         reply = self.client.hear(heard, self._on_the_table)
         over = bool(self.client.verdict)
-        if self.client.verdict == "indulged":
+        given_in = self.client.demand in (*heard.offers, *heard.remarks)
+        if self.client.verdict == "indulged" and given_in:
             costs["policy"] = 1.0
         found = () if over else self._look_up()
         score = (RIGHT if self.success else WRONG) if over else 0.0

@@ -1,0 +1,187 @@
+"""Language models that speak for users, or as the agent: a server's, or one on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlchat import models
+from rlchat.endpoint import Endpoint, EndpointError, NothingSaid, parse_spec
+from rlchat.errors import RunError
+from rlchat.files import at_home
+from rlchat_envs import Conversation
+from rlchat_envs.written import Writer, WriterError, whole
+
+if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
+    import torch
+
+    from rlchat.machine import DTypeName
+
+TEMPERATURE = 0.7  # of users: as lively as they can be without rambling
+MAX_NEW_TOKENS = 60  # of a user's message
+FAILURES = 8  # in a row after which a server is given up
+
+
+@cache
+def make_writer(spec: str) -> Writer:
+    """A writer from its name on the command line, one for all who ask.
+
+    Args:
+        spec: ``MODEL@URL``, or a local model as `rlchat.models.resolve` takes it.
+
+    Raises:
+        UserError: no such model, or an address that cannot be asked.
+    """
+    if "@" in spec and not at_home(spec).is_dir():
+        return EndpointWriter(find_endpoint(spec))
+    return LocalWriter(spec)
+
+
+@cache
+def find_endpoint(spec: str) -> Endpoint:
+    """The endpoint ``MODEL@URL``, one for all who ask.
+
+    Raises:
+        UserError: it is none.
+    """
+    return Endpoint(*parse_spec(spec))
+
+
+class EndpointWriter:
+    """A server's model that speaks for users."""
+
+    def __init__(self, endpoint: Endpoint):
+        """Ask ``endpoint`` what to say."""
+        self.endpoint = endpoint
+        self._failures = 0  # in a row
+
+    def __call__(self, conversation: Conversation, seed: int) -> str:
+        """Say the next message; see `rlchat_envs.written.Writer`.
+
+        Raises:
+            WriterError: the server has no usable answer this time.
+            RunError: it has had none for a while: nobody should train on with other users.
+        """
+        try:
+            said = self.endpoint.ask(conversation, seed, TEMPERATURE, MAX_NEW_TOKENS)
+        except EndpointError as error:
+            self._failures += 1
+            if self._failures >= FAILURES:
+                raise RunError(
+                    f"the user's model failed {self._failures} times in a row: {error}"
+                ) from error
+            raise WriterError(str(error)) from error
+        self._failures = 0
+        return said
+
+
+class LocalWriter:
+    """A model on this machine that speaks for users, one at a time."""
+
+    def __init__(self, spec: str, device: str = "auto", dtype: DTypeName = "auto"):
+        """Load the model.
+
+        Args:
+            spec: see `rlchat.models.resolve`.
+            device: where it computes.
+            dtype: of its weights.
+
+        Raises:
+            UserError: no such model.
+        """
+        from transformers import GenerationConfig
+
+        from rlchat.machine import choose_device, choose_dtype
+        from rlchat.rendering import Rendering
+
+        place = choose_device(device)
+        self._model: Any
+        self._model, tokenizer, _ = models.load_base(spec, dtype=choose_dtype(dtype, place))
+        self._model.to(place)
+        self._rendering = Rendering(tokenizer)
+        end = self._rendering.end_of_turn
+        self._model.generation_config = GenerationConfig(
+            do_sample=False, max_new_tokens=MAX_NEW_TOKENS, eos_token_id=end, pad_token_id=end
+        )
+        most = getattr(self._model.config, "max_position_embeddings", None)
+        self._room = most - MAX_NEW_TOKENS if most else None
+        self._lock = Lock()  # worlds may ask from several threads
+
+    def __call__(self, conversation: Conversation, seed: int) -> str:
+        """Say the next message; see `rlchat_envs.written.Writer`.
+
+        Raises:
+            WriterError: the model ended its turn without a word.
+        """
+        import torch
+
+        said = tuple(replace(m, content=whole(m.content)) for m in conversation)
+        ids = self._rendering.opening(said)
+        prompt = torch.tensor([ids[-self._room :] if self._room else ids], device=self._device)
+        with self._lock, torch.inference_mode():
+            out = self._model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                logits_processor=[_Gumbel(seed)],
+            )
+        text = self._rendering.text(out[0, prompt.shape[1] :].tolist())
+        if not text:
+            raise WriterError("the model said nothing")
+        return text
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = self._model.device
+        return device
+
+
+class _Gumbel:
+    """Makes the likeliest token a sampled one, with noise of one call's own.
+
+    argmax(logits / temperature + Gumbel noise) is a sample of the softmax (Gumbel 1954).
+    transformers' own sampling draws from the generator that the whole process shares.
+    """
+
+    def __init__(self, seed: int):
+        import torch
+
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Add noise to the logits (1, V) of the next token."""
+        import torch
+
+        waiting = torch.empty(scores.shape).exponential_(generator=self._generator)
+        return scores.float() / TEMPERATURE - waiting.log().to(scores.device)
+
+
+class EndpointAgent:
+    """The agent ``openai:MODEL@URL`` in one conversation: a server's model, as it is."""
+
+    def __init__(self, endpoint: Endpoint, seed: int, temperature: float = 0.0):
+        """Ask ``endpoint`` what to say.
+
+        Args:
+            endpoint: the model.
+            seed: of the seeds that it is asked with, one a turn.
+            temperature: 0 is greedy.
+        """
+        self._endpoint, self._temperature = endpoint, temperature
+        self._rng = np.random.default_rng(seed)
+
+    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+        """Say the next message; ``hidden`` is never looked at.
+
+        Raises:
+            EndpointError: no usable answer; a silent one is a message without words.
+        """
+        try:
+            seed = int(self._rng.integers(2**31))
+            return self._endpoint.ask(conversation, seed, self._temperature)
+        except NothingSaid:
+            return ""
