@@ -37,7 +37,8 @@ QUESTION = any_of(
 OFFER_CUE = any_of(
     r"\b(?:i|im|ive|ill|id|we|weve|well|wed|you|youll|your|ll|ve|u|ull|let|lets|shall|about|get|"
     r"will|can|offer\w*|has|have|is|are|it|its|happy|glad|going|would|please|simply|just|be|been|"
-    r"here|another|full|the|take|call|go|see|try|use|drink|rest|put|hold|stay|keep|move|lie)\b"
+    r"here|another|full|the|take|call|go|see|try|use|drink|rest|put|hold|stay|keep|move|lie|build|"
+    r"suggestion)\b"
 )
 REFUSAL = any_of(
     (
@@ -46,7 +47,7 @@ REFUSAL = any_of(
     ),
     (
         r"\bnot (?:available|eligible|covered|allowed|permitted|an option|something|refund|replace|"
-        r"exchange|repair|cancel|change|offer|give|issue)"
+        r"exchange|repair|cancel|change|offer|give|issue|recommend|advise|suggest)|\bavoid\b"
     ),
     r"\bno (?:\w+ )?(?:refund|money|replacement|exchange|repair|voucher|swap|coupon|cancel)",
     (

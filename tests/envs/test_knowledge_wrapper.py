@@ -234,7 +234,8 @@ def test_a_registered_environment_is_wrapped_too() -> None:
     own = [Document("Parcels", "Parcels arrive within three days. Damaged ones too.", "x.txt")]
     env = KnowledgeWrapper(gym.make("rlchat/Support-v0"), DocumentLookup(own))
     _, info = env.reset(seed=0)
-    assert info["knowledge"]["sought"] == 0
+    assert info["knowledge"]["sought"] == 1  # the policy, which is not among these documents
+    assert info["knowledge"]["hits"] == 0
     assert env.step("Hello?")[4]["knowledge"]["looked_up"] == 2
 
 

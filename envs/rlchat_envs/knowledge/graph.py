@@ -94,13 +94,20 @@ class Graph:
         asked = _unnamed(said, mentions)
         things = tuple(dict.fromkeys(m.thing for m in mentions if m.thing in self._graph))
         if not things and any(_shared(r, asked) for r in self._relations.values()):
-            things = next(filter(None, map(self._things, earlier)), ())
+            things = self._spoken_of(earlier, asked)
         answers = [a for thing in things for a in self._answers(thing, things, asked)]
         if not answers:
             answers = [a for thing in things for a in self._facts(thing, things, asked)]
         # Sorting is stable: equally good ones stay in the order of mention and of the triples.
         answers.sort(key=lambda a: (-a.fit, len(a.path.triples)))
         return list(dict.fromkeys(a.path for a in answers))[:k]
+
+    def _spoken_of(self, earlier: Sequence[str], asked: frozenset[str]) -> tuple[Node, ...]:
+        """What was named last and has what is asked for."""
+        for things in map(self._things, earlier):
+            if any(True for thing in things for _ in self._answers(thing, things, asked)):
+                return things
+        return ()
 
     def _things(self, text: str) -> tuple[Node, ...]:
         return tuple(thing for thing in self.link(text) if thing in self._graph)
