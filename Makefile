@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proof games test lint type bench bench-peers clean
+.PHONY: help demo proof studies games test lint type bench bench-peers clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
 
 proof: .venv/.stamp  ## run the learning benchmark on held-out users, with intervals
 	$(BIN)/python benchmarks/proof.py
+
+studies: .venv/.stamp  ## train and test in every world, over families of users, with and without look-ups
+	for study in worlds families facts; do $(BIN)/python benchmarks/worlds.py $$study || exit; done
 
 games: .venv/.stamp  ## install games and exercises of others, whose tests are skipped without them
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[exercises,games]'
