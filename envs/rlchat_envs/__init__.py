@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import gymnasium as gym
+from functools import partial
+from importlib import import_module
 
 from rlchat_envs.dialogue import (
     SPLITS,
@@ -16,6 +15,7 @@ from rlchat_envs.dialogue import (
     ScriptedAgent,
 )
 from rlchat_envs.messages import Conversation, Message, as_text
+from rlchat_envs.registration import Maker, register
 from rlchat_envs.spaces import Utterance
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Case",
     "Conversation",
     "DialogueEnv",
+    "Maker",
     "Message",
     "Reaction",
     "Scenario",
@@ -30,13 +31,26 @@ __all__ = [
     "ScriptedAgent",
     "Utterance",
     "as_text",
+    "register",
 ]
 
+_OURS = {
+    "rlchat/Finance-v0": "finance:FinanceScenario",
+    "rlchat/FinanceFacts-v0": "finance:FinanceFactsScenario",
+    "rlchat/GuessNumber-v0": "games:GuessNumberScenario",
+    "rlchat/Medical-v0": "medical:MedicalScenario",
+    "rlchat/Support-v0": "support:SupportScenario",
+    "rlchat/SupportHard-v0": "support:SupportHardScenario",
+    "rlchat/Tutoring-v0": "tutoring:TutoringScenario",
+    "rlchat/TwentyQuestions-v0": "games:TwentyQuestionsScenario",
+}
 
-def _support(**kwargs: Any) -> DialogueEnv:
-    from rlchat_envs.support import SupportScenario
 
-    return DialogueEnv(SupportScenario(), **kwargs)
+def _scenario(place: str) -> Scenario:
+    module, _, name = place.partition(":")
+    scenario: Scenario = getattr(import_module(f"rlchat_envs.{module}"), name)()
+    return scenario
 
 
-gym.register("rlchat/Support-v0", entry_point="rlchat_envs:_support")
+for _id, _place in _OURS.items():
+    register(_id, partial(_scenario, _place))

@@ -119,7 +119,7 @@ class FactsCase(Case):
 
 
 class FinanceFactsScenario(Scenario):
-    """Any number of banks and clients from a seed."""
+    """A bank's clients ask for facts that only its papers hold; drawn anew for each."""
 
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:

@@ -35,7 +35,7 @@ class FinanceCase(ConsultCase):
 
 
 class FinanceScenario(ConsultScenario):
-    """Thousands of savers from a seed."""
+    """A bank's savings desk: the product has to suit, its risk is named, nothing promised."""
 
     def __init__(self) -> None:
         """The file lies beside the code."""

@@ -51,7 +51,7 @@ class MedicalCase(ConsultCase):
 
 
 class MedicalScenario(ConsultScenario):
-    """Thousands of patients from a seed. A game for training dialogue agents, not medicine."""
+    """A helpline asks for red flags, triages and advises; a game, not medicine."""
 
     def __init__(self) -> None:
         """Find the file."""

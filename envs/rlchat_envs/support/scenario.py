@@ -138,7 +138,7 @@ class SupportCase(Case):
 
 
 class SupportScenario(Scenario):
-    """Thousands of cases from a seed."""
+    """A shop's support desk reads record and policy and offers what they say."""
 
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:

@@ -151,7 +151,7 @@ class TutoringCase(Case):
 
 
 class TutoringScenario(Scenario):
-    """Any number of lessons from a seed."""
+    """A tutor finds out what a student has not mastered, and teaches it before the test."""
 
     def __init__(self, book: ExerciseBook | None = None):
         """Take exercises from ``book``; our own if None."""

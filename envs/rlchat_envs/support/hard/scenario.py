@@ -164,7 +164,7 @@ class SupportHardCase(Case):
 
 
 class SupportHardScenario(Scenario):
-    """Thousands of hard cases from a seed."""
+    """The same desk, with several problems, contradictory records and exceptions."""
 
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
