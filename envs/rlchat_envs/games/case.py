@@ -70,7 +70,8 @@ class GuessCase(Case, Generic[S]):
         reply = self.player.hear(text)
         over = bool(self.player.verdict)
         score = (RIGHT if self.success else WRONG) if over else 0.0
-        return Reaction((Message("user", reply),), over, score)
+        gave_in = self.player.verdict == "gave up" and self.player.persona.tempts
+        return Reaction((Message("user", reply),), over, score, {"policy": 1.0} if gave_in else {})
 
     def overhear(self, text: str) -> None:
         """Remember what a person is asked, to understand their reply."""

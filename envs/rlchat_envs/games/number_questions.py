@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from rlchat_envs.cues import any_of
 from rlchat_envs.games.data import load_data
@@ -126,6 +127,7 @@ _YES_OR_NO = re.compile(
 _SHORT = 5  # words; a comparison of so few needs no question mark
 
 
+@lru_cache(maxsize=10_000)
 def understand(text: str) -> Heard[int]:
     """Read an agent's message."""
     if len(text) > MAX_LENGTH:
@@ -142,7 +144,8 @@ def understand(text: str) -> Heard[int]:
     )
 
 
-def read_reply(question: NumberQuestion | None, text: str) -> list[Told[int]]:
+@lru_cache(maxsize=10_000)
+def read_reply(question: NumberQuestion | None, text: str) -> tuple[Told[int], ...]:
     """Read what a user's reply says about the number, the bounds in it or else a yes or no.
 
     Args:
@@ -152,14 +155,14 @@ def read_reply(question: NumberQuestion | None, text: str) -> list[Told[int]]:
     plain = normalised(text)
     bounds = _bounds(plain)
     if bounds is not None:
-        return [Told(bounds, "no" if _OUTSIDE.search(plain) else "yes")]
+        return (Told(bounds, "no" if _OUTSIDE.search(plain) else "yes"),)
     if question is None:
-        return []
+        return ()
     if question.kind in ("guess", "side"):
         side = "higher" if _UPWARDS.search(plain) else "lower" if _DOWNWARDS.search(plain) else ""
-        return [Told(replace(question, kind="side"), side)] if side else []
+        return (Told(replace(question, kind="side"), side),) if side else ()
     answer = _YES_OR_NO.search(plain)
-    return [Told(question, "yes" if answer[1] else "no")] if answer else []
+    return (Told(question, "yes" if answer[1] else "no"),) if answer else ()
 
 
 def normalised(text: str) -> str:

