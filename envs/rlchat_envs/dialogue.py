@@ -152,7 +152,7 @@ class DialogueEnv(gym.Env[str, str]):
         split: str = "train",
         users: tuple[str, ...] = (),
         scorer: Scorer | None = None,
-        max_turns: int = 16,
+        max_turns: int = 24,
         gamma: float = 1.0,
     ):
         """Make the environment.

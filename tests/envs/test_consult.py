@@ -275,8 +275,10 @@ def test_arbitrary_messages_break_nothing(
 ) -> None:
     env = DialogueEnv(scenario, "dev", (family,))
     env.reset(seed=seed)
-    for line in lines:
-        if any(env.step(line)[2:4]):
+    for turn, line in enumerate(lines, 1):
+        reply, _, terminated, truncated, info = env.step(line)
+        assert reply and info["turn"] == turn and not truncated
+        if terminated:
             break
 
 

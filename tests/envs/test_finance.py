@@ -390,8 +390,10 @@ def test_nonsense_breaks_no_client(family: str) -> None:
 def test_arbitrary_messages_break_nothing(lines: list[str], seed: int, family: str) -> None:
     env = DialogueEnv(SCENARIO, "dev", (family,))
     env.reset(seed=seed)
-    for line in lines:
-        if any(env.step(line)[2:4]):
+    for turn, line in enumerate(lines, 1):
+        reply, _, terminated, truncated, info = env.step(line)
+        assert reply and info["turn"] == turn and not truncated
+        if terminated:
             break
 
 
