@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,15 +30,34 @@ from rlchat.methods import POLICY
 from rlchat.pipeline import run_training
 from rlchat.policy import REFERENCE, Policy
 from rlchat.runs import Run, to_json
+from rlchat.statistics import bootstrap, paired
 from rlchat.tables import markdown, with_interval
 from rlchat.worlds import WorldConfig
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 WORLDS = ("Tutoring", "Medical", "Finance", "GuessNumber")
-MIXED = ("agenda", "chatty", "impatient")
-SINGLE = ("agenda", "chatty", "impatient")
-HELD_OUT = ("terse", "noisy", "forgetful")
+MIXED = ("terse", "chatty", "impatient", "forgetful")  # those that come without --users
+HELD_OUT = ("agenda", "noisy", "adversarial")
 LOOKUPS = ("", "bm25", "graph")
+BEFORE, AFTER = "warm start", "PPO"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a training gets."""
+
+    demonstrations: int
+    iterations: int  # of 64 episodes
+
+
+# So many iterations stay below a quarter of an hour on two cores; conversations differ in length.
+BUDGETS = {
+    "Tutoring": Budget(2_000, 14),
+    "Medical": Budget(2_000, 24),
+    "Finance": Budget(1_200, 16),
+    "FinanceFacts": Budget(1_200, 12),
+    "GuessNumber": Budget(2_000, 16),
+}
 
 
 @dataclass(frozen=True)
@@ -55,10 +74,10 @@ class StudyOptions:
     """Of the trainings; test users are always those of seed 0."""
     only: str = ""
     """Train and judge only trainings whose name starts so, without the table."""
-    demonstrations: int = 800
-    """For the warm start."""
-    iterations: int = 16
-    """Of PPO, 64 episodes each."""
+    demonstrations: int | None = None
+    """For the warm start; by default what the world's published results had."""
+    iterations: int | None = None
+    """Of PPO, 64 episodes each; by default likewise."""
 
 
 def main(options: StudyOptions) -> None:
@@ -75,8 +94,8 @@ def main(options: StudyOptions) -> None:
         if run.iterations < config.iterations:
             console.print(f"training {name}", markup=False)
             run_training(replace(config, resume=run.warm_start.is_dir()), console)
-        for world in tested(options.study, config):
-            judge(config, world, options)
+        for world, agents in tested(options.study, config):
+            judge(config, world, agents, options)
     if not options.only:
         text = TABLES[options.study](trainings, options)
         write_text(options.out / f"{options.study}.md", text)
@@ -84,61 +103,66 @@ def main(options: StudyOptions) -> None:
 
 
 def training(
-    options: StudyOptions, name: str, env: str, users: Sequence[str] = (), knowledge: str = ""
+    options: StudyOptions, name: str, world: str, users: Sequence[str] = (), knowledge: str = ""
 ) -> TrainConfig:
     """The settings of one training."""
+    budget = BUDGETS[world]
+    demonstrations = options.demonstrations
+    iterations = options.iterations
     return TrainConfig(
-        env=env,
+        env=f"rlchat/{world}-v0",
         users=",".join(users),
         knowledge=knowledge,
         run=options.out / f"{name}-seed-{options.seed}",
         seed=options.seed,
-        iterations=options.iterations,
+        iterations=budget.iterations if iterations is None else iterations,
         evaluation=0,
-        warm_start=WarmStartConfig(demonstrations=options.demonstrations),
+        warm_start=WarmStartConfig(
+            demonstrations=budget.demonstrations if demonstrations is None else demonstrations
+        ),
         ppo=PPOConfig(),
     )
 
 
 def worlds(options: StudyOptions) -> dict[str, TrainConfig]:
     """One training a world."""
-    return {w.lower(): training(options, w.lower(), f"rlchat/{w}-v0") for w in WORLDS}
+    return {w.lower(): training(options, w.lower(), w) for w in WORLDS}
 
 
 def families(options: StudyOptions) -> dict[str, TrainConfig]:
-    """One training on a mixture, and one on each of its families alone."""
-    sets = {"mixed": MIXED} | {name: (name,) for name in SINGLE}
-    return {n: training(options, f"on-{n}", "rlchat/Finance-v0", u) for n, u in sets.items()}
+    """One training on the usual mixture, which `worlds` needs too, and one on each part of it."""
+    mixed = {"mixed": training(options, "finance", "Finance")}
+    return mixed | {n: training(options, f"on-{n}", "Finance", (n,)) for n in MIXED}
 
 
 def facts(options: StudyOptions) -> dict[str, TrainConfig]:
     """One training without look-ups, and one with each kind."""
-    return {
-        k or "nothing": training(
-            options, f"facts-{k or 'nothing'}", "rlchat/FinanceFacts-v0", (), k
-        )
-        for k in LOOKUPS
-    }
+    named = {k or "nothing": k for k in LOOKUPS}
+    return {n: training(options, f"facts-{n}", "FinanceFacts", (), k) for n, k in named.items()}
 
 
-def tested(study: str, config: TrainConfig) -> list[WorldConfig]:
-    """Where a training is tested: in its own world, or on one family after the other."""
+def tested(study: str, config: TrainConfig) -> list[tuple[WorldConfig, tuple[str, ...]]]:
+    """Where which of a training's agents are tested.
+
+    All in the training's own world; for `families`, PPO on one family after the other.
+    """
     if study != "families":
-        return [config.world]
-    return [replace(config.world, users=(name,)) for name in (*MIXED, *HELD_OUT)]
+        return [(config.world, (BEFORE, AFTER))]
+    return [(replace(config.world, users=(n,)), (AFTER,)) for n in (*MIXED, *HELD_OUT)]
 
 
-def judge(config: TrainConfig, world: WorldConfig, options: StudyOptions) -> None:
-    """Let warm start and PPO play the test users of a world, unless they have."""
+def judge(
+    config: TrainConfig, world: WorldConfig, agents: Sequence[str], options: StudyOptions
+) -> None:
+    """Let warm start or PPO or both play the test users of a world, unless they have."""
     place = result_place(config, world)
     about = {"settings": to_json(asdict(config)), "episodes": options.episodes}
     if place.is_file() and json.loads(place.read_text("utf-8"))["about"] == about:
         return
     run, results = Run(config.run), []
-    for name, folder, adapter in (
-        ("warm start", run.warm_start, REFERENCE),
-        ("PPO", run.adapter, POLICY),
-    ):
+    kept = {BEFORE: (run.warm_start, REFERENCE), AFTER: (run.adapter, POLICY)}
+    for name in agents:
+        folder, adapter = kept[name]
         policy = Policy.create(config.policy, config.adapter, folder)
         agent = ModelAgent(policy.speaker(adapter), policy.rendering)
         results.append(play(name, agent, world, config, options))
@@ -157,18 +181,18 @@ def result_place(config: TrainConfig, world: WorldConfig) -> Path:
     return config.run / f"test-{'-'.join(world.users) or 'usual'}.json"
 
 
-def read(config: TrainConfig, world: WorldConfig) -> tuple[Result, Result]:
-    """Warm start and PPO, as `judge` left them."""
+def read(config: TrainConfig, world: WorldConfig) -> dict[str, Result]:
+    """What `judge` left: results by agent."""
     kept: Any = json.loads(result_place(config, world).read_text("utf-8"))
-    before, after = (Result.from_json(r) for r in kept["results"])
-    return before, after
+    return {r["agent"]: Result.from_json(r) for r in kept["results"]}
 
 
 def worlds_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> str:
     """A table a world: scripted agents, the base, the warm start and PPO."""
     lines = []
     for name, config in trainings.items():
-        before, after = read(config, config.world)
+        kept = read(config, config.world)
+        before, after = kept[BEFORE], kept[AFTER]
         known = agents_of(config.world)
         shown = [
             play(agent, load_agent(agent), config.world, config, options)
@@ -199,32 +223,43 @@ def seconds(config: TrainConfig) -> str:
 
 
 def families_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> str:
-    """Success of what was trained on a row's families with a column's."""
+    """Success of what was trained on a row's families with a column's, and what is lost."""
     columns = (*MIXED, *HELD_OUT)
     lines = [f"| trained on | {' | '.join(columns)} | held out | lost on them |"]
     lines += [f"|{'---|' * (len(columns) + 3)}"]
+    held, lost = {}, {}
     for name, config in trainings.items():
-        results = {world.users[0]: read(config, world)[1] for world in tested("families", config)}
-        cells = [with_interval(results[c].metrics["success"], "{:.0%}") for c in columns]
-        held = [results[c].metrics["success"].mean for c in HELD_OUT]
-        own = [results[c].metrics["success"].mean for c in config.world.users]
-        mean, loss = sum(held) / len(held), sum(own) / len(own) - sum(held) / len(held)
-        lines.append(f"| {name} | {' | '.join(cells)} | {mean:.0%} | {loss:+.0%} |")
-    return "\n".join(lines)
+        played = {n: read(config, replace(config.world, users=(n,)))[AFTER] for n in columns}
+        cells = [with_interval(played[n].metrics["success"], "{:.0%}") for n in columns]
+        held[name] = mean_success(played, HELD_OUT)
+        own = mean_success(played, config.world.users or MIXED)
+        lost[name] = [a - b for a, b in zip(own, held[name], strict=True)]
+        cells += [with_interval(bootstrap(held[name]), "{:.1%}")]
+        cells += [with_interval(bootstrap(lost[name]), "{:+.1%}")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "Mixed against each, paired by seed, on held-out families:", ""]
+    for name in (n for n in trainings if n != "mixed"):
+        success = with_interval(paired(held["mixed"], held[name]), "{:+.3f}")
+        loss = with_interval(paired(lost["mixed"], lost[name]), "{:+.3f}")
+        lines.append(f"- {name}: success {success}, loss {loss}")
+    return "\n".join([*lines, ""])
+
+
+def mean_success(played: Mapping[str, Result], families: Sequence[str]) -> list[float]:
+    """For each seed, the share of families whose user was content."""
+    seeds = zip(*(played[name].episodes for name in families), strict=True)
+    return [sum(bool(t.success) for t in users) / len(families) for users in seeds]
 
 
 def facts_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> str:
     """Warm start and PPO, and the paired difference to PPO without look-ups."""
     shown, gains = [], []
-    _, without = read(trainings["nothing"], trainings["nothing"].world)
+    without = read(trainings["nothing"], trainings["nothing"].world)[AFTER]
     for name, config in trainings.items():
-        before, after = read(config, config.world)
-        shown += [
-            replace(before, agent=f"warm start, {name}"),
-            replace(after, agent=f"PPO, {name}"),
-        ]
+        kept = read(config, config.world)
+        shown += [replace(result, agent=f"{agent}, {name}") for agent, result in kept.items()]
         if name != "nothing":
-            gain = with_interval(difference(after, without)["success"], "{:+.3f}")
+            gain = with_interval(difference(kept[AFTER], without)["success"], "{:+.3f}")
             gains.append(f"- PPO with {name} over PPO without, paired: success {gain}")
     return "\n".join([markdown(shown), "", *gains, ""])
 
