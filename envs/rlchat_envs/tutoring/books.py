@@ -77,7 +77,7 @@ _GENERATORS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class ReasoningGymBook(ExerciseBook):
-    """Exercises of reasoning-gym (version 0.1.25), our own for the skills it has none of.
+    """Exercises of reasoning-gym (version 0.1.23 or later), our own for the skills it has none of.
 
     An item is taken if it reads as an exercise on the skill and both books give the same answer:
     some of that package's lines that mix plus and times are solved there from left to right.
