@@ -52,10 +52,10 @@ class Budget:
 
 # So many iterations stay below a quarter of an hour on two cores; conversations differ in length.
 BUDGETS = {
-    "Tutoring": Budget(2_000, 14),
+    "Tutoring": Budget(2_000, 9),
     "Medical": Budget(2_000, 24),
     "Finance": Budget(1_200, 16),
-    "FinanceFacts": Budget(1_200, 12),
+    "FinanceFacts": Budget(800, 8),
     "GuessNumber": Budget(2_000, 16),
 }
 
