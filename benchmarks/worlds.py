@@ -36,8 +36,8 @@ from rlchat.worlds import WorldConfig
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 WORLDS = ("Tutoring", "Medical", "Finance", "GuessNumber")
-MIXED = ("terse", "chatty", "impatient", "forgetful")  # those that come without --users
-HELD_OUT = ("agenda", "noisy", "adversarial")
+MIXED = ("terse", "chatty", "forgetful")
+HELD_OUT = ("agenda", "impatient", "noisy", "adversarial")
 LOOKUPS = ("", "bm25", "graph")
 BEFORE, AFTER = "warm start", "PPO"
 
@@ -54,9 +54,10 @@ class Budget:
 BUDGETS = {
     "Tutoring": Budget(2_000, 9),
     "Medical": Budget(2_000, 24),
-    "Finance": Budget(1_200, 16),
+    "Finance": Budget(2_000, 24),
     "FinanceFacts": Budget(800, 8),
     "GuessNumber": Budget(2_000, 16),
+    "Support": Budget(800, 10),  # four times
 }
 
 
@@ -130,9 +131,9 @@ def worlds(options: StudyOptions) -> dict[str, TrainConfig]:
 
 
 def families(options: StudyOptions) -> dict[str, TrainConfig]:
-    """One training on the usual mixture, which `worlds` needs too, and one on each part of it."""
-    mixed = {"mixed": training(options, "finance", "Finance")}
-    return mixed | {n: training(options, f"on-{n}", "Finance", (n,)) for n in MIXED}
+    """One training on a mixture, and one on each part of it."""
+    sets = {"mixed": MIXED} | {name: (name,) for name in MIXED}
+    return {n: training(options, f"on-{n}", "Support", users) for n, users in sets.items()}
 
 
 def facts(options: StudyOptions) -> dict[str, TrainConfig]:
@@ -232,7 +233,7 @@ def families_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> 
         played = {n: read(config, replace(config.world, users=(n,)))[AFTER] for n in columns}
         cells = [with_interval(played[n].metrics["success"], "{:.0%}") for n in columns]
         held[name] = mean_success(played, HELD_OUT)
-        own = mean_success(played, config.world.users or MIXED)
+        own = mean_success(played, config.world.users)
         lost[name] = [a - b for a, b in zip(own, held[name], strict=True)]
         cells += [with_interval(bootstrap(held[name]), "{:.1%}")]
         cells += [with_interval(bootstrap(lost[name]), "{:+.1%}")]
