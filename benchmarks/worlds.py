@@ -74,7 +74,7 @@ class StudyOptions:
     seed: int = 0
     """Of the trainings; test users are always those of seed 0."""
     only: str = ""
-    """Train and judge only trainings whose name starts so, without the table."""
+    """Train and judge only trainings whose name starts so; a table only in `worlds`."""
     demonstrations: int | None = None
     """For the warm start; by default what the world's published results had."""
     iterations: int | None = None
@@ -97,9 +97,9 @@ def main(options: StudyOptions) -> None:
             run_training(replace(config, resume=run.warm_start.is_dir()), console)
         for world, agents in tested(options.study, config):
             judge(config, world, agents, options)
-    if not options.only:
-        text = TABLES[options.study](trainings, options)
-        write_text(options.out / f"{options.study}.md", text)
+    if options.study == "worlds" or not options.only:  # the other tables need all of theirs
+        text = TABLES[options.study](chosen, options)
+        write_text(options.out / (f"{options.study}-{options.only}".rstrip("-") + ".md"), text)
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
