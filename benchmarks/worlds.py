@@ -51,7 +51,7 @@ class Budget:
     beta: float = PPOConfig().beta
 
 
-# So many iterations stay below a quarter of an hour on two cores; conversations differ in length.
+# So many iterations take about a quarter of an hour on two cores; conversations differ in length.
 BUDGETS = {
     "Tutoring": Budget(2_000, 9),
     "Medical": Budget(2_000, 24),
