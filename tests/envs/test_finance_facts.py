@@ -23,7 +23,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
-from rlchat_envs.consult.agents import PoliteRepeater
 from rlchat_envs.finance import FinanceFactsScenario
 from rlchat_envs.finance.answers import read
 from rlchat_envs.finance.asker import Asker, Question, draw_questions
@@ -38,6 +37,7 @@ from rlchat_envs.knowledge import (
     hit_rate,
 )
 from rlchat_envs.knowledge.words import fold, stems, words
+from rlchat_envs.polite import PoliteRepeater
 from rlchat_envs.understanding import MAX_LENGTH
 from rlchat_envs.users import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from rlchat_envs import SPLITS, DialogueEnv, Scenario, ScriptedAgent
+from rlchat_envs.polite import PoliteRepeater
 from rlchat_envs.retrieval_agent import RetrievalAgent
 from rlchat_envs.support import SupportHardScenario, SupportScenario
 from rlchat_envs.support.agents import (
     Expert,
     MediocreDesk,
     OneResolution,
-    PoliteRepeater,
     RandomDesk,
     Sprayer,
 )

@@ -152,14 +152,6 @@ class Sprayer:
         return f"Please tell me {facts}. I can offer {offers}. {remarks}"
 
 
-class PoliteRepeater:
-    """Says one kind sentence, for ever."""
-
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
-        """Be kind."""
-        return "Thank you so much for your patience, I am happy to help you with that."
-
-
 class OneOffer:
     """Asks like the expert, and then always offers the same thing."""
 

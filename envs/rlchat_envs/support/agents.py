@@ -189,11 +189,3 @@ class Sprayer:
         """Say every keyword."""
         facts = ", ".join(SLOTS.values())
         return f"Please tell me {facts}. I can offer {', '.join(RESOLUTIONS.values())}."
-
-
-class PoliteRepeater:
-    """Says one kind sentence, for ever."""
-
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
-        """Be kind."""
-        return "Thank you so much for your patience, I am happy to help you with that."

@@ -180,14 +180,6 @@ class Sprayer:
         return f"Try one on {', '.join(skills())}. {' '.join(told)} Then take the final test."
 
 
-class PoliteRepeater:
-    """Says one kind sentence, for ever."""
-
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
-        """Be kind."""
-        return "Thank you so much for your patience, I am happy to help you with that."
-
-
 class AnswerGiver:
     """Sets an exercise on every skill, tells the answer of whatever fails, and tests."""
 
