@@ -211,6 +211,34 @@ def envs_users(words: Sequence[str], console: Console) -> None:
     run_users(parse(UsersOptions, "envs users", words), console)
 
 
+def reward_build(words: Sequence[str], console: Console) -> None:
+    """Verb ``reward build``."""
+    from rlchat.judging import BuildOptions, run_build
+
+    run_build(parse(BuildOptions, "reward build", words), console)
+
+
+def reward_train(words: Sequence[str], console: Console) -> None:
+    """Verb ``reward train``."""
+    from rlchat.judging import TrainOptions, run_train
+
+    run_train(parse(TrainOptions, "reward train", words), console)
+
+
+def reward_score(words: Sequence[str], console: Console) -> None:
+    """Verb ``reward score``."""
+    from rlchat.judging import ScoreOptions, run_score
+
+    run_score(parse(ScoreOptions, "reward score", words), console)
+
+
+def reward_report(words: Sequence[str], console: Console) -> None:
+    """Verb ``reward report``."""
+    from rlchat.judging import ReportOptions, run_report
+
+    run_report(parse(ReportOptions, "reward report", words), console)
+
+
 def models_list(words: Sequence[str], console: Console) -> None:
     """Verb ``models list``."""
     parse(ListOptions, "models list", words)
@@ -247,6 +275,10 @@ VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
     "eval": (evaluate, "measure an agent against simulated users"),
     "chat": (chat, "talk to an agent"),
     "play": (play, "play the agent yourself, against a simulated user"),
+    "reward build": (reward_build, "collect preferences: simulators, people's ratings, files"),
+    "reward train": (reward_train, "train a reward model on preferences"),
+    "reward score": (reward_score, "score the agent's replies in conversations"),
+    "reward report": (reward_report, "say how far a reward model can be trusted"),
     "envs": (envs, "what environments and users there are"),
     "envs new": (envs_new, "write a small scenario of your own, which trains as it stands"),
     "envs users": (envs_users, "measure how users talk, beside real conversations if you have any"),

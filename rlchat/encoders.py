@@ -39,6 +39,15 @@ MAX_TOKENS = 256  # what the model was made for; the rest of a text is not read
 REMEMBERED = 10_000  # texts whose vectors are kept: 15 MB
 
 
+def minilm_folder(say: Say = lambda line: None) -> Path:
+    """The encoder in rlchat's cache folder, fetched the first time.
+
+    Raises:
+        UserError: it cannot be downloaded.
+    """
+    return fetch_files(MINILM, _FILES, say)
+
+
 class MiniLm:
     """all-MiniLM-L6-v2, or another BERT encoder: the mean of a text's token states, of length 1.
 
@@ -65,7 +74,7 @@ class MiniLm:
         Raises:
             UserError: it cannot be downloaded, or the folder holds no such model.
         """
-        self.folder = folder or fetch_files(MINILM, _FILES, say)
+        self.folder = folder or minilm_folder(say)
         self.device, self.batch = device, batch
         self._known: dict[str, np.ndarray] = {}
         self._lock = Lock()  # worlds may ask from several threads

@@ -203,7 +203,7 @@ def load_base(
 
     no_progress_bars()
     found = resolve(spec, say)
-    folder = found if isinstance(found, Path) else _snapshot(found)
+    folder = found if isinstance(found, Path) else snapshot(found)
     if not (folder / "config.json").is_file():
         raise _unloadable(spec, f"no config.json in {folder}")
     try:
@@ -397,7 +397,7 @@ def _is_here(folder: Path, model: CatalogueModel) -> bool:
     return wanted.items() <= (_manifest(folder) or {}).items()
 
 
-def _snapshot(hub_id: str) -> Path:
+def snapshot(hub_id: str) -> Path:
     """The folder of a hub model: its configuration, tokenizer and safetensors, nothing else."""
     from huggingface_hub import snapshot_download
 

@@ -199,6 +199,8 @@ class Purpose(IntEnum):
     EVALUATE = 4  # goals and users
     ANSWER = 5  # what is sampled in evaluations
     CHAT = 6
+    BRANCH = 7  # where to look closer, and other replies there
+    FOLLOW = 8  # what becomes of them
 
 
 def episode_seeds(*keys: int) -> tuple[int, np.random.Generator]:

@@ -17,6 +17,7 @@ _COURTEOUS = re.compile(
 )
 _CLOSED = re.compile(r"[.!?…。！？)\"'”’:]\s*$")  # noqa: RUF001 (Chinese ends sentences so)
 _WORD = re.compile(r"\w+")
+RULES = ("courtesy", "brevity", "repetition", "cut_off")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,102 @@
+"""A learned scorer: a trunk that reads, and several heads that judge the reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlchat_reward_models.reading import Rows
+
+HIDDEN = 128  # of each head
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the heads say of N replies, in logits: mean (N,) and spread (N,)."""
+
+    mean: Tensor
+    std: Tensor
+
+
+class Judge(nn.Module):
+    """Scores replies; the difference of two scores is the log-odds that the first is preferred.
+
+    Bradley and Terry 1952. The heads differ in what they begin with and in how much each
+    comparison counts for them, so that they disagree where comparisons do not decide
+    (Lakshminarayanan et al. 2017; Coste et al. 2023 for reward models). A length expert beside
+    them takes what mere length explains, and has no say when replies are scored (a product of
+    experts: Shen et al. 2023, "Loose lips sink ships").
+    """
+
+    def __init__(self, trunk: PreTrainedModel, encoder: bool, heads: int = 4, seed: int = 0):
+        """Put fresh heads on a trunk.
+
+        Args:
+            trunk: gives states (N, T, D).
+            encoder: it sums a text up in its first state; a decoder does in its last.
+            heads: how many opinions.
+            seed: of their first weights.
+        """
+        super().__init__()
+        self.trunk = trunk
+        self.config: Any = trunk.config
+        self.config.num_labels = 1  # trl's trainer insists
+        self.encoder = encoder
+        width = int(self.config.hidden_size)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.heads = nn.ModuleList(
+                nn.Sequential(nn.Linear(2 * width, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, 1))
+                for _ in range(heads)
+            )
+        self.length = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.length.weight)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        reply_mask: Tensor,
+        **_: object,
+    ) -> SimpleNamespace:
+        """Judge rows.
+
+        Args:
+            input_ids: (N, T).
+            attention_mask: (N, T), 0 is padding.
+            reply_mask: (N, T), True is what is judged.
+
+        Returns:
+            ``logits`` (N, H), one column a head; ``length`` (N,), the length expert's.
+        """
+        states = self.states(input_ids, attention_mask, reply_mask)
+        logits = torch.cat([head(states) for head in self.heads], dim=-1)
+        tokens = reply_mask.sum(1, keepdim=True).float()
+        return SimpleNamespace(logits=logits, length=self.length(torch.log1p(tokens)).squeeze(-1))
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor, reply_mask: Tensor) -> Tensor:
+        """What the heads see, (N, 2 D): the mean over the reply, and the state of the whole."""
+        given: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if getattr(self.config, "type_vocab_size", 0) == 2:
+            given["token_type_ids"] = reply_mask.long()
+        states = self.trunk(**given).last_hidden_state.float()
+        mask = reply_mask.unsqueeze(-1).float()
+        mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+        rows = torch.arange(len(states), device=states.device)
+        place = torch.zeros_like(rows) if self.encoder else attention_mask.sum(1) - 1
+        return torch.cat([mean, states[rows, place]], dim=-1)
+
+    @torch.inference_mode()
+    def opinion(self, rows: Rows) -> Opinion:
+        """What the heads say, without the length expert."""
+        logits = self(rows.ids, rows.attention, rows.reply).logits.float()
+        spread = logits.std(1) if logits.shape[1] > 1 else torch.zeros(len(logits))
+        return Opinion(logits.mean(1).cpu(), spread.cpu())
+
+    def add_model_tags(self, _: object) -> None:
+        """Trl's trainer tags what it trains; nothing here is uploaded."""

@@ -1,0 +1,374 @@
+"""What the verbs `reward build|train|score|report` do: preferences in, a reward model out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from rlchat import files
+from rlchat.agents import load_agent
+from rlchat.branches import BranchConfig, Forest
+from rlchat.config import SEEDS, names
+from rlchat.errors import UserError, expect
+from rlchat.machine import DTypeName, choose_device, choose_dtype
+from rlchat.progress import Progress
+from rlchat.rollout import RolloutConfig
+from rlchat.scorers import load_scorer
+from rlchat.statistics import wilson
+from rlchat.tables import with_interval
+from rlchat.trunks import open_trunk
+from rlchat.warmstart import read_conversations
+from rlchat.worlds import WorldConfig
+from rlchat_reward_models import chitchat
+from rlchat_reward_models.calibration import fit_temperature
+from rlchat_reward_models.judge import Judge
+from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, turns_of
+from rlchat_reward_models.preferences import Preference, fraction, read_preferences, sides, tidy
+from rlchat_reward_models.reading import Reader
+from rlchat_reward_models.report import Judged, judge_all
+from rlchat_reward_models.training import JudgeTraining, train_judge
+
+CALIBRATION = 0.1  # share of the training side's dialogues that only sets the temperature
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Collect preferences from simulators, people's ratings and files, in trl's format."""
+
+    out: Path = Path("preferences.jsonl")
+    """Where they go: JSON lines of prompt, chosen, rejected, weight, source, turn, dialogue."""
+    simulate: bool = True
+    """Compare sampled replies in simulated conversations by what becomes of them."""
+    chitchat: bool = False
+    """Add people's ratings of their conversations; needs pip install 'rlchat[people]'."""
+    file: tuple[Path, ...] = ()
+    """Add files in any of trl's preference formats."""
+    env: str = "rlchat/Support-v0"
+    """Environment of the simulated conversations."""
+    users: str = ""
+    """Families of users, comma-separated; the usual ones if none is named."""
+    split: Literal["train", "dev", "test"] = "train"
+    """Side that goals come from."""
+    speaker: str = "demonstrator"
+    """Agent whose replies are compared: a run folder, or a name as for `rlchat eval`."""
+    follower: str = ""
+    """Agent that goes on after a reply, to the end; the speaker if none is named."""
+    policy: str = "smollm2-135m"
+    """The model that `base` stands for."""
+    seed: int = 0
+    """Decides conversations, replies and continuations."""
+    branches: BranchConfig = field(default_factory=BranchConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+        if not (self.simulate or self.chitchat or self.file):
+            raise UserError("expected a source of preferences; got none; leave --no-simulate out")
+
+
+def run_build(options: BuildOptions, console: Console) -> None:
+    """Collect, tidy and write preferences, and say how many there are of which kind."""
+    files.check_place(options.out)
+    found: list[Preference] = []
+    for path in options.file:
+        found += _user(read_preferences, path)
+    if options.chitchat:
+        found += chitchat.preferences(chitchat.rated(_user(chitchat.load)), seed=options.seed)
+    if options.simulate:
+        with Progress(console) as progress:
+            found += _simulated(options, progress)
+    tidied = tidy(found)
+    lines = [json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in tidied.preferences]
+    files.write_text(options.out, "".join(lines))
+    console.print(_counted(tidied.preferences))
+    _tell(
+        console,
+        f"left out: {tidied.ties} ties, {tidied.duplicates} duplicates; "
+        f"{tidied.contradictions} pairs contradicted one another and were weighed",
+    )
+    _tell(console, f"Written to {options.out}. Train on it:  rlchat reward train {options.out}")
+
+
+def _simulated(options: BuildOptions, progress: Progress) -> list[Preference]:
+    world = WorldConfig(options.env, names(options.users))
+    forest = Forest(world, options.split, options.seed, options.rollout, progress.say)
+    speaker = load_agent(options.speaker, options.policy, say=progress.say)
+    follower = speaker
+    if options.follower and options.follower != options.speaker:
+        follower = load_agent(options.follower, options.policy, say=progress.say)
+    return forest.preferences(speaker, follower, options.branches, "simulator")
+
+
+def _counted(preferences: Sequence[Preference]) -> Table:
+    table = Table("source", "preferences", "clear", "held out", "dialogues", box=None)
+    groups: dict[str, list[Preference]] = {}
+    for p in preferences:
+        groups.setdefault(p.source, []).append(p)
+    for source, group in groups.items():
+        clear, held = sum(p.clear for p in group), sum(p.held_out for p in group)
+        dialogues = len({p.dialogue for p in group})
+        cells = (len(group), f"{clear / len(group):.0%}", held, dialogues)
+        table.add_row(source, *map(str, cells))
+    return table
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a reward model on preferences; held-out dialogues are never trained on."""
+
+    preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of `rlchat reward build`, or in any of trl's preference formats."""
+    out: Path = Path("runs/reward")
+    """Folder for the reward model."""
+    trunk: str = "minilm-l6"
+    """What reads: minilm-l6, an encoder's Hugging Face id or folder, or a language model, which
+    then gets an adapter."""
+    heads: int = 4
+    """Opinions, whose disagreement is taken off the score."""
+    caution: float = 0.5
+    """How much of their standard deviation is taken off."""
+    max_tokens: int = 192
+    """Read of a context and a reply."""
+    most: int = 6000
+    """Preferences trained on, at most; drawn evenly, which bounds the time."""
+    seed: int = 0
+    """Decides initial weights and order."""
+    dtype: DTypeName = "auto"
+    """Precision of the products; auto measures what is faster."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    training: JudgeTraining = field(default_factory=JudgeTraining)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for name in ("heads", "most"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "caution", self.caution >= 0, "of at least 0")
+        expect(self, "max_tokens", self.max_tokens >= 32, "of at least 32")
+
+
+def run_train(options: TrainOptions, console: Console) -> None:
+    """Train, calibrate, write, and report on held-out dialogues."""
+    if options.out.exists():
+        raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
+    files.check_place(options.out)
+    tidied = tidy(p for path in options.preferences for p in _user(read_preferences, path))
+    learn, held_out = sides(tidied.preferences)
+    learn, calibrate = _calibration_apart(learn)
+    if len(learn) < 2 or not calibrate or not held_out:
+        raise UserError(
+            f"expected preferences from enough dialogues to train, calibrate and test on; got "
+            f"{len(learn)}, {len(calibrate)} and {len(held_out)}; collect more"
+        )
+    rng = np.random.default_rng(options.seed)
+    learn = [learn[i] for i in rng.permutation(len(learn))[: options.most]]
+    began = time.monotonic()
+    with Progress(console) as progress:
+        progress.say(f"training on {len(learn)} preferences")
+        scorer = _trained(options, learn, progress)
+    spent = time.monotonic() - began
+    margins = judge_all(scorer, calibrate).margins
+    scorer.rescale(Scale(fit_temperature(margins, [1.0] * len(margins)), caution=options.caution))
+    scorer.normalise([(p.prompt, side) for p in learn[:500] for side in (p.chosen, p.rejected)])
+    with files.atomic_folder(options.out) as folder:
+        scorer.save(folder)
+    _tell(console, f"trained in {spent / 60:.1f} minutes; written to {options.out}")
+    _report(judge_all(scorer, held_out), console)
+
+
+def _calibration_apart(
+    preferences: Sequence[Preference],
+) -> tuple[list[Preference], list[Preference]]:
+    """Keep some dialogues' preferences back; which ones, their names alone decide."""
+    apart = [fraction(f"calibrate {p.dialogue}") < CALIBRATION for p in preferences]
+    rest = [p for p, a in zip(preferences, apart, strict=True) if not a]
+    return rest, [p for p, a in zip(preferences, apart, strict=True) if a]
+
+
+def _trained(
+    options: TrainOptions, learn: Sequence[Preference], progress: Progress
+) -> LearnedScorer:
+    torch.manual_seed(options.seed)
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device)
+    trunk, tokenizer, adapted = open_trunk(options.trunk, options.seed, progress.say)
+    reader = Reader(tokenizer, options.max_tokens)
+    judge = Judge(trunk, reader.encoder, options.heads, options.seed)
+    torch.nn.Module.to(judge, device)
+
+    def report(row: Mapping[str, float]) -> None:
+        progress.status(f"reward model: {row['done']:.0%}, loss {row['loss']:.3f}")
+
+    half = dtype != torch.float32
+    train_judge(judge, reader, learn, options.training, half, options.seed, report)
+    settings = Settings(options.trunk, adapted, options.heads, options.max_tokens, Scale())
+    scorer = LearnedScorer(judge, reader, settings)
+    scorer.dtype = dtype
+    return scorer
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Say how far a reward model can be trusted."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Folder of a reward model."""
+    preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of preferences; of those, held-out dialogues only, unless --all."""
+    all: bool = False
+    """Of every dialogue: right for a file that the model was not trained on."""
+    plot: Path | None = None
+    """Write a calibration plot there (.png or .svg; needs matplotlib)."""
+    json: Path | None = None
+    """Write the numbers there."""
+    errors: int = 3
+    """Largest errors to show."""
+
+
+def run_report(options: ReportOptions, console: Console) -> None:
+    """Judge preferences, and print accuracy, calibration and the largest errors."""
+    scorer = load_scorer(options.model)
+    tidied = tidy(p for path in options.preferences for p in _user(read_preferences, path))
+    chosen = tidied.preferences if options.all else sides(tidied.preferences)[1]
+    if not chosen:
+        raise UserError("expected preferences of held-out dialogues; got none; give --all")
+    judged = judge_all(scorer, chosen)
+    _report(judged, console, options.errors)
+    if options.json is not None:
+        files.write_json(options.json, [_numbers(name, j) for name, j in _groups(judged)])
+    if options.plot is not None:
+        _plot(judged, options.plot)
+
+
+def _groups(judged: Judged) -> list[tuple[str, Judged]]:
+    groups = judged.sources()
+    return groups if len(groups) == 1 else [*groups, ("all", judged)]
+
+
+def _numbers(name: str, judged: Judged) -> dict[str, Any]:
+    """One source's numbers, for a table or a file."""
+    clear = judged.clear
+    accuracy = wilson(sum(judged.right), len(judged.right))
+    on_clear = wilson(sum(clear.right), len(clear.right))
+    return {
+        "source": name,
+        "preferences": len(judged.right),
+        "accuracy": accuracy.mean,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
+        "clear_share": len(clear.right) / len(judged.right),
+        "clear_accuracy": on_clear.mean,
+        "clear_low": on_clear.low,
+        "clear_high": on_clear.high,
+        "calibration_error": judged.calibration_error,
+        "length_correlation": judged.length_correlation,
+        "outcome_correlation": judged.outcome_correlation,
+    }
+
+
+def _report(judged: Judged, console: Console, errors: int = 0) -> None:
+    table = Table(
+        *("source", "preferences", "accuracy", "clear", "accuracy on them"),
+        *("ECE", "with length", "with outcome"),
+        box=None,
+    )
+    for name, own in _groups(judged):
+        clear = own.clear
+        outcome = own.outcome_correlation
+        table.add_row(
+            name,
+            str(len(own.right)),
+            with_interval(wilson(sum(own.right), len(own.right)), "{:.1%}"),
+            f"{len(clear.right) / len(own.right):.0%}",
+            with_interval(wilson(sum(clear.right), len(clear.right)), "{:.1%}"),
+            f"{own.calibration_error:.1%}",
+            f"{own.length_correlation:+.2f}",
+            "" if outcome is None else f"{outcome:+.2f}",
+        )
+    console.print(table)
+    for p, margin in judged.worst(errors):
+        _tell(console, f"\nprefers the wrong one by {-margin:.1f} (difference {p.difference}):")
+        for mark, said in (("…", p.prompt[-3:]), ("+", p.chosen[:1]), ("-", p.rejected[:1])):
+            for m in said:
+                _tell(console, f"  {mark} {m.role}: {m.content[:300]}")
+
+
+def _plot(judged: Judged, path: Path) -> None:
+    """Accuracy over confidence, with the diagonal of perfect calibration."""
+    files.check_place(path)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError(
+            "expected matplotlib for a plot; it is not installed; pip install matplotlib"
+        ) from error
+    figure = Figure(figsize=(4, 4), layout="tight")
+    axes = figure.subplots()
+    axes.plot([0.5, 1], [0.5, 1], color="0.7")
+    groups = judged.bins
+    sizes = [8 + 200 * b.count / len(judged.right) for b in groups]
+    axes.scatter([b.confidence for b in groups], [b.accuracy for b in groups], s=sizes)
+    axes.set(xlabel="confidence", ylabel="accuracy", title=f"ECE {judged.calibration_error:.1%}")
+    figure.savefig(path)
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Score every reply of an agent's in conversations from a file."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Folder of a reward model."""
+    data: Annotated[Path, tyro.conf.Positional]
+    """JSON lines of {"messages": [{"role", "content"}, …]}."""
+    out: Path | None = None
+    """Write the lines there with "scores" added, one a reply; printed if it is not given."""
+
+
+def run_score(options: ScoreOptions, console: Console) -> None:
+    """Score conversations."""
+    if options.out is not None:
+        files.check_place(options.out)
+    scorer, conversations = load_scorer(options.model), read_conversations(options.data)
+    turns = [turns_of(c) for c in conversations]
+    scores = iter(scorer.score([turn for own in turns for turn in own]))
+    rows = []
+    for conversation, own in zip(conversations, turns, strict=True):
+        messages = [{"role": m.role, "content": m.content} for m in conversation]
+        rows.append((messages, [round(next(scores), 3) for _ in own]))
+    lines = [
+        json.dumps({"messages": messages, "scores": own}, ensure_ascii=False)
+        for messages, own in rows
+    ]
+    if options.out is not None:
+        files.write_text(options.out, "".join(f"{line}\n" for line in lines))
+        _tell(console, f"{len(rows)} conversations written to {options.out}")
+        return
+    for conversation, (_, given) in zip(conversations, rows, strict=True):
+        left = iter(given)
+        for m in conversation:
+            lead = f"{next(left):+.2f}" if m.role == "assistant" else "     "
+            _tell(console, f"{lead}  {m.role}: {m.content}")
+        _tell(console, "")
+
+
+def _tell(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _user(work: Any, *given: Any) -> Any:
+    """Do what refuses bad input by ValueError; here that is the user's own."""
+    try:
+        return work(*given)
+    except ValueError as error:
+        raise UserError(str(error)) from error
