@@ -11,7 +11,9 @@ from rlchat.batch import EstimatorSettings
 from rlchat.critic import CriticConfig
 from rlchat.errors import UserError, expect
 from rlchat.methods import AdapterConfig
+from rlchat.rewards import RewardConfig
 from rlchat.rollout import RolloutConfig
+from rlchat.watch import WatchConfig
 from rlchat.worlds import WorldConfig
 
 SEEDS = 2**32  # numpy, which transformers seeds too, knows no larger ones
@@ -158,6 +160,8 @@ class TrainConfig:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""

@@ -91,6 +91,11 @@ class Progress(Watcher):
         calls = itertools.count(1)
         return lambda _: self.status(f"{what}: {next(calls)}/{total}")
 
+    def warn(self, line: str) -> None:
+        """Print a line that stands out."""
+        if not self.quiet:
+            self.console.print(Text(line, "bold red"), soft_wrap=True)
+
     def iteration(self, row: Mapping[str, Any]) -> None:
         """Add an iteration's metrics."""
         if row.get("skipped_updates"):

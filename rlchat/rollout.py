@@ -57,6 +57,7 @@ class Trajectory:
     ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
     the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn; ``hidden`` what
     the world hid before each, and, if truncated, before the turn that would have followed.
+    ``world`` is the world's own score, once another took the place of its ``parts``.
     ``costs`` names what was unsafe in each turn, ``knowledge`` counts what the desk looked up.
     ``starts`` (T - 1, D), if they were kept and the episode terminated, are the states of all
     tokens but the last after the layers that have nothing to train.
@@ -77,6 +78,7 @@ class Trajectory:
     costs: list[Mapping[str, float]] = field(default_factory=list)
     knowledge: Mapping[str, int] = field(default_factory=dict)
     dropped: int = 0
+    world: float | None = None
     starts: Tensor | None = None
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -39,6 +40,16 @@ class Run:
     def warm_start(self) -> Path:
         """The adapter before PPO; the reference that KL is measured to."""
         return self.folder / "warm-start"
+
+    @property
+    def best(self) -> Path:
+        """The adapter of the best look at held-out users, where a learned reward was watched."""
+        return self.folder / "best"
+
+    def take_best(self) -> None:
+        """Make the adapter of the best look the result."""
+        with atomic_folder(self.adapter) as new:
+            shutil.copytree(self.best, new, dirs_exist_ok=True)
 
     @property
     def checkpoint(self) -> Path:

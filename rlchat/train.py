@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,10 +19,12 @@ from rlchat.machine import peak_memory
 from rlchat.optimiser import MasterAdamW
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks
+from rlchat.rewards import Reward
 from rlchat.rollout import Trajectory, collect
 from rlchat.runs import Run
 from rlchat.statistics import RunningStd
 from rlchat.update import Learner, fit_critic, update_policy
+from rlchat.watch import Watch
 from rlchat.worlds import Purpose, Worlds
 
 MOST_SKIPPED = 5  # non-finite updates in a row
@@ -36,6 +38,9 @@ class Watcher:
 
     def iteration(self, row: Mapping[str, Any]) -> None:
         """An iteration's metrics."""
+
+    def warn(self, line: str) -> None:
+        """What a person should know of at once."""
 
 
 def train(
@@ -54,14 +59,16 @@ def train(
         RunError: updates stayed non-finite; the last good checkpoint is intact.
     """
     worlds, watcher = Worlds(config.world), watcher or Watcher()
-    learner = make_learner(config, policy, ranks)
-    scale, beta, first = RunningStd(), config.ppo.beta, 0
+    state, first = State.begin(config, policy, ranks), 0
     if config.resume and run.checkpoint.is_dir():
-        scale, beta, first = restore(run, learner)
+        first = state.restore(run)
+    learner, reward, scale = state.learner, state.reward, state.scale
     for iteration in range(first, config.iterations):
         clock = Clock()
         trajectories = play(config, policy, worlds, ranks, iteration, watcher)
         clock.lap("rollout")
+        trajectories = reward.score(trajectories, ranks)
+        clock.lap("score")
         watcher.status(f"iteration {iteration}: learning")
         gathered = ranks.gather([without_tokens(t) for t in trajectories])
         everyone = sorted(gathered, key=lambda t: t.index)
@@ -71,7 +78,7 @@ def train(
         clock.lap("annotate")
         settings = config.ppo.settings(config.critic)
         scores = [(t.index, t.score) for t in everyone]
-        estimated = estimate(annotated, settings, beta, scale, scores, ranks.sum)
+        estimated = estimate(annotated, settings, state.beta, scale, scores, ranks.sum)
         metrics = measure(estimated, everyone, ranks)
         fit = fit_critic(learner, estimated)
         if iteration >= config.ppo.critic_warmup or config.critic.states == "shared":
@@ -85,17 +92,39 @@ def train(
                 f"in {good}; start another run from it with --policy and a lower "
                 "--ppo.learning-rate"
             )
-        metrics |= {"beta": beta, "critic_loss": fit, "score_std": scale.std}
+        metrics |= {"beta": state.beta, "critic_loss": fit, "score_std": scale.std}
+        metrics["cost_price"] = reward.multiplier
         if config.ppo.kl_target:
             target, horizon = config.ppo.kl_target, config.ppo.kl_horizon
-            beta = ppo.adapt_beta(beta, metrics["kl"], target, config.episodes, horizon)
+            state.beta = ppo.adapt_beta(state.beta, metrics["kl"], target, config.episodes, horizon)
+        reward.price(metrics["cost"])
         row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
         row["peak_memory"] = peak_memory()
+        seen, alarm = look(state, config, iteration, watcher)
         if ranks.main:
-            run.append(iteration, row, everyone)
-            save(run, learner, scale, beta, iteration)
-            watcher.iteration(row)
+            run.append(iteration, row | seen, everyone)
+            state.save(run, iteration)
+            watcher.iteration(row | seen)
         ranks.wait()
+        if alarm and config.watch.stop:
+            if ranks.main:
+                run.take_best()
+            break
+
+
+def look(
+    state: State, config: TrainConfig, iteration: int, watcher: Watcher
+) -> tuple[dict[str, float], str]:
+    """See whether a learned reward is being hacked, if it is time to: metrics, and an alarm."""
+    if not state.watch.due(iteration, config.iterations - 1):
+        return {}, ""
+    watcher.status(f"iteration {iteration}: watching")
+    learner = state.learner
+    now = state.watch.look(learner.policy, config.rollout, iteration, learner.ranks)
+    alarm = state.watch.judge(now)
+    if alarm:
+        watcher.warn(f"iteration {iteration}: {alarm}")
+    return now.metrics | {"watch/alarm": float(bool(alarm))}, alarm
 
 
 def make_learner(config: TrainConfig, policy: Policy, ranks: Ranks) -> Learner:
@@ -217,31 +246,63 @@ def correlation(a: list[float], b: list[float]) -> float:
     )
 
 
-def save(run: Run, learner: Learner, scale: RunningStd, beta: float, iteration: int) -> None:
-    """Write the adapter, and all that going on from here needs."""
-    masters = learner.policy_optimiser.masters
-    names = [name for name, _ in learner.policy.named_parameters()]
-    learner.policy.save(run.adapter, dict(zip(names, masters, strict=True)))
-    tensors = {f"policy/{k}": v for k, v in learner.policy_optimiser.tensors().items()}
-    tensors |= {f"critic/{k}": v for k, v in learner.critic.state_dict().items()}
-    for i, entry in learner.critic_optimiser.state_dict()["state"].items():
-        tensors |= {f"adam/{k}.{i}": torch.as_tensor(v) for k, v in entry.items()}
-    spread = {"count": scale.count, "mean": scale.mean, "squares": scale.squares}
-    run.save_checkpoint(tensors, {"iteration": iteration, "beta": beta, "scale": spread})
+@dataclass
+class State:
+    """What training carries from one iteration to the next."""
 
+    learner: Learner
+    reward: Reward
+    watch: Watch
+    scale: RunningStd
+    beta: float
 
-def restore(run: Run, learner: Learner) -> tuple[RunningStd, float, int]:
-    """Take up the state after the last finished iteration; give scale, beta and the next one.
+    @classmethod
+    def begin(cls, config: TrainConfig, policy: Policy, ranks: Ranks) -> State:
+        """Before the first iteration."""
+        reward = Reward(config.reward)
+        watch = Watch(config.watch, config.world, reward, config.seed)
+        return cls(
+            make_learner(config, policy, ranks), reward, watch, RunningStd(), config.ppo.beta
+        )
 
-    Raises:
-        UserError: the checkpoint is broken.
-    """
-    tensors, state = run.load_checkpoint()
-    try:
-        _take_up(learner, tensors)
-        return RunningStd(**state["scale"]), float(state["beta"]), int(state["iteration"]) + 1
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise run.broken_checkpoint() from error
+    def save(self, run: Run, iteration: int) -> None:
+        """Write the adapter, and all that going on from here needs."""
+        learner, scale = self.learner, self.scale
+        masters = learner.policy_optimiser.masters
+        names = [name for name, _ in learner.policy.named_parameters()]
+        weights = dict(zip(names, masters, strict=True))
+        learner.policy.save(run.adapter, weights)
+        if self.watch.best is not None and self.watch.best.iteration == iteration:
+            learner.policy.save(run.best, weights)
+        tensors = {f"policy/{k}": v for k, v in learner.policy_optimiser.tensors().items()}
+        tensors |= {f"critic/{k}": v for k, v in learner.critic.state_dict().items()}
+        for i, entry in learner.critic_optimiser.state_dict()["state"].items():
+            tensors |= {f"adam/{k}.{i}": torch.as_tensor(v) for k, v in entry.items()}
+        kept = {
+            "iteration": iteration,
+            "beta": self.beta,
+            "scale": {"count": scale.count, "mean": scale.mean, "squares": scale.squares},
+            "reward": self.reward.to_json(),
+            "watch": self.watch.to_json(),
+        }
+        run.save_checkpoint(tensors, kept)
+
+    def restore(self, run: Run) -> int:
+        """Take up the state after the last finished iteration; give the number of the next one.
+
+        Raises:
+            UserError: the checkpoint is broken.
+        """
+        tensors, kept = run.load_checkpoint()
+        try:
+            _take_up(self.learner, tensors)
+            self.scale = RunningStd(**kept["scale"])
+            self.beta = float(kept["beta"])
+            self.reward.take_up(kept["reward"])
+            self.watch.take_up(kept["watch"])
+            return int(kept["iteration"]) + 1
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise run.broken_checkpoint() from error
 
 
 def _take_up(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:

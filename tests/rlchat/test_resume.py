@@ -85,14 +85,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory, text_envs: None) -> Run:
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Put an iteration in: the run is interrupted there, its metrics written, its state not."""
     stops: list[int] = []
-    save = loop.save
+    save = loop.State.save
 
-    def interrupted(run: Run, learner: Any, scale: Any, beta: float, iteration: int) -> None:
+    def interrupted(state: loop.State, run: Run, iteration: int) -> None:
         if iteration in stops:
             raise KeyboardInterrupt
-        save(run, learner, scale, beta, iteration)
+        save(state, run, iteration)
 
-    monkeypatch.setattr(loop, "save", interrupted)
+    monkeypatch.setattr(loop.State, "save", interrupted)
     yield stops
 
 

@@ -1,0 +1,233 @@
+"""What a turn is worth in training: the world's parts and learned ones, weighed and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from rlchat.errors import UserError, expect
+from rlchat.machine import DTypeName
+from rlchat.ranks import Ranks
+from rlchat.rollout import Trajectory
+from rlchat.scorers import load_scorer
+from rlchat_envs import Conversation
+from rlchat_reward_models import RULES
+from rlchat_reward_models.learned import LearnedScorer, Scale, turns_of
+from rlchat_reward_models.lexicons import Sentiment, Toxicity
+
+GROUPS = ("world", "rules", "learned", "sentiment", "toxicity")
+PLAIN = {"world": 1.0, "rules": 1.0}
+ENOUGH = 200  # turns, from which the reference policy's mean and spread are known well enough
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """What a turn is worth in training."""
+
+    model: Path | None = None
+    """Folder of a reward model (rlchat reward train); with one, it alone scores, unless `weights`
+    say otherwise."""
+    weights: str = ""
+    """Parts and what they count, as in world=1,learned=0.5: world (progress, resolution), rules
+    (courtesy, …), learned, sentiment, toxicity, or one part by its name."""
+    shape: Literal["log-sigmoid", "plain"] = "log-sigmoid"
+    """Of a learned score: log-sigmoid is the log-probability that a reply beats the reference
+    policy's average one, never above 0, so that talking on earns nothing; or plain."""
+    cost_limit: float | None = None
+    """Unsafe acts an episode that are borne; a Lagrange multiplier prices what goes beyond."""
+    cost_rate: float = 0.5
+    """How fast that price moves: by this, times the excess, each iteration."""
+    dtype: DTypeName = "auto"
+    """Precision in which the reward model computes."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        if self.cost_limit is not None:
+            expect(self, "cost_limit", self.cost_limit >= 0, "of at least 0")
+        expect(self, "cost_rate", self.cost_rate > 0, "above 0")
+        if self.model is None and self.weighed.get("learned"):
+            raise UserError("expected --reward.model with a weight for learned; got none")
+
+    @property
+    def weighed(self) -> Mapping[str, float]:
+        """Parts or groups of parts, and what they count.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        if not self.weights:
+            return PLAIN if self.model is None else {"learned": 1.0}
+        found = {}
+        for entry in self.weights.split(","):
+            name, _, value = (piece.strip() for piece in entry.partition("="))
+            try:
+                found[name] = float(value)
+            except ValueError:
+                raise UserError(
+                    f"expected weights such as world=1,learned=0.5; got {entry.strip()!r}"
+                ) from None
+        return found
+
+    @property
+    def learned(self) -> bool:
+        """Whether a learned score counts."""
+        return bool(self.weighed.get("learned"))
+
+
+class Scorer(Protocol):
+    """Judges every reply of whole conversations, many at a time."""
+
+    def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
+        """Score replies: a list for each conversation."""
+        ...
+
+
+class Learned:
+    """A reward model in training: its scale is the reference policy's, found at the start."""
+
+    def __init__(self, scorer: LearnedScorer, shape: str):
+        """Score with a model."""
+        self.scorer, self.shape = scorer, shape
+        self.settled = False
+
+    def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
+        """Score every reply of every conversation."""
+        turns = [turns_of(c) for c in conversations]
+        opinions = self.scorer.opinions([t for own in turns for t in own])
+        flat = iter(shaped(self.scorer.scale, self.scorer.scale.logits(opinions), self.shape))
+        return [[next(flat) for _ in own] for own in turns]
+
+    def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
+        """Take mean and spread from what the reference policy said, on all ranks."""
+        turns = [t for c in conversations for t in turns_of(c)]
+        scale = self.scorer.scale
+        own = scale.logits(self.scorer.opinions(turns)).tolist()
+        logits = torch.tensor(ranks.gather(own))
+        mean, std = float(logits.mean()), float(logits.std()) if len(logits) > 1 else 1.0
+        self.scorer.rescale(replace(scale, mean=mean, std=max(std, 1e-3)))
+        self.settled = len(logits) >= ENOUGH
+
+
+def shaped(scale: Scale, logits: torch.Tensor, shape: str) -> list[float]:
+    """Scores from calibrated logits (N,).
+
+    log σ(logit − mean) is the log-probability that a reply is preferred to the reference policy's
+    average one (Wang et al. 2024, "Transforming and combining rewards for aligning large language
+    models"); plain is (logit − mean) / std.
+    """
+    relative = logits - scale.mean
+    if shape == "log-sigmoid":
+        return [float(x) for x in torch.nn.functional.logsigmoid(relative)]
+    return [float(x) for x in relative / scale.std]
+
+
+class Reward:
+    """Weighs the parts of every turn, and holds costs under their limit."""
+
+    def __init__(self, config: RewardConfig):
+        """Load the scorers that count.
+
+        Raises:
+            UserError: a reward model that is none, or a package that is not installed.
+        """
+        self.config, self.weights = config, config.weighed
+        self.multiplier = 0.0  # price of a unit of cost
+        self.learned: Learned | None = None
+        if config.model is not None:
+            scorer = load_scorer(config.model, config.dtype)
+            self.learned = Learned(scorer, config.shape)
+        self.scorers: dict[str, Scorer] = {}
+        if self.learned is not None and config.learned:
+            self.scorers["learned"] = self.learned
+        kinds: dict[str, Callable[[], Scorer]] = {"sentiment": Sentiment, "toxicity": Toxicity}
+        for name, kind in kinds.items():
+            if self.weights.get(name):
+                try:
+                    self.scorers[name] = kind()
+                except ValueError as error:
+                    raise UserError(str(error)) from error
+
+    @property
+    def plain(self) -> bool:
+        """Whether the world's own parts are the score."""
+        return not self.scorers and self.weights == PLAIN and self.config.cost_limit is None
+
+    def score(self, trajectories: Sequence[Trajectory], ranks: Ranks) -> list[Trajectory]:
+        """Give every turn its parts.
+
+        What the world itself thought stays beside them, see `Trajectory.world`.
+
+        Args:
+            trajectories: this rank's, as the world scored them.
+            ranks: the others, for a scale that all share.
+        """
+        if self.plain:
+            return list(trajectories)
+        self._check(trajectories)
+        said = [t.conversation for t in trajectories]
+        if self.learned is not None and not self.learned.settled:
+            self.learned.settle(said, ranks)
+        found = {name: scorer.score(said) for name, scorer in self.scorers.items()}
+        return [
+            self._scored(t, {name: scores[i] for name, scores in found.items()})
+            for i, t in enumerate(trajectories)
+        ]
+
+    def _scored(self, trajectory: Trajectory, found: Mapping[str, Sequence[float]]) -> Trajectory:
+        """One episode's parts: its own, weighed, and what scorers found."""
+        parts: list[Mapping[str, float]] = []
+        for turn, own in enumerate(trajectory.parts):
+            weighed = {name: self._weight(name) * value for name, value in own.items()}
+            kept = {name: value for name, value in weighed.items() if self._weight(name)}
+            kept |= {name: self.weights[name] * scores[turn] for name, scores in found.items()}
+            if self.config.cost_limit is not None:
+                kept["cost"] = -self.multiplier * sum(trajectory.costs[turn].values())
+            parts.append(kept)
+        scored = copy(trajectory)  # replace() would begin it anew
+        scored.parts, scored.world = parts, trajectory.score
+        return scored
+
+    def _check(self, trajectories: Sequence[Trajectory]) -> None:
+        """Refuse weights of parts that nobody gives."""
+        given = {name for t in trajectories for parts in t.parts for name in parts}
+        if unknown := sorted(self.weights.keys() - given - set(GROUPS)):
+            raise UserError(
+                f"expected weights of {', '.join((*GROUPS, *sorted(given)))}; got {unknown[0]}"
+            )
+
+    def _weight(self, part: str) -> float:
+        """What a part of the world's counts: by its own name, or its group's."""
+        group = "rules" if part in RULES else "world"
+        return self.weights.get(part, self.weights.get(group, 0.0))
+
+    def price(self, cost: float) -> None:
+        """Move the price of a unit of cost, given an episode's mean cost.
+
+        λ ← max(0, λ + rate · (cost − limit)): dual ascent on the constraint (Altman 1999;
+        Tessler et al. 2018).
+        """
+        if self.config.cost_limit is not None:
+            excess = cost - self.config.cost_limit
+            self.multiplier = max(0.0, self.multiplier + self.config.cost_rate * excess)
+
+    def to_json(self) -> dict[str, Any]:
+        """What going on from here needs."""
+        kept: dict[str, Any] = {"multiplier": self.multiplier}
+        if self.learned is not None:
+            scale = self.learned.scorer.scale
+            kept |= {"mean": scale.mean, "std": scale.std, "settled": self.learned.settled}
+        return kept
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `to_json` gave."""
+        self.multiplier = float(kept["multiplier"])
+        if self.learned is not None:
+            scorer = self.learned.scorer
+            scale = replace(scorer.scale, mean=float(kept["mean"]), std=float(kept["std"]))
+            scorer.rescale(scale)
+            self.learned.settled = bool(kept["settled"])
