@@ -23,7 +23,7 @@ from rlchat.agents import ModelAgent, load_agent
 from rlchat.chat import FULL, Chat, ChatOptions, run_chat
 from rlchat.decoding import Decoder
 from rlchat.errors import UserError
-from rlchat.lines import data_folder, open_lines, piped_lines, terminal_lines
+from rlchat.lines import open_lines, piped_lines, terminal_lines
 from rlchat.methods import AdapterConfig
 from rlchat.policy import Policy
 from rlchat.rollout import RolloutConfig
@@ -452,8 +452,9 @@ def test_lines_from_a_terminal_are_remembered(
     from prompt_toolkit.input import create_pipe_input
     from prompt_toolkit.output import DummyOutput
 
+    monkeypatch.delenv("RLCHAT_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    path = data_folder() / "h"
+    path = files.data_folder() / "h"
     assert path == tmp_path / "rlchat" / "h"
     with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
         read = terminal_lines(path)
