@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -16,18 +15,17 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat import files, opinions
-from rlchat.agents import Agent, ModelAgent, load_agent, scripted, version
+from rlchat.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.config import names
 from rlchat.errors import UserError, expect
-from rlchat.lines import ReadLine, at_terminal, open_lines
+from rlchat.lines import ReadLine, at_terminal, open_lines, printable
 from rlchat.lookups import make_lookup
-from rlchat.masking import check_region, masked
+from rlchat.masking import check_region
 from rlchat.methods import AdapterConfig
-from rlchat.ratings import Ratings, Sitting
+from rlchat.ratings import Ratings
 from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
-from rlchat.store import Reply, store_path
-from rlchat.tables import indented, label, printable, spoken
+from rlchat.tables import indented, label, spoken
 from rlchat.voice import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
 from rlchat.worlds import Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv
@@ -140,7 +138,7 @@ class Chat:
         """Set the table; `begin` opens the first conversation."""
         self.options, self.agent, self.world, self.console = options, agent, world, console
         self.read, self.order = read, random.Random(options.seed)  # of A and B
-        self.sitting = _sitting(options)
+        self.sitting = opinions.sitting(options)
         self._count = 0
         self._earlier: list[dict[str, Any]] = []
         self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
@@ -153,7 +151,7 @@ class Chat:
     def begin(self) -> None:
         """Greet, and open the first conversation."""
         self.say(f"You talk to {self.options.agent}. /help lists what you can do; Ctrl-D leaves.")
-        self.say(_promise(self.options))
+        self.say(opinions.promise(self.options))
         self._open()
 
     def line(self, line: str) -> bool:
@@ -306,14 +304,9 @@ class Chat:
             self.say(FULL)
             return None
         self.show(lead + Text(" (stopped)" if said.stopped else "", "dim"))
-        self.ratings.spoke(self._reply(said))
+        self.ratings.spoke(self.seat.conversation, said)
         self.seat.agent(said.text, self.penalty(said))
         return said
-
-    def _reply(self, said: Said) -> Reply:
-        context = [{"role": m.role, "content": m.content} for m in self.seat.conversation]
-        tokens = said.ids, said.logprobs, said.temperature
-        return Reply(len(self.ratings.replies), context, said.text, *tokens)
 
     def _show_all(self, messages: Conversation, name: str = "") -> None:
         for message in messages:
@@ -341,31 +334,6 @@ class Chat:
         told = ("agent", "env", "split", "seed", "temperature")
         about = {name: getattr(self.options, name) for name in told}
         return [*self._earlier, {**self.seat.to_json(), **about}]
-
-
-def _sitting(options: ChatOptions) -> Sitting:
-    return Sitting(
-        options.person,
-        options.agent,
-        version(options.agent, options.policy),
-        options.env,
-        options.temperature,
-        store_path(),
-        partial(masked, region=options.region) if options.mask else str,
-    )
-
-
-def _promise(options: ChatOptions) -> str:
-    """What becomes of what a person says."""
-    if not options.feedback:
-        return "Nothing is kept."
-    masks = (
-        "e-mail addresses, phone, card and account numbers masked" if options.mask else "as it is"
-    )
-    return (
-        f"If you rate a reply (+ or -), the conversation up to it is kept in {store_path()}, "
-        f"{masks}."
-    )
 
 
 COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.text import Text
 
 from rlchat.files import data_folder
-from rlchat.tables import printable
 
 ReadLine = Callable[[Text], str]  # shows who speaks; EOFError where the lines end
 
@@ -69,3 +68,8 @@ def terminal_lines(path: Path) -> ReadLine:
 def whole(text: str) -> str:
     """Text without lone surrogates, which neither a tokenizer nor a file would take."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

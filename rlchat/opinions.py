@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
+from rlchat.agents import version
 from rlchat.errors import UserError
-from rlchat.store import Reply
+from rlchat.masking import masked
+from rlchat.ratings import Sitting
+from rlchat.store import store_path
 from rlchat.tables import indented, label
 from rlchat.voice import ModelVoice, Said
 
 if TYPE_CHECKING:
-    from rlchat.chat import Chat
+    from rlchat.chat import Chat, ChatOptions
 
 STARS = ("1", "2", "3", "4", "5")
 NOBODY = "The agent has not said anything yet."
+
+
+def sitting(options: ChatOptions) -> Sitting:
+    """Who talks to whom, and where ratings go."""
+    return Sitting(
+        options.person,
+        options.agent,
+        version(options.agent, options.policy),
+        options.env,
+        options.temperature,
+        store_path(),
+        partial(masked, region=options.region) if options.mask else str,
+    )
+
+
+def promise(options: ChatOptions) -> str:
+    """What becomes of what a person says."""
+    if not options.feedback:
+        return "Nothing is kept."
+    masks = (
+        "e-mail addresses, phone, card and account numbers masked" if options.mask else "as it is"
+    )
+    return (
+        f"If you rate a reply (+ or -), the conversation up to it is kept in {store_path()}, "
+        f"{masks}."
+    )
 
 
 def up(chat: Chat, _: str) -> None:
@@ -133,11 +163,9 @@ def _compare(chat: Chat, first: str, other: str) -> Literal[1, 0, -1] | None:
 
 def _settle(chat: Chat, said: Said, value: Literal[1, 0, -1]) -> None:
     """Keep the choice, and go on from the reply that was chosen."""
-    first = chat.ratings.replies[-1]
-    other = Reply(first.turn, first.context, said.text, said.ids, said.logprobs, said.temperature)
     stays = {1: "the first one is better", 0: "neither is better", -1: "the new one is better"}
     told = f"Kept: {stays[value]}; it goes on from {'the new' if value < 0 else 'the first'} one."
-    if rate(chat, lambda: chat.ratings.pair(other, value), told) and value < 0:
+    if rate(chat, lambda: chat.ratings.pair(said, value), told) and value < 0:
         assert isinstance(chat.voice, ModelVoice)
         chat.voice.take(said)
         chat.seat.instead(said.text, chat.penalty(said))

@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rlchat.store import Reply, Store
+from rlchat.store import Messages, Reply, Store
+
+if TYPE_CHECKING:  # which brings torch
+    from rlchat.voice import Said
+    from rlchat_envs import Conversation
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ class Ratings:
     starred: bool = False
     _numbers: list[int] = field(default_factory=list)  # of the replies that are kept
 
-    def spoke(self, reply: Reply) -> None:
-        """Note a reply, which may be rated from now on."""
-        self.replies.append(reply)
+    def spoke(self, conversation: Conversation, said: Said) -> None:
+        """Note a reply to a conversation; it may be rated from now on."""
+        context = [{"role": m.role, "content": m.content} for m in conversation]
+        self.replies.append(_reply(len(self.replies), context, said))
 
     def thumb(self, value: Literal[1, -1]) -> None:
         """Keep that the last reply is good or bad.
@@ -51,11 +56,12 @@ class Ratings:
         with self._kept() as (store, reply):
             store.thumb(reply, value)
 
-    def pair(self, other: Reply, value: Literal[1, 0, -1]) -> None:
+    def pair(self, said: Said, value: Literal[1, 0, -1]) -> None:
         """Keep how the last reply compares to another in its place, which is kept as well.
 
         If the other is the better one, it becomes the last reply.
         """
+        other = _reply(self.replies[-1].turn, self.replies[-1].context, said)
         with self._kept() as (store, reply):
             store.pair(reply, other.text, value)
             number = store.add_reply(self.session, other)
@@ -104,3 +110,7 @@ class Ratings:
         except BaseException:
             self.session, self._numbers = before
             raise
+
+
+def _reply(turn: int, context: Messages, said: Said) -> Reply:
+    return Reply(turn, context, said.text, said.ids, said.logprobs, said.temperature)

@@ -47,13 +47,12 @@ FROM ratings JOIN replies ON reply = replies.id JOIN sessions ON session = sessi
 WHERE ? IN ('', person) ORDER BY ratings.id
 """
 _TALLIES = """
-SELECT agent, version, count(DISTINCT sessions.id), count(DISTINCT replies.id),
-    count(CASE WHEN kind = 'thumb' AND value > 0 THEN 1 END),
-    count(CASE WHEN kind = 'thumb' AND value < 0 THEN 1 END),
-    count(CASE WHEN kind = 'pair' THEN 1 END), count(CASE WHEN kind = 'edit' THEN 1 END),
-    count(CASE WHEN kind = 'comment' THEN 1 END), count(CASE WHEN kind = 'stars' THEN 1 END),
-    avg(CASE WHEN kind = 'stars' THEN value END)
-FROM sessions LEFT JOIN replies ON session = sessions.id LEFT JOIN ratings ON reply = replies.id
+SELECT agent, version, count(DISTINCT sessions.id) AS sessions,
+    count(DISTINCT replies.id) AS replies, sum(kind = 'thumb' AND value > 0) AS "+",
+    sum(kind = 'thumb' AND value < 0) AS "-", sum(kind = 'pair') AS pairs,
+    sum(kind = 'edit') AS edits, sum(kind = 'comment') AS comments, sum(kind = 'stars') AS stars,
+    avg(CASE WHEN kind = 'stars' THEN value END) AS "mean stars"
+FROM sessions JOIN replies ON session = sessions.id LEFT JOIN ratings ON reply = replies.id
 GROUP BY agent, version ORDER BY min(sessions.time)
 """
 
@@ -107,23 +106,6 @@ class Rating:
     time: str
     reply: Reply
     session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How much there is of one version of one agent; ``mean_stars`` is None without any."""
-
-    agent: str
-    version: str
-    sessions: int
-    replies: int
-    up: int
-    down: int
-    pairs: int
-    edits: int
-    comments: int
-    stars: int
-    mean_stars: float | None
 
 
 class Store:
@@ -236,7 +218,7 @@ class Store:
         self._rate(reply, "comment", 0, comment=comment)
 
     def stars(self, reply: int, value: int) -> None:
-        """Keep stars for the conversation up to a reply; they replace the session's earlier ones."""
+        """Keep stars for the conversation up to a reply; they replace earlier ones."""
         with self.writing():
             self._db.execute(
                 "DELETE FROM ratings WHERE kind = 'stars' AND reply IN (SELECT id FROM replies "
@@ -253,9 +235,11 @@ class Store:
             reply = Reply(turn, json.loads(context), text, _list(ids), _list(logprobs), temperature)
             yield Rating(kind, value, other, comment, time, reply, Session(*row[14:]))
 
-    def stats(self) -> list[Tally]:
+    def stats(self) -> list[dict[str, str | int | float | None]]:
         """How much there is, by agent and version, those that came first first."""
-        return [Tally(*row) for row in self._db.execute(_TALLIES)]
+        rows = self._db.execute(_TALLIES)
+        names = [column[0] for column in rows.description]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def count(self, session: str = "", person: str = "") -> tuple[int, int, int]:
         """How many sessions, replies and ratings there are of a session, or of a person."""
