@@ -106,10 +106,10 @@ def run_forget(options: ForgetOptions, console: Console) -> None:
     which = {"session": options.session, "person": options.person}
     whose = f"person {options.person}" if options.person else f"session {options.session}"
     with Store.open(_existing()) as store:
-        sessions, replies, ratings = store.count(**which)
-        if not sessions:
+        counts = store.count(**which)
+        if not counts[0]:
             raise UserError(f"expected a kept session; there is none of {whose}; nothing went")
-        what = f"{sessions} sessions, {replies} replies and {ratings} ratings of {whose}"
+        what = f"{_counted(*counts)} of {whose}"
         if not options.yes and not _sure(console, f"Forget {what}? They cannot be had back. y/N "):
             _say(console, "Nothing went.")
             return
@@ -174,6 +174,12 @@ def _cell(value: str | int | float | None) -> str:
     if value is None:
         return ""
     return f"{value:.2f}" if isinstance(value, float) else printable(str(value))
+
+
+def _counted(sessions: int, replies: int, ratings: int) -> str:
+    said = f"{replies} repl{'y' if replies == 1 else 'ies'}"
+    rated = f"{ratings} rating{'s' * (ratings != 1)}"
+    return f"{sessions} session{'s' * (sessions != 1)}, {said} and {rated}"
 
 
 def _existing() -> Path:

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Literal, get_args
 
 from rlchat.errors import UserError
@@ -149,8 +150,20 @@ class Store:
                 f"expected a feedback file of version {SCHEMA}; {self.path} is of version "
                 f"{self._schema}, which a newer rlchat made; update rlchat"
             )
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._write_ahead()
         self._db.execute("PRAGMA synchronous=FULL")
+
+    def _write_ahead(self) -> None:
+        """Keep a log; SQLite itself does not wait while another process sees to that first."""
+        until = monotonic() + PATIENCE
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
+                    raise
+                sleep(0.01)
 
     @property
     def _schema(self) -> int:
@@ -288,7 +301,10 @@ def store_path() -> Path:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Never one that exists: to close it would drop the locks that this process has on it.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
         raise _unusable(path, error) from error
     return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)

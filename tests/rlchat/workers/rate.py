@@ -24,7 +24,9 @@ def main(path: str, who: str) -> None:
     acknowledge("ready")
     ratings = Ratings(sitting)
     for n in itertools.count():
-        ratings.spoke([Message("user", f"hello {n}")], Said(f"{who} {n}", (1, n), (-0.5, -1.0), 1.0))
+        ratings.spoke(
+            [Message("user", f"hello {n}")], Said(f"{who} {n}", (1, n), (-0.5, -1.0), 1.0)
+        )
         ratings.thumb(1)
         if n % 3 == 0:
             ratings.thumb(-1)  # a mind that changes
