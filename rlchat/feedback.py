@@ -71,7 +71,11 @@ def run_stats(console: Console) -> None:
     if not tallies:
         _say(console, "No ratings: all are forgotten.")
         return
-    table = Table(*tallies[0], caption="stars are 1 to 5", box=None)
+    table = Table(caption="stars are 1 to 5", box=None, padding=(0, 1, 0, 0))
+    for name in tallies[0]:
+        number = name not in ("agent", "version")
+        words = name.replace(" ", "\n")
+        table.add_column(words, justify="right" if number else "left", no_wrap=number)
     for tally in tallies:
         tally["version"] = str(tally["version"])[:12]
         table.add_row(*(Text(_cell(value)) for value in tally.values()))

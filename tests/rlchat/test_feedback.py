@@ -72,7 +72,8 @@ def export(path: Path, form: Format, person: str = "") -> list[dict[str, object]
 def test_stats_count_by_agent_and_version(kept: list[str]) -> None:
     rows = [" ".join(line.split()) for line in told(run_stats).splitlines()[:-1]]
     assert rows == [
-        "agent version sessions replies + - pairs edits comments stars mean stars",
+        "mean",
+        "agent version sessions replies + - pairs edits comments stars stars",
         "runs/demo aaaaaaaaaaaa 2 3 1 1 3 1 0 2 2.50",
         "base tiny 1 1 0 0 0 0 1 0",
     ]
