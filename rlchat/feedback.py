@@ -122,7 +122,8 @@ def run_forget(options: ForgetOptions, console: Console) -> None:
     typed = data_folder() / "chat-history"
     if typed.is_file():
         _say(
-            console, f"Lines that were typed in a terminal are also in {typed}; see to it yourself."
+            console,
+            f"Lines that were typed in a terminal are also in {typed}; delete it if they are to go too.",
         )
 
 

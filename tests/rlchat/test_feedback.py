@@ -174,7 +174,9 @@ def test_forgetting_a_session(kept: list[str]) -> None:
 def test_what_was_typed_elsewhere_is_told(kept: list[str], data_folder: Path) -> None:
     (data_folder / "chat-history").write_text("+hi\n")
     said = told(run_forget, ForgetOptions(person="ann", yes=True))
-    assert said.endswith(f"are also in {data_folder}/chat-history; see to it yourself.\n")
+    assert said.endswith(
+        f"are also in {data_folder}/chat-history; delete it if they are to go too.\n"
+    )
 
 
 def test_ten_thousand_ratings_are_exported_and_forgotten_in_seconds(tmp_path: Path) -> None:
