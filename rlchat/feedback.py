@@ -123,7 +123,7 @@ def run_forget(options: ForgetOptions, console: Console) -> None:
     if typed.is_file():
         _say(
             console,
-            f"Lines that were typed in a terminal are also in {typed}; delete it if they are to go too.",
+            f"Lines typed in a terminal are also in {typed}; delete it if they are to go too.",
         )
 
 
