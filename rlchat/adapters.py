@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -81,6 +82,13 @@ def read_config(folder: Path) -> PeftConfig:
             f"expected a PEFT adapter in {folder}; its adapter_config.json cannot be read; "
             "restore the folder or train again"
         ) from error
+
+
+def adapter_hash(folder: Path) -> str:
+    """SHA-256 of an adapter's weights, hexadecimal."""
+    recover_folder(folder)
+    with (folder / "adapter_model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, name: str) -> PeftModel:

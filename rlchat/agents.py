@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rlchat import models
-from rlchat.adapters import base_spec
+from rlchat.adapters import adapter_hash, base_spec
 from rlchat.decoding import Speaker
 from rlchat.errors import UserError
 from rlchat.methods import POLICY, AdapterConfig, leave_shape
@@ -101,6 +101,18 @@ def adapter_folder(name: str | Path) -> Path | None:
             "with rlchat train --resume"
         )
     return None
+
+
+def version(name: str, base: str) -> str:
+    """What tells one policy from another of the same name: see `load_agent`.
+
+    Returns:
+        The hash of an adapter's weights; for ``base`` what it is, and for others their name.
+    """
+    folder = None if name in SCRIPTED or name.startswith(ENDPOINT) else adapter_folder(name)
+    if folder is not None:
+        return adapter_hash(folder)
+    return base if name == "base" else name
 
 
 def talk(

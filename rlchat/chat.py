@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,16 +14,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlchat import files
+from rlchat import files, opinions
 from rlchat.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.config import names
 from rlchat.errors import UserError, expect
-from rlchat.lines import ReadLine, open_lines
+from rlchat.lines import ReadLine, at_terminal, open_lines, printable
 from rlchat.lookups import make_lookup
+from rlchat.masking import check_region
 from rlchat.methods import AdapterConfig
+from rlchat.ratings import Ratings
 from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
-from rlchat.tables import indented, label, printable, spoken
+from rlchat.tables import indented, label, spoken
 from rlchat.voice import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
 from rlchat.worlds import Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv
@@ -56,12 +59,24 @@ class ChatOptions:
     """0 is greedy; 1 is how it was trained."""
     policy: str = "smollm2-135m"
     """The model that `base` stands for."""
+    person: str = "me"
+    """Who rates: whose ratings they are."""
+    feedback: bool = True
+    """Keep ratings, each with the conversation up to it; without a rating nothing is kept."""
+    mask: bool = True
+    """Before anything is kept, put [e-mail], [phone], [card] or [account] in the place of e-mail
+    addresses, phone numbers, payment cards, IBANs, @handles and what follows words such as "account
+    number:". Names of people and postal addresses stay."""
+    region: str = "US"
+    """Whose phone numbers are known without a country's code: two capital letters."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         expect(self, "temperature", self.temperature >= 0, "of at least 0")
+        expect(self, "person", bool(self.person.strip()), "with a name in it")
+        check_region(self.region)
 
 
 def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = None) -> None:
@@ -84,14 +99,16 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
             f"expected a model or a run folder to talk to without an environment; {options.agent} "
             "only knows its scenario; leave --env out"
         )
-    chat = Chat(options, agent, world, console)
-    read = read or open_lines(console, "chat-history")
+    chat = Chat(options, agent, world, console, read or open_lines(console, "chat-history"))
     try:
         chat.begin()
-        while chat.line(read(label("user", "you"))):
+        while chat.line(chat.read(label("user", "you"))):
             pass
     except (EOFError, KeyboardInterrupt):
-        chat.say("Goodbye.")
+        pass
+    if at_terminal(console):
+        opinions.ask_stars(chat)
+    chat.say("Goodbye.")
 
 
 def _world(options: ChatOptions) -> World | None:
@@ -110,9 +127,18 @@ def _world(options: ChatOptions) -> World | None:
 class Chat:
     """One sitting: conversations one after the other, and the commands between the lines."""
 
-    def __init__(self, options: ChatOptions, agent: Agent, world: World | None, console: Console):
+    def __init__(
+        self,
+        options: ChatOptions,
+        agent: Agent,
+        world: World | None,
+        console: Console,
+        read: ReadLine,
+    ):
         """Set the table; `begin` opens the first conversation."""
         self.options, self.agent, self.world, self.console = options, agent, world, console
+        self.read, self.order = read, random.Random(options.seed)  # of A and B
+        self.sitting = opinions.sitting(options)
         self._count = 0
         self._earlier: list[dict[str, Any]] = []
         self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
@@ -120,21 +146,22 @@ class Chat:
             self._own_lookups = tuple(make_lookup(k) for k in names(options.knowledge))
         self.seat: Seat
         self.voice: Voice
+        self.ratings: Ratings
 
     def begin(self) -> None:
         """Greet, and open the first conversation."""
         self.say(f"You talk to {self.options.agent}. /help lists what you can do; Ctrl-D leaves.")
+        self.say(opinions.promise(self.options))
         self._open()
 
     def line(self, line: str) -> bool:
         """Take a line of the person's; False if they leave."""
-        if not line.startswith("/"):
+        if not line.startswith("/") and line.rstrip() not in COMMANDS:
             if line.strip():
                 self._turn(line.strip())
             return True
         word, _, rest = line.partition(" ")
         if word == "/quit":
-            self.say("Goodbye.")
             return False
         if word in COMMANDS:
             COMMANDS[word][0](self, rest.strip())
@@ -146,13 +173,14 @@ class Chat:
 
     def say(self, text: str) -> None:
         """Print a line of the house's own."""
-        self._print(Text(printable(text), "dim"))
+        self.show(Text(printable(text), "dim"))
 
     def help(self, _: str) -> None:
         """Command ``/help``."""
         table = Table.grid(padding=(0, 2))
         for _command, words, about in COMMANDS.values():
-            table.add_row(words, about)
+            if words:
+                table.add_row(words, about)
         table.add_row("/quit", "leave; so do Ctrl-D and Ctrl-C at the prompt")
         self.console.print(table)
         self.say(
@@ -199,13 +227,13 @@ class Chat:
             return
         left, said = int(turns) if turns else -1, None
         while left and self.seat.solved is None:
-            self._show(self.seat.simulated(), "user")
+            self._show_all(self.seat.simulated(), "user")
             left -= 1
             said = self._answer() if self.seat.solved is None else None
             if said is None or said.stopped:
                 break
         if said is not None and self.seat.verdict():  # whoever got a solution has the last word
-            self._show(self.seat.simulated(), "user")
+            self._show_all(self.seat.simulated(), "user")
         self._ending()
 
     def score(self, _: str) -> None:
@@ -231,7 +259,7 @@ class Chat:
             assert isinstance(env, DialogueEnv)
             case, lookups = env.case, self.world.lookups
             self.say(f"Your card: {case.hidden['card']}")
-        self.seat = Seat(case, RuleScorer(), lookups)
+        self.seat, self.ratings = Seat(case, RuleScorer(), lookups), Ratings(self.sitting)
         if isinstance(self.agent, ModelAgent):
             options = self.options
             self.voice = ModelVoice(self.agent, options.rollout, options.temperature, noise)
@@ -248,9 +276,18 @@ class Chat:
             rendering = self.agent.rendering
             if len(rendering.reply(text)) - 1 > rendering.max_message_tokens:
                 self.say(f"The agent reads only its first {rendering.max_message_tokens} tokens.")
-        self._show(self.seat.person(text)[1:])
-        if self._answer() is not None and self.seat.decide():
+        self._show_all(self.seat.person(text)[1:])
+        if self._answer() is not None:
+            self.decide()
+
+    def decide(self) -> None:
+        """Close the case if the agent's last message does."""
+        if self.seat.decide():
             self._ending()
+
+    def penalty(self, said: Said) -> float:
+        """What a message loses for being cut off."""
+        return 0.0 if said.finished else self.options.rollout.cut_off_penalty
 
     def _answer(self) -> Said | None:
         """Let the agent speak; None if it has no room."""
@@ -258,7 +295,7 @@ class Chat:
 
         def show(piece: str) -> None:
             nonlocal lead
-            self._print(lead + Text(indented(piece)), end="")
+            self.show(lead + Text(indented(piece)), end="")
             lead = Text()
 
         try:
@@ -266,16 +303,17 @@ class Chat:
         except ContextFull:
             self.say(FULL)
             return None
-        self._print(lead + Text(" (stopped)" if said.stopped else "", "dim"))
-        penalty = self.options.rollout.cut_off_penalty
-        self.seat.agent(said.text, 0.0 if said.finished else penalty)
+        self.show(lead + Text(" (stopped)" if said.stopped else "", "dim"))
+        self.ratings.spoke(self.seat.conversation, said)
+        self.seat.agent(said.text, self.penalty(said))
         return said
 
-    def _show(self, messages: Conversation, name: str = "") -> None:
+    def _show_all(self, messages: Conversation, name: str = "") -> None:
         for message in messages:
-            self._print(spoken(message, name if message.role == "user" else ""))
+            self.show(spoken(message, name if message.role == "user" else ""))
 
-    def _print(self, text: Text, end: str = "\n") -> None:
+    def show(self, text: Text, end: str = "\n") -> None:
+        """Print something as it is."""
         # A terminal gets whole words on its lines; a pipe, and what comes piecemeal, is left alone.
         piecemeal = not end or not self.console.is_terminal
         self.console.print(text, end=end, soft_wrap=piecemeal)
@@ -306,6 +344,7 @@ COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
         "/user [N]",
         "let the simulated user take over, for N turns or to the end",
     ),
+    **opinions.COMMANDS,
     "/score": (Chat.score, "/score", "what each turn of the agent's was worth, in named parts"),
     "/save": (Chat.save, "/save FILE", "write every conversation so far, as JSON lines"),
 }

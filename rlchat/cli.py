@@ -239,6 +239,28 @@ def reward_report(words: Sequence[str], console: Console) -> None:
     run_report(parse(ReportOptions, "reward report", words), console)
 
 
+def feedback_stats(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback stats``."""
+    from rlchat.feedback import StatsOptions, run_stats
+
+    parse(StatsOptions, "feedback stats", words)
+    run_stats(console)
+
+
+def feedback_export(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback export``."""
+    from rlchat.feedback import ExportOptions, run_export
+
+    run_export(parse(ExportOptions, "feedback export", words), console)
+
+
+def feedback_forget(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback forget``."""
+    from rlchat.feedback import ForgetOptions, run_forget
+
+    run_forget(parse(ForgetOptions, "feedback forget", words), console)
+
+
 def models_list(words: Sequence[str], console: Console) -> None:
     """Verb ``models list``."""
     parse(ListOptions, "models list", words)
@@ -282,6 +304,9 @@ VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
     "envs": (envs, "what environments and users there are"),
     "envs new": (envs_new, "write a small scenario of your own, which trains as it stands"),
     "envs users": (envs_users, "measure how users talk, beside real conversations if you have any"),
+    "feedback stats": (feedback_stats, "how many ratings there are, by agent and version"),
+    "feedback export": (feedback_export, "write ratings in trl's formats"),
+    "feedback forget": (feedback_forget, "delete a conversation or a person, to the last byte"),
     "models list": (models_list, "what models there are"),
     "models fetch": (models_fetch, "bring a model onto this machine"),
 }

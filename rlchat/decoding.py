@@ -20,6 +20,7 @@ REPLAYED = ("cuda",)  # devices on which a token for everybody is one recorded g
 BLOCK = 8  # a CPU's bfloat16 products are slow for fewer rows, and prepared once per shape
 
 Noise = Callable[[], float]  # uniform in [0, 1), a row's own
+OnToken = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Decoder:
         prompts: Mapping[int, Sequence[int]],
         noise: Mapping[int, Noise],
         max_new_tokens: int,
-        on_token: Callable[[int, int], None] | None = None,
+        on_token: OnToken | None = None,
     ) -> dict[int, Sampled]:
         """Submit all, and step until all have finished; see `submit` and `step`."""
         for conversation, prompt in prompts.items():
@@ -181,11 +182,11 @@ class Decoder:
         return said
 
     @torch.inference_mode()
-    def step(self, on_token: Callable[[int, int], None] | None = None) -> dict[int, Sampled]:
+    def step(self, on_token: OnToken | None = None) -> dict[int, Sampled]:
         """Run one forward.
 
         Args:
-            on_token: told (conversation, id) as tokens come.
+            on_token: told (conversation, id, logprob) as tokens come.
 
         Returns:
             What was said in turns that have ended, by conversation. A last sampled token is not in
@@ -208,7 +209,7 @@ class Decoder:
             if turn.said.finished or len(turn.said.ids) == turn.budget:
                 ended[c] = self._turns.pop(c).said
             if on_token is not None:
-                on_token(c, token)
+                on_token(c, token, logprob)
         return ended
 
     def _next_to_hear(self) -> dict[int, Sequence[int]]:

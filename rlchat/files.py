@@ -17,6 +17,13 @@ def at_home(path: str) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def data_folder() -> Path:
+    """Where what a person typed or rated is kept: $RLCHAT_DATA, else their ordinary data folder."""
+    if own := os.environ.get("RLCHAT_DATA"):
+        return at_home(own)
+    return at_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "rlchat"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text so that a reader sees the old file or the new one, never a part.
 

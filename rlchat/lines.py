@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.tables import printable
+from rlchat.files import data_folder
 
 ReadLine = Callable[[Text], str]  # shows who speaks; EOFError where the lines end
 
@@ -22,11 +21,16 @@ def open_lines(console: Console, history: str) -> ReadLine:
         console: shows the conversation.
         history: name of the file, in the user's data folder, that remembers what was typed.
     """
-    if sys.stdin.isatty() and console.is_terminal:
+    if at_terminal(console):
         return terminal_lines(data_folder() / history)
     # Bytes, as a text stream would stop at the first one that is not UTF-8.
     piped = (line.decode("utf-8", "replace") for line in sys.stdin.buffer)
     return piped_lines(piped, console)
+
+
+def at_terminal(console: Console) -> bool:
+    """Whether a person sits there, who can be asked."""
+    return sys.stdin.isatty() and console.is_terminal
 
 
 def piped_lines(lines: Iterable[str], console: Console) -> ReadLine:
@@ -61,11 +65,11 @@ def terminal_lines(path: Path) -> ReadLine:
     return lambda who: whole(session.prompt(FormattedText([("bold ansicyan", who.plain)])))
 
 
-def data_folder() -> Path:
-    """The user's data folder: $XDG_DATA_HOME/rlchat, or ~/.local/share/rlchat."""
-    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "rlchat"
-
-
 def whole(text: str) -> str:
     """Text without lone surrogates, which neither a tokenizer nor a file would take."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -26,6 +26,7 @@ class Seat:
     parts: list[dict[str, float]] = field(default_factory=list)
     solved: bool | None = None  # None while the case is open
     _potential: float = 0.0  # before the agent's last message
+    _unheard: str | None = None  # the agent's last message, if it counts and nobody has replied
 
     def __post_init__(self) -> None:
         """The agent has its instructions before anybody speaks."""
@@ -51,6 +52,9 @@ class Seat:
 
     def person(self, text: str) -> Conversation:
         """A person speaks; give their message and what the desk finds in it."""
+        if self.case is not None and self._unheard is not None:
+            self.case.overhear(self._unheard)
+        self._unheard = None
         said = (Message("user", text),) if self.case is None else self.case.tell(text)
         said = self._said(said)
         if self.case is not None and self.solved is None and self.parts:
@@ -65,6 +69,7 @@ class Seat:
             said = tuple(m for m in self.case.opening if m.role != "system")
         else:
             assert self.conversation[-1].role == "assistant"
+            self._unheard = None
             reaction = self.case.hear(self.conversation[-1].content)
             said = reaction.messages
             self._settle(reaction.resolution, reaction.terminated)
@@ -81,14 +86,27 @@ class Seat:
         self.conversation += (Message("assistant", text),)
         if self.solved is not None:
             return
+        self._unheard = text
         parts = {} if self.case is None else {"progress": 0.0, "resolution": 0.0}
         parts |= self.scorer.score(before, text)
-        if self.case is not None:
-            self.case.overhear(text)
         if cut_off:
             parts["cut_off"] = min(parts.get("cut_off", 0.0), -cut_off)
         self.parts.append(parts)
         self._potential = 0.0 if self.case is None else self.case.potential
+
+    def instead(self, text: str, cut_off: float = 0.0) -> None:
+        """Another message takes the place of the agent's last one, to which nobody has replied.
+
+        Args:
+            text: the message.
+            cut_off: as in `agent`.
+        """
+        assert self.conversation[-1].role == "assistant"
+        self.conversation = self.conversation[:-1]
+        if self._unheard is not None:
+            self.parts.pop()
+            self.solved = None  # if it was decided, then by the message that goes
+        self.agent(text, cut_off)
 
     def verdict(self) -> float:
         """What the agent's last message is worth as a solution; 0 if it decides nothing."""

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.evaluate import Result
+from rlchat.lines import printable
 from rlchat.rollout import Trajectory
 from rlchat.statistics import Interval
 from rlchat_envs import Conversation, Message
@@ -117,8 +118,3 @@ def ending(trajectory: Trajectory) -> str:
     """How an episode ended, in a few words."""
     solved = {True: "solved", False: "not solved", None: "over"}[trajectory.success]
     return f"{solved}, score {trajectory.score:+.2f}, {len(trajectory.parts)} turns"
-
-
-def printable(text: str) -> str:
-    """Text without control characters, which could steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 MakePolicy = Callable[..., "Policy"]
 MakeTrajectories = Callable[..., "list[Trajectory]"]
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What tests rate and type never gets among what the person who runs them has kept."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("RLCHAT_DATA", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from rich.text import Text
 
@@ -23,11 +25,12 @@ from rlchat.agents import ModelAgent, load_agent
 from rlchat.chat import FULL, Chat, ChatOptions, run_chat
 from rlchat.decoding import Decoder
 from rlchat.errors import UserError
-from rlchat.lines import data_folder, open_lines, piped_lines, terminal_lines
+from rlchat.lines import open_lines, piped_lines, terminal_lines
 from rlchat.methods import AdapterConfig
 from rlchat.policy import Policy
 from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
+from rlchat.store import Rating, Store, store_path
 from rlchat.voice import ContextFull, ModelVoice, _Stream
 from rlchat.warmstart import read_conversations
 from rlchat.worlds import World, WorldConfig
@@ -46,7 +49,14 @@ CARD = (
     "Your card: You are Delphine Engstrom. Your case: address, item: hair dryer. Order number: "
     "X5139. Your new address: 87 Old Tannery Road. Tell these only when asked.\n"
 )
-HELLO = "You talk to expert. /help lists what you can do; Ctrl-D leaves.\n" + CARD
+
+
+def hello() -> str:
+    return (
+        "You talk to expert. /help lists what you can do; Ctrl-D leaves.\n"
+        f"If you rate a reply (+ or -), the conversation up to it is kept in {store_path()}, "
+        f"e-mail addresses, phone, card and account numbers masked.\n{CARD}"
+    )
 
 
 def new_console() -> Console:
@@ -64,6 +74,10 @@ def talk(lines: Iterable[str], options: ChatOptions | None = None) -> str:
     return printed(console)
 
 
+def unread(_: Text) -> str:
+    raise AssertionError("nobody should be asked")
+
+
 @pytest.fixture(scope="module")
 def tiny() -> ModelAgent:
     agent = load_agent("base", "tiny", FLOAT32)
@@ -74,7 +88,7 @@ def tiny() -> ModelAgent:
 @pytest.fixture
 def tiny_chat(tiny: ModelAgent) -> Callable[..., Chat]:
     def make(**changes: Any) -> Chat:
-        chat = Chat(replace(TINY, **changes), tiny, None, new_console())
+        chat = Chat(replace(TINY, **changes), tiny, None, new_console(), unread)
         chat.begin()
         return chat
 
@@ -83,7 +97,7 @@ def tiny_chat(tiny: ModelAgent) -> Callable[..., Chat]:
 
 def test_a_person_is_the_user_and_the_desk_still_answers() -> None:
     lines = ["My parcel goes to the wrong place!\n", "x5139, new one is 87 old tannery road", "Ta!"]
-    assert talk(lines) == HELLO + (
+    assert talk(lines) == hello() + (
         "   you  My parcel goes to the wrong place!\n"
         " agent  I am sorry to hear that. Could you tell me your order number and the new address, "
         "please?\n"
@@ -117,7 +131,7 @@ def test_the_score_has_its_parts_turn_by_turn() -> None:
 
 def test_the_simulated_user_takes_over() -> None:
     shown = talk(["/user 1", "/user", "/user", "/reset", "/user x", "/quit", "never read"])
-    assert shown.startswith(HELLO + "   you  /user 1\n  user  ")
+    assert shown.startswith(hello() + "   you  /user 1\n  user  ")
     assert shown.count("The case is closed: solved") == 1
     assert "   you  /user\nThe case is closed; /reset opens another.\n" in shown
     assert shown.endswith(
@@ -125,7 +139,7 @@ def test_the_simulated_user_takes_over() -> None:
         "   you  /quit\nGoodbye.\n"
     )
     first = shown[: shown.index("   you  /user\n")]
-    assert [line[:6].strip() for line in first.splitlines()[3:]] == ["user", "agent"]
+    assert [line[:6].strip() for line in first.splitlines()[4:]] == ["user", "agent"]
 
 
 def test_a_person_and_the_simulated_user_can_take_turns() -> None:
@@ -135,7 +149,7 @@ def test_a_person_and_the_simulated_user_can_take_turns() -> None:
 
 def test_help_and_unknown_commands() -> None:
     shown = talk(["/help", "/hepl", "/x", " /x"])
-    for command in ("/help", "/reset", "/user [N]", "/score", "/save FILE", "/quit"):
+    for command in ("/help", "+ or -", "/ab", "/rate N", "/user [N]", "/save FILE", "/quit"):
         assert f"\n{command} " in shown
     assert "There is no /hepl; did you mean /help? /help lists the commands.\n" in shown
     assert "There is no /x; /help lists the commands.\n" in shown
@@ -191,7 +205,7 @@ def test_leaving_at_the_prompt(leaving: type[BaseException]) -> None:
 
     console = new_console()
     run_chat(ChatOptions("expert"), console, read)
-    assert printed(console) == HELLO + "Goodbye.\n"
+    assert printed(console) == hello() + "Goodbye.\n"
 
 
 HOSTILE = [
@@ -231,7 +245,7 @@ def test_a_line_break_cannot_pass_for_another_speaker() -> None:
 
 def test_the_person_opens_and_not_the_simulated_user() -> None:
     options = ChatOptions("expert")
-    chat = Chat(options, load_agent("expert"), chat_module._world(options), new_console())
+    chat = Chat(options, load_agent("expert"), chat_module._world(options), new_console(), unread)
     chat.begin()
     assert [m.role for m in chat.seat.conversation] == ["system"]
 
@@ -339,7 +353,8 @@ def test_a_full_context_is_told_and_reset_helps(tiny_chat: Callable[..., Chat]) 
 
 def test_no_room_after_the_desk_has_spoken() -> None:
     """Whoever spoke last, a full context is told; the person's and the simulated user's turn."""
-    chat = Chat(ChatOptions("expert"), load_agent("expert"), World(WorldConfig()), new_console())
+    world = World(WorldConfig())
+    chat = Chat(ChatOptions("expert"), load_agent("expert"), world, new_console(), unread)
     chat.begin()
     chat.seat.conversation += (Message("user", "R1."), Message("tool", "Order R1: lost."))
     for line in ("/user", "/user 1", "Hello?"):
@@ -403,9 +418,8 @@ def test_only_talk_without_an_environment(tiny_chat: Callable[..., Chat]) -> Non
     for line in ("hi", "/user", "/score"):
         chat.line(line)
     shown = printed(chat.console)
-    assert shown.startswith(
-        "You talk to base. /help lists what you can do; Ctrl-D leaves.\n agent  "
-    )
+    assert shown.startswith("You talk to base. /help lists what you can do; Ctrl-D leaves.\n")
+    assert "masked.\n agent  " in shown
     assert "There is no simulated user without an environment.\n" in shown
     assert "turn  courtesy  brevity  repetition  cut_off  sum" in shown
 
@@ -452,8 +466,9 @@ def test_lines_from_a_terminal_are_remembered(
     from prompt_toolkit.input import create_pipe_input
     from prompt_toolkit.output import DummyOutput
 
+    monkeypatch.delenv("RLCHAT_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    path = data_folder() / "h"
+    path = files.data_folder() / "h"
     assert path == tmp_path / "rlchat" / "h"
     with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
         read = terminal_lines(path)
@@ -471,3 +486,273 @@ def test_a_home_that_cannot_be_written_only_costs_the_history(tmp_path: Path) ->
     (tmp_path / "file").write_text("kept")
     terminal_lines(tmp_path / "file" / "rlchat" / "h")
     assert (tmp_path / "file").read_text("utf-8") == "kept"
+
+
+def kept() -> list[Rating]:
+    with Store.open(store_path()) as store:
+        return list(store.ratings())
+
+
+def test_a_reply_is_rated_and_a_mind_changed(data_folder: Path) -> None:
+    shown = talk(["+", "The address is wrong", "+", "-", "/rate", "/rate 6", "/rate 4", "-\n"])
+    assert "   you  +\nThe agent has not said anything yet.\n" in shown
+    assert "   you  +\nKept: a good reply.\nrlchat feedback forget --session " in shown
+    assert shown.count("takes back this conversation") == 1
+    assert "   you  /rate 6\nSay 1 to 5, as in /rate 4; got 6.\n" in shown
+    stars, thumb = kept()
+    assert (stars.kind, stars.value, thumb.kind, thumb.value) == ("stars", 4, "thumb", -1)
+    assert [m["role"] for m in thumb.reply.context] == ["system", "user"]
+    about = thumb.session
+    assert (about.person, about.agent, about.version) == ("me", "expert", "expert")
+    assert (about.env, thumb.reply.ids) == ("rlchat/Support-v0", None)
+    assert (data_folder / "feedback.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_rating_nothing_is_kept(data_folder: Path) -> None:
+    talk(["The address is wrong", "x5139", " +", "/ab", "/edit", "/comment", "/score"])
+    assert not data_folder.exists()
+
+
+def test_no_feedback_keeps_nothing_and_says_so(data_folder: Path) -> None:
+    options = replace(ChatOptions("expert"), feedback=False)
+    shown = talk(["hi", "+", "/ab", "/edit Hello.", "/comment no", "/rate 5"], options)
+    assert "leaves.\nNothing is kept.\n" in shown
+    assert shown.count("Nothing is kept, as this is a chat with --no-feedback.\n") == 5
+    assert not data_folder.exists()
+
+
+def test_edits_and_comments_are_kept_with_what_came_before() -> None:
+    lines = ["The address is wrong", "/edit Which one?", "/comment [b]stiff[/]", "x5139", "+"]
+    shown = talk(lines)
+    assert "Kept: yours is better. The conversation goes on from what the agent said.\n" in shown
+    edit, comment, thumb = kept()
+    assert edit.other == "Which one?" and comment.comment == "[b]stiff[/]"
+    assert edit.reply == comment.reply and edit.reply.turn == 0 and thumb.reply.turn == 1
+    assert thumb.reply.context[2] == {"role": "assistant", "content": edit.reply.text}
+    assert edit.session == thumb.session
+
+
+def test_each_conversation_is_a_session_of_its_own() -> None:
+    talk(["hi", "+", "/reset", "hello", "-"], replace(ChatOptions("expert"), person="ann"))
+    first, second = kept()
+    assert first.session.id != second.session.id
+    assert (first.session.person, second.session.person, second.reply.turn) == ("ann", "ann", 0)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_what_identifies_a_person_is_masked_unless_they_say_otherwise(mask: bool) -> None:
+    lines = ["Mail anna@example.org", "+", "/edit Ring 415 555 2671", "/comment @anna"]
+    shown = talk(lines, replace(ChatOptions("expert"), mask=mask))
+    assert ("masked" in shown) == mask and "anna@example.org" in shown
+    thumb, edit, comment = kept()
+    told = [thumb.reply.context[1]["content"], edit.other, comment.comment]
+    if mask:
+        assert told == ["Mail [e-mail]", "Ring [phone]", "[account]"]
+    else:
+        assert told == ["Mail anna@example.org", "Ring 415 555 2671", "@anna"]
+
+
+def test_a_place_that_cannot_be_written_costs_the_rating_and_not_the_conversation(
+    data_folder: Path,
+) -> None:
+    data_folder.write_text("a file")
+    shown = talk(["hi", "+", "still there?"])
+    assert "Not kept: expected a feedback file that can be read and written, got " in shown
+    assert shown.count(" agent  ") == 2
+
+
+def test_a_scripted_agent_has_no_second_reply() -> None:
+    shown = talk(["/ab", "hi", "/ab"])
+    assert "   you  /ab\nThe agent has not said anything yet.\n" in shown
+    assert "This agent has no second reply to offer: /ab needs a language model.\n" in shown
+
+
+@pytest.mark.parametrize("new_is_better", [False, True])
+def test_the_better_of_two_replies_stays(
+    tiny: ModelAgent, tiny_chat: Callable[..., Chat], new_is_better: bool
+) -> None:
+    chat = tiny_chat(env="")
+    chat.line("hi")
+    voice = chat.voice
+    assert isinstance(voice, ModelVoice)
+    first, heard = chat.ratings.replies[0], list(voice._ids[: voice._heard])
+    chat.read = lambda _: "x" if not printed(chat.console).endswith("skip.\n") else ""
+    chat.line("/ab")
+    assert printed(chat.console).endswith("= if neither is better, or nothing to skip.\n")
+    assert voice._ids == [*heard, *(first.ids or ())] and not store_path().exists()
+    spoken = []
+    real = voice.another
+    voice.another = lambda: spoken.append(real()) or spoken[-1]  # type: ignore[method-assign]
+    chat.read = lambda _: chosen(chat, spoken[-1].text, new_is_better)
+    chat.line("/ab")
+    (other,) = spoken
+    stays = other if new_is_better else first
+    assert (other.temperature, first.temperature) == (1.0, 0.0)
+    assert voice._ids == [*heard, *(stays.ids or ())] and other.ids != first.ids
+    assert chat.seat.conversation[-1].content == stays.text and len(chat.seat.parts) == 1
+    (pair,) = kept()
+    assert (pair.reply.text, pair.other) == (first.text, other.text)
+    assert pair.value == (-1 if new_is_better else 1)
+    chat.line("and now?")  # goes on from the tokens that stay
+    assert voice._ids[: voice._heard][: len(heard) + len(stays.ids or ())] == [
+        *heard,
+        *(stays.ids or ()),
+    ]
+    assert voice._ids[voice._heard :] == afresh(tiny, voice._ids[: voice._heard], 12)
+    chat.line("+")
+    assert kept()[1].reply.context[1]["content"] == stays.text
+
+
+def chosen(chat: Chat, other: str, new_is_better: bool) -> str:
+    shown = printed(chat.console)
+    a = shown[shown.rindex("     A  ") + 8 : shown.rindex("     B  ") - 1]
+    return "a" if (a == chat_module.indented(other)) == new_is_better else "b"
+
+
+def test_both_samples_keep_their_tokens(tiny_chat: Callable[..., Chat]) -> None:
+    chat = tiny_chat(env="", temperature=1.0)
+    chat.line("hi")
+    chat.read = lambda _: "="
+    chat.line("/ab")
+    assert "Kept: neither is better; it goes on from the first one.\n" in printed(chat.console)
+    with Store.open(store_path(), str) as store:
+        rows = store._db.execute("SELECT turn, ids, logprobs, temperature FROM replies").fetchall()
+    assert [(row[0], row[3]) for row in rows] == [(0, 1.0), (0, 1.0)]
+    for _, ids, logprobs, _ in rows:
+        assert len(json.loads(ids)) == len(json.loads(logprobs)) > 0
+        assert all(logprob < 0 for logprob in json.loads(logprobs))
+    (pair,) = kept()
+    assert pair.value == 0
+
+
+def test_the_logprobs_are_those_of_a_forward_over_the_conversation(
+    tiny: ModelAgent, tiny_chat: Callable[..., Chat]
+) -> None:
+    chat = tiny_chat(env="")
+    chat.line("hi")
+    assert isinstance(chat.voice, ModelVoice)
+    other = chat.voice.another()
+    ids = [*chat.voice._ids[: chat.voice._heard], *other.ids]
+    with torch.no_grad():
+        logits = tiny.speaker.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    for n, (token, logprob) in enumerate(zip(other.ids, other.logprobs, strict=True)):
+        at = chat.voice._heard - 1 + n
+        assert logprob == pytest.approx(float(logits[at, token]), abs=1e-4)
+
+
+def test_a_second_reply_follows_the_seed_and_leaves_later_ones_alone(
+    tiny_chat: Callable[..., Chat],
+) -> None:
+    def talk_on(asks: bool) -> tuple[str, list[str]]:
+        chat = tiny_chat(env="", temperature=1.0)
+        chat.read = lambda _: ""
+        for line in ("hi", *(["/ab"] * asks), "and?"):
+            chat.line(line)
+        return printed(chat.console), [m.content for m in chat.seat.conversation]
+
+    assert talk_on(True) == talk_on(True)
+    assert talk_on(True)[1] == talk_on(False)[1]
+
+
+def test_stopping_a_second_reply_leaves_the_first(
+    tiny: ModelAgent, tiny_chat: Callable[..., Chat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = tiny_chat(env="")
+    chat.line("hi")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "_forward", interrupted)
+        chat.line("/ab")
+    assert printed(chat.console).endswith("\nStopped.\n")
+    chat.line("and?")
+    assert isinstance(chat.voice, ModelVoice)
+    ids, heard = chat.voice._ids, chat.voice._heard
+    assert ids[heard:] == afresh(tiny, ids[:heard], 12)
+
+
+def test_after_the_user_has_spoken_there_is_nothing_to_compare(tiny: ModelAgent) -> None:
+    world = World(WorldConfig())
+    chat = Chat(replace(TINY, env="rlchat/Support-v0"), tiny, world, new_console(), unread)
+    chat.begin()
+    chat.line("hi")
+    chat.seat.simulated()
+    chat.line("/ab")
+    assert printed(chat.console).endswith("/ab wants it to be the last word.\n")
+
+
+def test_a_reply_that_closes_the_case_can_be_taken_back() -> None:
+    """The replaced reply's verdict goes with it, and the new one is judged."""
+    options = ChatOptions("expert")
+    world = chat_module._world(options)
+    chat = Chat(options, load_agent("expert"), world, new_console(), unread)
+    chat.begin()
+    for line in ("The address is wrong", "x5139, 87 old tannery road"):
+        chat.line(line)
+    seat = chat.seat
+    solved, parts, right = seat.solved, [dict(p) for p in seat.parts], seat.conversation[-1].content
+    assert solved
+    seat.instead("Could you tell me more?")
+    assert seat.solved is None and not seat.decide()
+    assert [len(seat.parts), seat.parts[-1]["resolution"]] == [len(parts), 0.0]
+    seat.instead(right)
+    assert seat.decide() and seat.solved and seat.parts == parts
+
+
+def leaving(lines: list[str], monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:
+    """Talk at a terminal, where a person can be asked."""
+    monkeypatch.setattr(chat_module, "at_terminal", lambda _: True)
+    return talk(lines, replace(ChatOptions("expert"), **changes))
+
+
+ASKED = "How good was this conversation, 1 to 5? Enter skips: "
+
+
+@pytest.mark.parametrize(
+    ("lines", "stars"),
+    [
+        (["hi", "/quit", "4"], [4]),
+        (["hi", "/quit", ""], []),
+        (["hi", "/quit", "good"], []),
+        (["hi"], []),  # Ctrl-D, twice
+    ],
+)
+def test_who_leaves_is_asked_once(
+    lines: list[str], stars: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = leaving(lines, monkeypatch)
+    assert shown.count(ASKED) == (len(lines) > 1) and shown.endswith("Goodbye.\n")
+    assert [rating.value for rating in kept()] == stars
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes"),
+    [
+        (["/quit"], {}),
+        (["hi", "/rate 2", "/quit"], {}),
+        (["hi", "/quit"], {"feedback": False}),
+    ],
+)
+def test_who_leaves_is_not_asked_in_vain(
+    lines: list[str], changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ASKED not in leaving([*lines, "5"], monkeypatch, **changes)
+
+
+def test_nobody_is_asked_at_the_end_of_a_pipe() -> None:
+    assert ASKED not in talk(["hi", "/quit", "5"])
+
+
+def test_ratings_of_an_adapter_name_its_weights(
+    make_policy: Callable[[], Policy], tmp_path: Path
+) -> None:
+    make_policy().save(tmp_path / "adapter")
+    talk(["hello", "+"], replace(TINY, agent=str(tmp_path)))
+    talk(["hello", "+"], TINY)
+    weights = (tmp_path / "adapter" / "adapter_model.safetensors").read_bytes()
+    first, second = kept()
+    assert first.session.version == hashlib.sha256(weights).hexdigest()
+    assert second.session.version == "tiny"
+    assert len(first.reply.ids or ()) == len(first.reply.logprobs or ()) > 0

@@ -69,7 +69,8 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (
             "trian",
             "expected a verb out of train, sft, eval, chat, play, envs, envs new, envs users, "
-            "models list, models fetch; got 'trian'; did you mean train?",
+            "feedback stats, feedback export, feedback forget, models list, models fetch; got "
+            "'trian'; did you mean train?",
         ),
         ("train --episodes 0", "expected episodes of at least 1; got 0; rlchat train --help *"),
         ("train --ppo.learning-rate -1", "expected learning_rate above 0; got -1.0; *"),
@@ -126,6 +127,11 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("chat base --policy no-such", "expected a model (smollm2-135m, tiny), *"),
         ("play --episodes 0", "expected episodes of at least 1; got 0; rlchat play --help *"),
         ("play --env CartPole-v1", "expected an environment with text observations; *"),
+        ("chat expert --person=", "expected person with a name in it; got ; *"),
+        ("chat expert --region XX", "expected region of two capital letters, as in US, *'XX'*"),
+        ("feedback export --out x.jsonl", "expected ratings; there is no *; rate replies in *"),
+        ("feedback forget", "expected either a session or a person to forget; got neither; *"),
+        ("feedback forget --person me", "expected ratings; there is no *; rate replies in *"),
         ("models fetch tinny", "expected a model (smollm2-135m, tiny), *: did you mean 'tiny'?"),
         ("models", "expected a verb out of *; got 'models'; did you mean models list?"),
     ],

@@ -276,15 +276,16 @@ def test_nobody_hears_who_else_speaks(model: PreTrainedModel) -> None:
 
 
 def test_tokens_are_told_as_they_come(model: PreTrainedModel) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int, float]] = []
     said = make_decoder(model, 2, 40).generate(
         {0: words(0, 3), 1: words(1, 5)},
         {c: uniform(c) for c in range(2)},
         6,
-        on_token=lambda c, i: told.append((c, i)),
+        on_token=lambda c, i, logprob: told.append((c, i, logprob)),
     )
     for c in range(2):
-        assert [i for d, i in told if d == c] == said[c].ids
+        assert [i for d, i, _ in told if d == c] == said[c].ids
+        assert [logprob for d, _, logprob in told if d == c] == said[c].logprobs
 
 
 def test_greedy_takes_the_most_likely(model: PreTrainedModel) -> None:

@@ -1,0 +1,186 @@
+"""The commands with which a person rates replies in the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from rich.text import Text
+
+from rlchat.agents import version
+from rlchat.errors import UserError
+from rlchat.masking import masked
+from rlchat.ratings import Sitting
+from rlchat.store import store_path
+from rlchat.tables import indented, label
+from rlchat.voice import ModelVoice, Said
+
+if TYPE_CHECKING:
+    from rlchat.chat import Chat, ChatOptions
+
+STARS = ("1", "2", "3", "4", "5")
+NOBODY = "The agent has not said anything yet."
+
+
+def sitting(options: ChatOptions) -> Sitting:
+    """Who talks to whom, and where ratings go."""
+    return Sitting(
+        options.person,
+        options.agent,
+        version(options.agent, options.policy),
+        options.env,
+        options.temperature,
+        store_path(),
+        partial(masked, region=options.region) if options.mask else str,
+    )
+
+
+def promise(options: ChatOptions) -> str:
+    """What becomes of what a person says."""
+    if not options.feedback:
+        return "Nothing is kept."
+    masks = (
+        "e-mail addresses, phone, card and account numbers masked" if options.mask else "as it is"
+    )
+    return (
+        f"If you rate a reply (+ or -), the conversation up to it is kept in {store_path()}, "
+        f"{masks}."
+    )
+
+
+def up(chat: Chat, _: str) -> None:
+    """Command ``+``."""
+    rate(chat, lambda: chat.ratings.thumb(1), "Kept: a good reply.")
+
+
+def down(chat: Chat, _: str) -> None:
+    """Command ``-``."""
+    rate(chat, lambda: chat.ratings.thumb(-1), "Kept: a bad reply.")
+
+
+def edit(chat: Chat, better: str) -> None:
+    """Command ``/edit``."""
+    if not better:
+        chat.say("Say what would have been better, as in /edit Could you tell me your name?")
+    elif chat.ratings.replies and better == chat.ratings.replies[-1].text:
+        chat.say("That is what the agent said.")
+    else:
+        told = "Kept: yours is better. The conversation goes on from what the agent said."
+        rate(chat, lambda: chat.ratings.edit(better), told)
+
+
+def comment(chat: Chat, remark: str) -> None:
+    """Command ``/comment``."""
+    if remark:
+        rate(chat, lambda: chat.ratings.comment(remark), "Kept: your comment on the last reply.")
+    else:
+        chat.say("Say what you think of the last reply, as in /comment Too long.")
+
+
+def stars(chat: Chat, count: str) -> None:
+    """Command ``/rate``."""
+    if count in STARS:
+        told = f"Kept: {count} of 5 for this conversation."
+        rate(chat, lambda: chat.ratings.stars(int(count)), told)
+    else:
+        chat.say(f"Say 1 to 5, as in /rate 4{f'; got {count}' if count else ''}.")
+
+
+def ab(chat: Chat, _: str) -> None:
+    """Command ``/ab``: another reply in the place of the last one; the better one stays."""
+    if not _can_rate(chat):
+        return
+    if not isinstance(chat.voice, ModelVoice):
+        chat.say("This agent has no second reply to offer: /ab needs a language model.")
+        return
+    if chat.seat.conversation[-1].role != "assistant":
+        chat.say("Somebody has spoken since the last reply; /ab wants it to be the last word.")
+        return
+    first, other = chat.ratings.replies[-1], chat.voice.another()
+    if other.stopped or other.text == first.text:
+        chat.say("Stopped." if other.stopped else "A second reply came out the same; /ab again.")
+        return
+    value = _compare(chat, first.text, other.text)
+    if value is not None:
+        _settle(chat, other, value)
+
+
+def ask_stars(chat: Chat) -> None:
+    """Ask a person who leaves how it was, once; they may say nothing."""
+    if not chat.options.feedback or chat.ratings.starred or not chat.ratings.replies:
+        return
+    try:
+        count = chat.read(Text("How good was this conversation, 1 to 5? Enter skips: ")).strip()
+    except (EOFError, KeyboardInterrupt):
+        return
+    if count:
+        stars(chat, count)
+
+
+def rate(chat: Chat, keep: Callable[[], None], told: str) -> bool:
+    """Keep a rating and acknowledge it, or say why it is not kept."""
+    if not _can_rate(chat):
+        return False
+    new = not chat.ratings.session
+    try:
+        keep()
+    except UserError as error:
+        chat.say(f"Not kept: {error}.")
+        return False
+    chat.say(told)
+    if new:
+        session = chat.ratings.session
+        chat.say(f"rlchat feedback forget --session {session} takes back this conversation.")
+    return True
+
+
+def _can_rate(chat: Chat) -> bool:
+    if not chat.options.feedback:
+        chat.say("Nothing is kept, as this is a chat with --no-feedback.")
+    elif not chat.ratings.replies:
+        chat.say(NOBODY)
+    return chat.options.feedback and bool(chat.ratings.replies)
+
+
+def _compare(chat: Chat, first: str, other: str) -> Literal[1, 0, -1] | None:
+    """Let the person choose, not knowing which is which; None if they would rather not.
+
+    Returns:
+        1 for the first, -1 for the other, 0 for neither.
+    """
+    swapped = chat.order.random() < 0.5
+    for name, text in zip("AB", (other, first) if swapped else (first, other), strict=True):
+        chat.show(label("assistant", name) + Text(indented(text)))
+    while True:
+        choice = chat.read(label("user", "a/b/=")).strip().lower()
+        if choice in ("", "="):
+            return 0 if choice else None
+        if choice in ("a", "b"):
+            return 1 if (choice == "a") != swapped else -1
+        chat.say("Say a or b, = if neither is better, or nothing to skip.")
+
+
+def _settle(chat: Chat, said: Said, value: Literal[1, 0, -1]) -> None:
+    """Keep the choice, and go on from the reply that was chosen."""
+    stays = {1: "the first one is better", 0: "neither is better", -1: "the new one is better"}
+    told = f"Kept: {stays[value]}; it goes on from {'the new' if value < 0 else 'the first'} one."
+    if rate(chat, lambda: chat.ratings.pair(said, value), told) and value < 0:
+        assert isinstance(chat.voice, ModelVoice)
+        chat.voice.take(said)
+        chat.seat.instead(said.text, chat.penalty(said))
+        chat.decide()
+
+
+COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
+    "+": (up, "+ or -", "the last reply was good, or bad; changing one's mind is fine"),
+    "-": (down, "", ""),
+    "/ab": (ab, "/ab", "another reply beside the last one; the better one stays"),
+    "/edit": (
+        edit,
+        "/edit TEXT",
+        "what would have been better; the conversation goes on from what the agent said",
+    ),
+    "/comment": (comment, "/comment TEXT", "a remark on the last reply"),
+    "/rate": (stars, "/rate N", "1 to 5 for the conversation so far"),
+}

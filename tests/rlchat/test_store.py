@@ -1,0 +1,305 @@
+"""What is acknowledged is kept, and what is forgotten is gone: to the last rating and byte."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rlchat import store as store_module
+from rlchat.errors import UserError
+from rlchat.masking import masked
+from rlchat.ratings import Ratings, Sitting
+from rlchat.store import Reply, Store, store_path
+from rlchat.voice import Said
+from rlchat_envs import Message
+
+ROOT = Path(__file__).parents[2]
+KILLS = 100
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "own" / "feedback.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store.open(path, masked) as opened:
+        yield opened
+
+
+def session(store: Store, person: str = "me") -> str:
+    return store.begin_session(person, "runs/demo", "abc", "rlchat/Support-v0", 0.5)
+
+
+def reply(turn: int = 0, text: str = "Sure.") -> Reply:
+    context = [{"role": "user", "content": "Hi, my mail is a.b@example.org."}]
+    return Reply(turn, context, text, (5, 6, 2), (-0.5, -0.25, -1.0), 1.0)
+
+
+def everything(path: Path) -> bytes:
+    """All bytes of the file, its log and whatever else lies beside it."""
+    return b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_a_rating_comes_back_as_it_was_given(store: Store) -> None:
+    number = store.add_reply(session(store), reply())
+    store.thumb(number, 1)
+    store.edit(number, "Surely, a.b@example.org.")
+    store.pair(number, "No.", 1)
+    store.comment(number, "too short")
+    store.stars(number, 4)
+    thumb, edit, pair, comment, stars = store.ratings()
+    assert [r.kind for r in (thumb, edit, pair, comment, stars)] == [
+        *("thumb", "edit", "pair", "comment", "stars")
+    ]
+    assert [r.value for r in (thumb, edit, pair, comment, stars)] == [1, -1, 1, 0, 4]
+    assert (edit.other, pair.other, comment.comment) == (
+        *("Surely, [e-mail].", "No.", "too short"),
+    )
+    kept = thumb.reply
+    assert kept.context == [{"role": "user", "content": "Hi, my mail is [e-mail]."}]
+    assert (kept.turn, kept.text, kept.temperature) == (0, "Sure.", 1.0)
+    assert (kept.ids, kept.logprobs) == ([5, 6, 2], [-0.5, -0.25, -1.0])
+    about = thumb.session
+    assert (about.person, about.agent, about.version) == ("me", "runs/demo", "abc")
+    assert (about.env, about.temperature, len(about.id)) == ("rlchat/Support-v0", 0.5, 36)
+
+
+def test_tokens_that_spell_what_is_masked_are_not_kept(store: Store) -> None:
+    number = store.add_reply(session(store), reply(text="I write to a.b@example.org."))
+    store.thumb(number, 1)
+    (rating,) = store.ratings()
+    assert rating.reply.text == "I write to [e-mail]."
+    assert rating.reply.ids is None and rating.reply.logprobs is None
+
+
+def test_a_changed_mind_replaces_what_was_thought_before(store: Store) -> None:
+    kept = session(store)
+    first, second = (store.add_reply(kept, reply(turn)) for turn in range(2))
+    for value in (1, -1):
+        store.thumb(first, value)
+    store.thumb(second, 1)
+    for better in ("a", "b"):
+        store.edit(first, better)
+    for number, stars in ((first, 2), (second, 5)):
+        store.stars(number, stars)
+    told = [(r.kind, r.value, r.other, r.reply.turn) for r in store.ratings()]
+    assert told == [
+        *(("thumb", -1, "", 0), ("thumb", 1, "", 1), ("edit", -1, "b", 0), ("stars", 5, "", 1)),
+    ]
+
+
+def test_the_file_is_its_owners_alone(store: Store, path: Path) -> None:
+    session(store)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+    assert len(list(path.parent.iterdir())) == 3  # with its log and the log's index
+
+
+def test_how_the_file_is_written(store: Store) -> None:
+    found = {
+        name: store._db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "secure_delete", "foreign_keys")
+    }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "foreign_keys": 1}
+
+
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> None:
+    assert store_path() == data_folder / "feedback.db"
+    monkeypatch.delenv("RLCHAT_DATA")
+    monkeypatch.setenv("XDG_DATA_HOME", "/x")
+    assert store_path() == Path("/x/rlchat/feedback.db")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert store_path() == Path.home() / ".local/share/rlchat/feedback.db"
+
+
+def test_a_newer_file_is_refused_and_left_alone(path: Path) -> None:
+    with Store.open(path) as store:
+        session(store)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=2")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"of version 1; .* is of version 2, .*; update rlchat"):
+        Store.open(path).__enter__()
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_feedback_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"something else entirely" * 100)
+    for place in (tmp_path / "file", tmp_path / "file" / "x.db", tmp_path):
+        with pytest.raises(UserError, match="expected a feedback file that can be read and"):
+            Store.open(place).__enter__()
+    assert (tmp_path / "file").read_bytes() == b"something else entirely" * 100
+
+
+def test_a_block_is_kept_whole_or_not_at_all(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.writing():
+        store.thumb(store.add_reply(session(store), reply()), 1)
+        raise ZeroDivisionError
+    assert store.stats() == [] and store.count(person="me") == (0, 0, 0)
+
+
+def test_a_rating_that_cannot_be_written_leaves_the_conversation_unkept(path: Path) -> None:
+    sitting = Sitting("me", "base", "tiny", "", 1.0, path, str)
+    ratings = Ratings(sitting)
+    ratings.spoke((Message("user", "hi"),), Said("hello"))
+    path.mkdir(parents=True)
+    with pytest.raises(UserError):
+        ratings.thumb(1)
+    path.rmdir()
+    ratings.thumb(1)
+    with Store.open(path) as store:
+        assert [r.reply.text for r in store.ratings()] == ["hello"]
+
+
+def test_a_forgotten_conversation_may_be_rated_again(path: Path) -> None:
+    ratings = Ratings(Sitting("me", "base", "tiny", "", 1.0, path, str))
+    ratings.spoke((Message("user", "hi"),), Said("hello"))
+    ratings.thumb(1)
+    with Store.open(path) as store:
+        store.forget(session=ratings.session)
+    ratings.spoke((Message("user", "hi"),), Said("again"))
+    ratings.stars(3)
+    with Store.open(path) as store:
+        assert store.count(session=ratings.session) == (1, 2, 1)
+
+
+def test_forgetting_leaves_no_byte(path: Path) -> None:
+    texts = [f"unforgettable-{n}" for n in range(300)]
+    with Store.open(path) as other, Store.open(path) as store:
+        kept = session(store, "stays")
+        store.thumb(store.add_reply(kept, reply(text="this one stays")), 1)
+        for text in texts:
+            number = store.add_reply(session(store, "goes-away"), reply(text=f"{text} said"))
+            store.edit(number, f"{text} edited")
+            store.comment(number, f"{text} remarked")
+        assert everything(path).count(b"unforgettable") >= 3 * len(texts)
+        assert len(list(other.ratings())) == 601
+        store.forget(person="goes-away")
+        for open_or_closed in range(2):
+            left = everything(path)
+            assert b"unforgettable" not in left and b"goes-away" not in left
+            assert b"this one stays" in left
+            if not open_or_closed:
+                assert [r.reply.text for r in other.ratings()] == ["this one stays"]
+
+
+def test_forgetting_one_session_keeps_the_others(store: Store, path: Path) -> None:
+    first, second = (session(store) for _ in range(2))
+    for kept, text in ((first, "first-words"), (second, "second-words")):
+        store.thumb(store.add_reply(kept, reply(text=text)), 1)
+    assert store.count(session=first) == (1, 1, 1) and store.count(person="me") == (2, 2, 2)
+    store.forget(session=first)
+    assert store.count(session=first) == (0, 0, 0) and store.count(person="me") == (1, 1, 1)
+    assert b"first-words" not in everything(path) and b"second-words" in everything(path)
+
+
+def test_a_reader_who_is_in_the_way_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE", 0.1)
+    with Store.open(path) as store, Store.open(path) as other:
+        store.thumb(store.add_reply(session(store), reply()), 1)
+        reading = other._db.execute("SELECT * FROM ratings")
+        reading.fetchone()
+        other._db.execute("BEGIN")
+        other._db.execute("SELECT * FROM ratings").fetchone()
+        with pytest.raises(UserError, match="expected nobody else to read"):
+            store.forget(person="me")
+        other._db.execute("COMMIT")
+
+
+def test_ten_thousand_ratings_take_seconds(path: Path) -> None:
+    took = {}
+    start = time.perf_counter()
+    with Store.open(path, masked) as store, store.writing():
+        for n in range(1_000):
+            kept = session(store, f"person {n % 10}")
+            for turn in range(5):
+                number = store.add_reply(kept, reply(turn, f"Reply {n} {turn}, call 415 555 2671."))
+                store.thumb(number, 1)
+                store.edit(number, f"Better {n} {turn}")
+    took["load"] = time.perf_counter() - start
+    start = time.perf_counter()
+    with Store.open(path) as store:
+        assert len(list(store.ratings())) == 10_000
+    took["read"] = time.perf_counter() - start
+    start = time.perf_counter()
+    with Store.open(path) as store:
+        store.forget(person="person 3")
+        assert store.count(person="person 3") == (0, 0, 0)
+        assert len(list(store.ratings())) == 9_000
+    took["forget"] = time.perf_counter() - start
+    print(took)
+    assert max(took.values()) < 10, took
+
+
+def rate(path: Path, who: str) -> subprocess.Popen[bytes]:
+    rooms = [str(ROOT / room) for room in ("envs", "reward_models", ".")]
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "workers/rate.py"), str(path), who],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(rooms)},
+    )
+
+
+def read_line(child: subprocess.Popen[bytes]) -> list[str]:
+    assert child.stdout is not None
+    return child.stdout.readline().decode().rstrip("\n").split(" ", 2)
+
+
+def acknowledged(child: subprocess.Popen[bytes]) -> list[list[str]]:
+    """What a killed child had printed: a line that was cut off was not seen by anybody."""
+    assert child.stdout is not None
+    lines = child.stdout.read().split(b"\n")[:-1]
+    child.stdout.close()
+    return [line.decode().split(" ", 2) for line in lines]
+
+
+def wanting(path: Path, told: dict[str, list[list[str]]]) -> list[tuple[str, ...]]:
+    """Acknowledged ratings that the file lacks."""
+    with Store.open(path) as store:
+        kept = {
+            (r.session.person, r.kind, r.reply.text.split()[1], r.comment or f"{r.value:.0f}")
+            for r in store.ratings()
+        }
+        assert store._db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert store._db.execute("PRAGMA foreign_key_check").fetchall() == []
+    given = {(who, *line) for who, lines in told.items() for line in lines}
+    return sorted(given - kept)
+
+
+def test_no_acknowledged_rating_is_lost_when_the_program_is_killed(path: Path) -> None:
+    rng = random.Random(0)
+    told: dict[str, list[list[str]]] = {}
+    for kill in range(KILLS // 2):
+        children = {f"p{kill}-{side}": rate(path, f"p{kill}-{side}") for side in "ab"}
+        for child in children.values():
+            assert read_line(child) == ["ready"]
+        for who, child in children.items():
+            time.sleep(rng.uniform(0, 0.15))
+            child.kill()
+            assert child.wait() == -9
+            told[who] = acknowledged(child)
+    count = sum(map(len, told.values()))
+    print(f"{KILLS} kills, {count} ratings acknowledged, none lost")
+    assert count > KILLS
+    assert wanting(path, told) == []
+
+
+def test_two_processes_write_at_once(path: Path) -> None:
+    children = {who: rate(path, who) for who in ("one", "two")}
+    early = {who: [read_line(child) for _ in range(21)] for who, child in children.items()}
+    for child in children.values():
+        child.kill()
+        child.wait()
+    told = {who: [*early[who][1:], *acknowledged(child)] for who, child in children.items()}
+    assert wanting(path, told) == []
