@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from transformers import TrainerCallback
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
+from rlchat_envs import Conversation
 from rlchat_reward_models.judge import Judge
 from rlchat_reward_models.preferences import Preference
 from rlchat_reward_models.reading import Read, Reader
@@ -28,8 +30,8 @@ class JudgeTraining:
 
     epochs: float = 2.0
     """Passes over the preferences."""
-    batch: int = 16
-    """Preferences an optimiser step."""
+    batch: int = 8
+    """Contexts an optimiser step, each with all its replies."""
     learning_rate: float = 1e-4
     """Of trunk and heads, at first; it falls to 0 along a cosine."""
     centre: float = 0.01
@@ -37,73 +39,82 @@ class JudgeTraining:
 
 
 class Collate:
-    """Makes a batch: chosen replies first, then rejected ones."""
+    """Makes a batch of contexts: every reply once, and which of them are compared."""
 
-    def __init__(self, reader: Reader, heads: int):
-        """Lay out with a reader's padding, for so many heads."""
-        self._reader, self._heads = reader, heads
+    def __init__(self, reader: Reader):
+        """Lay out with a reader's padding."""
+        self._reader = reader
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Collate rows of `dataset`."""
-        reads = [Read(r[f"{side}_ids"], r[f"{side}_start"]) for side in SIDES for r in rows]
+        """Collate rows of `dataset`: N replies, P comparisons, H heads."""
+        reads = [Read(*read) for r in rows for read in zip(r["ids"], r["starts"], strict=True)]
         laid = self._reader.pad_rows(reads)
+        offsets = [0, *accumulate(len(r["ids"]) for r in rows)]
+        pairs = [
+            [o + i for i in p] for o, r in zip(offsets, rows, strict=False) for p in r["pairs"]
+        ]
         return {
             "input_ids": laid.ids,
             "attention_mask": laid.attention,
             "reply_mask": laid.reply,
-            "label": torch.tensor([r["label"] for r in rows]),
-            "counts": torch.tensor([r["counts"] for r in rows]),
+            "pairs": torch.tensor(pairs),
+            "labels": torch.tensor([y for r in rows for y in r["labels"]]),
+            "counts": torch.tensor([c for r in rows for c in r["counts"]]),
         }
 
 
-SIDES = ("chosen", "rejected")
-
-
 def dataset(preferences: Sequence[Preference], reader: Reader, heads: int, seed: int) -> Dataset:
-    """Tokenise, and say how much each comparison counts for which head.
+    """Tokenise, one row a context: a reply that is compared with several is read once.
 
     Every head sees a bootstrap sample of its own, drawn as exponential weights (Rubin 1981, the
     Bayesian bootstrap).
     """
-    generator = torch.Generator().manual_seed(seed)
-    draws = torch.empty(len(preferences), heads)
-    counts = draws.exponential_(generator=generator) if heads > 1 else torch.ones_like(draws)
-    rows = []
-    for p, own in zip(preferences, counts.tolist(), strict=True):
-        chosen, rejected = reader.read(p.prompt, p.chosen), reader.read(p.prompt, p.rejected)
-        rows.append(
-            {
-                "chosen_ids": chosen.ids,
-                "chosen_start": chosen.start,
-                "rejected_ids": rejected.ids,
-                "rejected_start": rejected.start,
-                "label": p.probability,
-                "counts": own,
-                "length": len(chosen.ids) + len(rejected.ids),
-            }
+    draws = torch.ones(len(preferences), heads)
+    if heads > 1:
+        draws.exponential_(generator=torch.Generator().manual_seed(seed))
+    rows: dict[Conversation, dict[str, Any]] = {}
+    places: dict[Conversation, dict[Conversation, int]] = {}
+    for p, counts in zip(preferences, draws.tolist(), strict=True):
+        row = rows.setdefault(
+            p.prompt, {"ids": [], "starts": [], "pairs": [], "labels": [], "counts": []}
         )
-    return Dataset.from_list(rows)
+        known = places.setdefault(p.prompt, {})
+        for side in (p.chosen, p.rejected):
+            if side not in known:
+                known[side] = len(known)
+                read = reader.read(p.prompt, side)
+                row["ids"].append(read.ids)
+                row["starts"].append(read.start)
+        row["pairs"].append([known[p.chosen], known[p.rejected]])
+        row["labels"].append(p.probability)
+        row["counts"].append(counts)
+    return Dataset.from_list(
+        [{**row, "length": max(len(ids) for ids in row["ids"])} for row in rows.values()]
+    )
 
 
-def preference_loss(logits: Tensor, length: Tensor, label: Tensor, counts: Tensor) -> Tensor:
+def preference_loss(scores: Tensor, pairs: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
     """Cross-entropy of soft Bradley–Terry labels, over heads and comparisons.
 
-    −y log σ(Δ) − (1 − y) log σ(−Δ), Δ the difference of scores and of the length expert's.
+    −y log σ(Δ) − (1 − y) log σ(−Δ), Δ the difference of scores.
 
     Args:
-        logits: (2 B, H), chosen replies first.
-        length: (2 B,), the length expert's.
-        label: (B,) that a judge prefers the chosen one.
-        counts: (B, H) how much a comparison counts for a head.
+        scores: (N, H) of replies.
+        pairs: (P, 2) which is preferred to which.
+        labels: (P,) that a judge agrees.
+        counts: (P, H) how much a comparison counts for a head.
     """
-    chosen, rejected = (logits + length[:, None]).chunk(2)
-    difference, y = chosen - rejected, label[:, None]
+    difference, y = scores[pairs[:, 0]] - scores[pairs[:, 1]], labels[:, None]
     loss = -y * logsigmoid(difference) - (1 - y) * logsigmoid(-difference)
     return (loss * counts).sum() / counts.sum().clamp(min=1e-6)
 
 
 class _Trainer(RewardTrainer):
     """trl's trainer with our loss: soft labels, several heads, a length expert."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        """Ours is tokenised."""
+        return dataset
 
     def compute_loss(
         self,
@@ -112,9 +123,9 @@ class _Trainer(RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        label, counts = inputs.pop("label"), inputs.pop("counts")
+        compared = [inputs.pop(name) for name in ("pairs", "labels", "counts")]
         out = model(**inputs)
-        loss = preference_loss(out.logits.float(), out.length.float(), label, counts)
+        loss = preference_loss(out.logits.float() + out.length.float()[:, None], *compared)
         assert isinstance(self.args, RewardConfig)
         centre = self.args.center_rewards_coefficient or 0.0
         loss = loss + centre * out.logits.float().square().mean()
@@ -177,7 +188,7 @@ def train_judge(
         trainer = _Trainer(
             cast(Any, judge),  # trl asks no more of a model than a judge has
             args=arguments,
-            data_collator=Collate(reader, len(judge.heads)),
+            data_collator=Collate(reader),
             train_dataset=rows,
             processing_class=reader.tokenizer,
             callbacks=[_Tell(report)],

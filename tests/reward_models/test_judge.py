@@ -24,7 +24,13 @@ from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, turns_o
 from rlchat_reward_models.preferences import Preference
 from rlchat_reward_models.reading import Reader
 from rlchat_reward_models.report import judge_all
-from rlchat_reward_models.training import JudgeTraining, preference_loss, train_judge
+from rlchat_reward_models.training import (
+    Collate,
+    JudgeTraining,
+    dataset,
+    preference_loss,
+    train_judge,
+)
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\n", ":", "user", "agent", "desk"]
 WORDS += ["yes", "no", "please", "parcel", "where", "is", "my", "go", "away", "sorry", "."]
@@ -122,20 +128,32 @@ def test_the_reference_policy_s_replies_score_0_with_spread_1() -> None:
 
 
 def test_the_loss_by_hand() -> None:
-    # One head, Δ = 2 − 1 + (0.5 − 0) = 1.5, label 0.8:
+    # One head, Δ = 2.5 − 1 = 1.5, label 0.8:
     # 0.8 log(1 + e^−1.5) + 0.2 log(1 + e^1.5) = 0.8 · 0.201413 + 0.2 · 1.701413 = 0.501413
-    logits, length = torch.tensor([[2.0], [1.0]]), torch.tensor([0.5, 0.0])
-    loss = preference_loss(logits, length, torch.tensor([0.8]), torch.ones(1, 1))
+    scores, pairs = torch.tensor([[1.0], [2.5]]), torch.tensor([[1, 0]])
+    loss = preference_loss(scores, pairs, torch.tensor([0.8]), torch.ones(1, 1))
     assert float(loss) == pytest.approx(0.501413, abs=1e-5)
 
 
 def test_comparisons_count_for_heads_as_they_are_told() -> None:
-    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])  # the first head is right, the second wrong
-    label, nothing = torch.ones(1), torch.zeros(2)
-    first = preference_loss(logits, nothing, label, torch.tensor([[1.0, 0.0]]))
-    second = preference_loss(logits, nothing, label, torch.tensor([[0.0, 1.0]]))
+    scores = torch.tensor([[2.0, 0.0], [0.0, 2.0]])  # the first head is right, the second wrong
+    pairs, label = torch.tensor([[0, 1]]), torch.ones(1)
+    first = preference_loss(scores, pairs, label, torch.tensor([[1.0, 0.0]]))
+    second = preference_loss(scores, pairs, label, torch.tensor([[0.0, 1.0]]))
     assert float(first) == pytest.approx(0.126928, abs=1e-5)  # log(1 + e^−2)
     assert float(second) == pytest.approx(2.126928, abs=1e-5)
+
+
+def test_a_reply_that_is_compared_with_several_is_read_once() -> None:
+    middle = (Message("assistant", "yes"),)
+    of_one = [Preference(ASKED, KIND, RUDE), Preference(ASKED, KIND, middle, 0.5)]
+    rows = dataset([*of_one, Preference((), RUDE, middle)], Reader(tokenizer(), 48), 2, 0)
+    assert [len(row["ids"]) for row in rows] == [3, 2]
+    batch = Collate(Reader(tokenizer(), 48))(list(rows))
+    assert batch["input_ids"].shape[0] == 5
+    assert batch["pairs"].tolist() == [[0, 1], [0, 2], [3, 4]]
+    assert batch["labels"].tolist() == [1.0, 0.75, 1.0]
+    assert batch["counts"].shape == (3, 2)
 
 
 def preferences(count: int = 64) -> list[Preference]:
