@@ -254,6 +254,27 @@ def feedback_export(words: Sequence[str], console: Console) -> None:
     run_export(parse(ExportOptions, "feedback export", words), console)
 
 
+def feedback_learn(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback learn``."""
+    from rlchat.learning import LearnOptions, run_learn
+
+    run_learn(parse(LearnOptions, "feedback learn", words), console)
+
+
+def feedback_versions(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback versions``."""
+    from rlchat.learning import VersionsOptions, run_versions
+
+    run_versions(parse(VersionsOptions, "feedback versions", words), console)
+
+
+def feedback_restore(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback restore``."""
+    from rlchat.learning import RestoreOptions, run_restore
+
+    run_restore(parse(RestoreOptions, "feedback restore", words), console)
+
+
 def feedback_forget(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback forget``."""
     from rlchat.feedback import ForgetOptions, run_forget
@@ -306,6 +327,9 @@ VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
     "envs users": (envs_users, "measure how users talk, beside real conversations if you have any"),
     "feedback stats": (feedback_stats, "how many ratings there are, by agent and version"),
     "feedback export": (feedback_export, "write ratings in trl's formats"),
+    "feedback learn": (feedback_learn, "let a run learn from ratings, if that does no harm"),
+    "feedback versions": (feedback_versions, "list what a run was, and what it might have become"),
+    "feedback restore": (feedback_restore, "let a run speak with one of its versions again"),
     "feedback forget": (feedback_forget, "delete a conversation or a person, to the last byte"),
     "models list": (models_list, "what models there are"),
     "models fetch": (models_fetch, "bring a model onto this machine"),

@@ -17,6 +17,7 @@ from peft import (
     PromptTuningConfig,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -126,6 +127,24 @@ class Policy:
                     named[name.replace(f".{POLICY}", f".{REFERENCE}")].copy_(parameter)
         self.model.set_adapter(POLICY)
         self.train_top(1.0)
+
+    def load_reference(self, folder: Path) -> None:
+        """Make another adapter of the same shape the reference, to measure how far they are.
+
+        Raises:
+            UserError: it is of another shape.
+        """
+        named = dict(self.model.named_parameters())
+        try:
+            kept = load_file(folder / "adapter_model.safetensors")
+            with torch.no_grad():
+                for name, parameter in named.items():
+                    if f".{REFERENCE}" in name:
+                        parameter.copy_(kept[name.replace(f".{REFERENCE}", "")])
+        except (KeyError, RuntimeError, OSError) as error:
+            raise UserError(
+                f"expected an adapter of the same shape in {folder}; it is of another"
+            ) from error
 
     def train_top(self, share: float) -> None:
         """Train the adapter in the top ``share`` of the layers; below, it stays as it is.

@@ -22,7 +22,6 @@ from rlchat_reward_models.lexicons import Sentiment, Toxicity
 
 GROUPS = ("world", "rules", "learned", "sentiment", "toxicity")
 PLAIN = {"world": 1.0, "rules": 1.0}
-ENOUGH = 200  # turns, from which the reference policy's mean and spread are known well enough
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Learned:
         logits = torch.tensor(ranks.gather(own))
         mean, std = float(logits.mean()), float(logits.std()) if len(logits) > 1 else 1.0
         self.scorer.rescale(replace(scale, mean=mean, std=max(std, 1e-3)))
-        self.settled = len(logits) >= ENOUGH
+        self.settled = True  # for good: a scale that moved on would hide what the agent gains
 
 
 def shaped(scale: Scale, logits: torch.Tensor, shape: str) -> list[float]:

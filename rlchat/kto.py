@@ -1,0 +1,154 @@
+"""An adapter learns from thumbs, through trl's KTO trainer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import TrainerCallback
+from trl.trainer.kto_config import KTOConfig
+from trl.trainer.kto_trainer import KTOTrainer
+
+from rlchat import models
+from rlchat.adapters import base_spec, check_base, load_adapter, write_adapter
+from rlchat.machine import choose_device, choose_dtype
+from rlchat.methods import AdapterConfig
+from rlchat.rendering import Rendering
+from rlchat_envs import Conversation
+
+ADAPTER = "default"  # the name that trl looks for
+MAX_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Thumb:
+    """A reply in its context, and whether a person liked it."""
+
+    context: Conversation
+    text: str
+    good: bool
+
+
+@dataclass(frozen=True)
+class KtoConfig:
+    """How an adapter learns from thumbs."""
+
+    learning_rate: float = 1e-4
+    """Of the adapter."""
+    epochs: float = 4.0
+    """Passes over the thumbs."""
+    batch: int = 8
+    """Thumbs an optimiser step."""
+    beta: float = 0.1
+    """Price of leaving the adapter as it was: smaller moves it farther."""
+
+
+class _Trainer(KTOTrainer):
+    """trl's trainer on ids that rlchat's own rendering made."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset
+
+
+class _Tell(TrainerCallback):
+    def __init__(self, report: Callable[[float, float], None]):
+        self._report = report
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self._report(state.global_step / max(1, state.max_steps), float(logs["loss"]))
+
+
+def dataset(thumbs: Sequence[Thumb], rendering: Rendering, batch: int) -> Dataset:
+    """Ids of prompts and replies, and of replies to other prompts, which estimate the KL.
+
+    Ethayarajh et al. 2024 ("KTO"), section 4: each prompt is paired with another's reply of its
+    batch.
+    """
+    prompts = [rendering.opening(t.context)[-(MAX_TOKENS // 2) :] for t in thumbs]
+    replies = [rendering.reply(t.text)[: MAX_TOKENS // 2] for t in thumbs]
+    shifted = []
+    for start in range(0, len(replies), batch):
+        part = replies[start : start + batch]
+        shifted += [part[-1], *part[:-1]]
+    return Dataset.from_dict(
+        {
+            "prompt_ids": prompts,
+            "completion_ids": replies,
+            "KL_completion_ids": shifted,
+            "label": [t.good for t in thumbs],
+        }
+    )
+
+
+def learn_thumbs(
+    adapter: Path,
+    thumbs: Sequence[Thumb],
+    config: KtoConfig,
+    out: Path,
+    seed: int = 0,
+    report: Callable[[float, float], None] = lambda done, loss: None,
+) -> None:
+    """Train a copy of an adapter on thumbs and write it.
+
+    Good and bad thumbs weigh the same altogether, however many there are of each.
+
+    Args:
+        adapter: is what KL is measured to, too.
+        thumbs: at least one.
+        config: how.
+        out: the new adapter's folder.
+        seed: of the order.
+        report: told the share done, and the loss.
+    """
+    spec = base_spec(adapter)
+    device = choose_device(AdapterConfig().device)
+    model, tokenizer, base = models.load_base(spec, dtype=choose_dtype("auto", device))
+    check_base(adapter, base)
+    peft = load_adapter(model, adapter, ADAPTER)
+    for parameter in peft.parameters():
+        if parameter.requires_grad:  # small steps vanish in half precision
+            parameter.data = parameter.data.float()
+    order = torch.randperm(len(thumbs), generator=torch.Generator().manual_seed(seed)).tolist()
+    shuffled = [thumbs[i] for i in order]
+    rows = dataset(shuffled, Rendering(tokenizer), config.batch)
+    good = sum(t.good for t in thumbs)
+    bad = len(thumbs) - good
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = KTOConfig(
+            output_dir=scratch,
+            num_train_epochs=config.epochs,
+            per_device_train_batch_size=min(config.batch, len(thumbs)),
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="constant",
+            beta=config.beta,
+            desirable_weight=len(thumbs) / (2 * good) if good else 1.0,
+            undesirable_weight=len(thumbs) / (2 * bad) if bad else 1.0,
+            max_length=MAX_TOKENS,
+            use_cpu=device.type == "cpu",
+            bf16=False,
+            gradient_checkpointing=False,
+            train_sampling_strategy="sequential",
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=seed,
+        )
+        trainer = _Trainer(
+            peft,
+            args=arguments,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            callbacks=[_Tell(report)],
+        )
+        trainer.train()
+    trained = trainer.model
+    assert isinstance(trained, PeftModel)
+    write_adapter(out, trained, ADAPTER, base)

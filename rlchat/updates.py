@@ -1,0 +1,152 @@
+"""Updates of a run from feedback: every one is a version, and only harmless ones count."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rlchat import files
+from rlchat.adapters import adapter_hash
+from rlchat.errors import UserError
+from rlchat.evaluate import Result, difference
+from rlchat.runs import Run
+from rlchat.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an update counts, why, and the numbers that decided it.
+
+    ``success`` and ``cost`` are paired differences to what was before, on held-out users; ``kl``
+    is E[log new − log old] in nats per token, on what the new one says.
+    """
+
+    accepted: bool
+    reason: str
+    success: Interval
+    cost: Interval
+    kl: float
+
+
+def judge_update(before: Result, after: Result, kl: float, max_kl: float) -> Verdict:
+    """Accept an update unless it does harm beyond noise.
+
+    Args:
+        before: held-out episodes of the version that is there.
+        after: the same users, with the update.
+        kl: to the version that is there, in nats per token.
+        max_kl: bound of that.
+    """
+    gains = difference(after, before)
+    success, cost = gains["success"], gains["cost"]
+    told = f"{success.mean:+.1%} ({success.low:+.1%} … {success.high:+.1%})"
+    reason, accepted = f"held-out success {told}, no fall beyond noise; KL {kl:.3f}", False
+    if success.high < 0:
+        reason = f"held-out success fell beyond noise: {told}"
+    elif cost.low > 0:
+        reason = f"unsafe acts rose beyond noise: {cost.mean:+.3f} an episode"
+    elif not kl <= max_kl:
+        reason = f"KL {kl:.3f} nats a token is beyond {max_kl}"
+    else:
+        accepted = True
+    return Verdict(accepted, reason, success, cost, kl)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One adapter that a run had, or would have had."""
+
+    number: int
+    time: str
+    origin: str
+    sha256: str
+    accepted: bool
+    reason: str
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Version:
+        """Take back what a version's file says."""
+        return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The adapters of a run, numbered; 0 is what training left."""
+
+    run: Run
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self.run.folder / "versions"
+
+    def place(self, number: int) -> Path:
+        """One version's folder, an adapter."""
+        return self.folder / f"{number:03d}"
+
+    def all(self) -> list[Version]:
+        """Every version there is, in order."""
+        found = []
+        for path in sorted(self.folder.glob("[0-9][0-9][0-9]/version.json")):
+            found.append(Version.from_json(json.loads(path.read_text("utf-8"))))
+        return found
+
+    @property
+    def current(self) -> int | None:
+        """The version that the run speaks with; None if none of them."""
+        now = adapter_hash(self.run.adapter)
+        return next((v.number for v in reversed(self.all()) if v.sha256 == now), None)
+
+    def keep(self, adapter: Path, origin: str, verdict: Verdict | None = None) -> Version:
+        """Keep a copy of an adapter, with what was thought of it."""
+        known = self.all()
+        number = known[-1].number + 1 if known else 0
+        accepted = verdict is None or verdict.accepted
+        version = Version(
+            number,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            origin,
+            adapter_hash(adapter),
+            accepted,
+            "" if verdict is None else verdict.reason,
+        )
+        with files.atomic_folder(self.place(number)) as new:
+            _copy(adapter, new)
+            more = {} if verdict is None else {"verdict": asdict(verdict)}
+            files.write_json(new / "version.json", {**asdict(version), **more})
+        return version
+
+    def begin(self) -> int:
+        """Make sure that what the run speaks with now is a version; give its number."""
+        if self.current is None:
+            self.keep(self.run.adapter, "training" if not self.all() else "later training")
+        current = self.current
+        assert current is not None
+        return current
+
+    def use(self, number: int) -> None:
+        """Let the run speak with a version.
+
+        Raises:
+            UserError: there is none of that number.
+        """
+        known = [v.number for v in self.all()]
+        if number not in known:
+            raise UserError(
+                f"expected a version out of {', '.join(map(str, known)) or 'none'}; got {number}; "
+                "rlchat feedback versions lists them"
+            )
+        with files.atomic_folder(self.run.adapter) as new:
+            _copy(self.place(number), new)
+
+
+def _copy(adapter: Path, new: Path) -> None:
+    """An adapter's files, and nothing else that may lie beside them."""
+    for path in adapter.iterdir():
+        if path.is_file() and path.name != "version.json":
+            shutil.copyfile(path, new / path.name)

@@ -1,0 +1,97 @@
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from gymnasium.spaces import Text
+
+from rlchat.agents import ModelAgent, NamedAgent
+from rlchat.branches import Branch, BranchConfig, Forest, Moment, compare, live
+from rlchat.errors import UserError
+from rlchat.methods import AdapterConfig
+from rlchat.policy import Policy
+from rlchat.worlds import World, WorldConfig
+from rlchat_envs import Message
+from rlchat_reward_models.preferences import tidy, weight
+
+DEMONSTRATOR, EXPERT = NamedAgent("demonstrator"), NamedAgent("expert")
+FEW = BranchConfig(dialogues=12, replies=4, continuations=3)
+
+
+def test_a_moment_comes_back_as_it_was() -> None:
+    world = World(WorldConfig(), "train")
+    said = ("Could you tell me your order number, please?", "And the reason?")
+    live(world, Moment(7, said))
+    first, state = world.conversation, world.hidden
+    live(world, Moment(8, said))
+    assert world.conversation != first
+    live(world, Moment(7, said))
+    assert (world.conversation, world.hidden) == (first, state)
+
+
+def test_labels_by_hand() -> None:
+    moment = Moment(0)
+    a = Branch(moment, (), "a", [1.0, 0.0, 1.0, 0.0])  # mean .5, squared error (1/3)/4 = 1/12
+    b = Branch(moment, (), "b", [0.2])  # it ended there: no error
+    (p,) = compare([b, a], 0.25, "simulator", "d0")
+    assert p.chosen == (Message("assistant", "a"),)
+    assert p.difference == pytest.approx(0.3)
+    assert p.error == pytest.approx((1 / 12) ** 0.5)
+    assert p.weight == pytest.approx(weight(0.3, (1 / 12) ** 0.5, 0.25))
+    assert not p.clear
+
+
+def test_the_right_offer_is_preferred_to_the_wrong_one() -> None:
+    found = Forest(WorldConfig()).preferences(DEMONSTRATOR, EXPERT, FEW, "simulator")
+    kept = tidy(found).preferences
+    assert kept
+    decided = [p for p in kept if p.difference is not None and p.difference > 1]
+    assert decided and all(p.clear for p in decided)
+    assert {p.source for p in kept} == {"simulator"}
+    assert all(p.prompt[-1].role in ("user", "tool") for p in kept)
+    again = Forest(WorldConfig()).preferences(DEMONSTRATOR, EXPERT, FEW, "simulator")
+    assert again == found
+
+
+def test_sides_say_different_things() -> None:
+    def contexts(split: str) -> set[str]:
+        branches = Forest(WorldConfig(), split).branches(DEMONSTRATOR, FEW)
+        return {alike[0].context[1].content for alike in branches}
+
+    assert not contexts("train") & contexts("test")
+
+
+def test_a_model_speaks_and_follows() -> None:
+    config = AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu")
+    policy = Policy.create("tiny", config)
+    agent = ModelAgent(policy.speaker(), policy.rendering)
+    few = BranchConfig(dialogues=3, replies=2, continuations=2)
+    forest = Forest(WorldConfig())
+    branches = forest.branches(agent, few)
+    assert [len(alike) for alike in branches] == [2, 2, 2]
+    flat = [b for alike in branches for b in alike]
+    forest.follow(flat, agent, 2)
+    assert all(len(b.returns) in (1, 2) for b in flat)
+
+
+class Echo(gym.Env[str, str]):
+    """A world that is not ours."""
+
+    observation_space = action_space = Text(64)
+
+    def reset(self, **_: Any) -> tuple[str, dict[str, Any]]:
+        return "hi", {}
+
+
+gym.register("tests/Echo-v0", Echo)
+
+
+def test_foreign_worlds_are_refused() -> None:
+    forest = Forest(WorldConfig("tests/Echo-v0"))
+    with pytest.raises(UserError, match="give preferences as files instead"):
+        forest.branches(DEMONSTRATOR, FEW)
+
+
+@pytest.mark.parametrize("wrong", [{"dialogues": 0}, {"replies": 1}, {"continuations": 1}])
+def test_settings_out_of_range(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="of at least"):
+        BranchConfig(**wrong)

@@ -1,0 +1,173 @@
+"""Ratings change an agent, unless that does harm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from rlchat import learning
+from rlchat.adapters import adapter_hash
+from rlchat.errors import UserError
+from rlchat.evaluate import Result
+from rlchat.kto import KtoConfig, Thumb, dataset, learn_thumbs
+from rlchat.learning import LearnOptions, RestoreOptions, VersionsOptions
+from rlchat.methods import AdapterConfig
+from rlchat.policy import Policy
+from rlchat.rollout import RolloutConfig, Trajectory
+from rlchat.runs import Run
+from rlchat.statistics import Interval
+from rlchat.store import Reply, Store, store_path
+from rlchat.updates import Verdict, Versions, judge_update
+from rlchat.worlds import WorldConfig
+from rlchat_envs import Message
+
+ADAPTER = AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu")
+ASKED = (Message("user", "Where is it?"),)
+THUMBS = [Thumb(ASKED, "bbb", True), Thumb(ASKED, "zzz", False)] * 4
+LEARNING = KtoConfig(learning_rate=1e-2, epochs=8, batch=4)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    made = Run(tmp_path / "run")
+    Policy.create("tiny", ADAPTER).save(made.adapter)
+    return made
+
+
+def logprob(adapter: Path, text: str) -> float:
+    """Of a reply, in nats."""
+    policy = Policy.create("tiny", ADAPTER, adapter)
+    prompt, reply = policy.rendering.opening(ASKED), policy.rendering.reply(text)
+    ids = torch.tensor([prompt + reply])
+    with torch.no_grad():
+        logits = policy.model(input_ids=ids).logits[0].float().log_softmax(-1)
+    places = range(len(prompt) - 1, len(prompt) + len(reply) - 1)
+    return sum(float(logits[at, token]) for at, token in zip(places, reply, strict=True))
+
+
+def test_what_is_liked_grows_likelier(run: Run, tmp_path: Path) -> None:
+    before = {text: logprob(run.adapter, text) for text in ("bbb", "zzz")}
+    learn_thumbs(run.adapter, THUMBS, LEARNING, tmp_path / "new")
+    after = {text: logprob(tmp_path / "new", text) for text in ("bbb", "zzz")}
+    assert after["bbb"] > before["bbb"] + 0.5
+    assert after["bbb"] - before["bbb"] > after["zzz"] - before["zzz"] + 0.5
+    kept = load_file(run.adapter / "adapter_model.safetensors")
+    new = load_file(tmp_path / "new" / "adapter_model.safetensors")
+    assert kept.keys() == new.keys()
+
+
+def test_prompts_meet_others_replies() -> None:
+    policy = Policy.create("tiny", ADAPTER)
+    thumbs = [Thumb(ASKED, text, True) for text in "abcde"]
+    rows = dataset(thumbs, policy.rendering, 3)
+    replies = [policy.rendering.reply(text) for text in "abcde"]
+    assert rows["completion_ids"][:] == replies
+    assert rows["KL_completion_ids"][:] == [replies[i] for i in (2, 0, 1, 4, 3)]
+    assert rows["prompt_ids"][0] == policy.rendering.opening(ASKED)
+
+
+def result(successes: Sequence[bool], cost: float = 0.0) -> Result:
+    episodes = [
+        Trajectory(i, i, [], parts=[{"x": 1.0}], costs=[{"policy": cost}], success=s)
+        for i, s in enumerate(successes)
+    ]
+    return Result("agent", WorldConfig(), "dev", 0, 0.0, episodes)
+
+
+HALF = [i % 2 == 0 for i in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("after", "kl", "accepted", "words"),
+    [
+        (result(HALF), 0.01, True, "no fall beyond noise"),
+        (result([True] * 100), 0.01, True, r"\+50.0%"),
+        (result([*HALF[:98], False, False]), 0.01, True, "no fall beyond noise"),
+        (result([False] * 100), 0.01, False, "fell beyond noise"),
+        (result(HALF, 1.0), 0.01, False, "unsafe acts rose"),
+        (result(HALF), 0.5, False, "KL 0.500 nats a token is beyond 0.1"),
+        (result(HALF), float("nan"), False, "KL nan"),
+    ],
+)
+def test_the_gate(after: Result, kl: float, accepted: bool, words: str) -> None:
+    import re
+
+    verdict = judge_update(result(HALF), after, kl, 0.1)
+    assert verdict.accepted == accepted
+    assert re.search(words, verdict.reason), verdict.reason
+
+
+def rate(run: Run, count: int) -> None:
+    store_path().parent.mkdir(parents=True, exist_ok=True)
+    with Store.open(store_path()) as store, store.writing():
+        session = store.begin_session("ada", str(run.folder), "v", "rlchat/Support-v0", 1.0)
+        for turn in range(count):
+            context = [{"role": "user", "content": f"Where is it? {turn}"}]
+            text = "bbb" if turn % 2 else "zzz"
+            reply = store.add_reply(session, Reply(turn, context, text))
+            store.thumb(reply, 1 if turn % 2 else -1)
+
+
+def options(run: Run, **more: object) -> LearnOptions:
+    rollout = RolloutConfig(rows=4, max_new_tokens=4, max_tokens=128)
+    return LearnOptions(run.folder, episodes=4, rollout=rollout, **more)  # type: ignore[arg-type]
+
+
+def test_a_round_is_accepted_listed_and_taken_back(run: Run) -> None:
+    rate(run, 12)
+    first = adapter_hash(run.adapter)
+    console = Console(width=200, record=True)
+    learning.run_learn(options(run, max_kl=100.0, kto=LEARNING), console)
+    second = adapter_hash(run.adapter)
+    assert second != first
+    assert [(v.number, v.accepted) for v in Versions(run).all()] == [(0, True), (1, True)]
+    learning.run_versions(VersionsOptions(run.folder), console)
+    learning.run_restore(RestoreOptions(run.folder, 0), console)
+    assert adapter_hash(run.adapter) == first
+    assert Versions(run).current == 0
+    text = console.export_text()
+    assert "Accepted as version 1" in text and "6 good and 6 bad thumbs" in text
+    assert "1 *" in text
+    assert "version.json" not in {path.name for path in run.adapter.iterdir()}
+
+
+def test_a_round_that_does_harm_is_rolled_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate(run, 12)
+    before = adapter_hash(run.adapter)
+    nothing = Interval(0.0, 0.0, 0.0)
+    harm = Verdict(False, "held-out success fell beyond noise", nothing, nothing, 0.0)
+    monkeypatch.setattr(learning, "measure_update", lambda *_: harm)
+    console = Console(width=200, record=True)
+    learning.run_learn(options(run, flip=True), console)
+    assert adapter_hash(run.adapter) == before
+    assert "Rolled back to version 0: held-out success fell" in console.export_text()
+    assert [(v.number, v.accepted) for v in Versions(run).all()] == [(0, True), (1, False)]
+    assert Versions(run).all()[1].origin == "6 good and 6 bad thumbs, flipped"
+
+
+def test_far_is_far(run: Run, tmp_path: Path) -> None:
+    learn_thumbs(run.adapter, THUMBS, LEARNING, tmp_path / "new")
+    world = WorldConfig()
+    near = learning.measure_kl(options(run), run.adapter, run.adapter, world)
+    far = learning.measure_kl(options(run), run.adapter, tmp_path / "new", world)
+    assert near == 0.0 and far > 0.01
+
+
+def test_what_is_refused(run: Run, tmp_path: Path) -> None:
+    console = Console(width=200)
+    with pytest.raises(UserError, match="rate replies in rlchat chat first"):
+        learning.run_learn(options(run), console)
+    rate(run, 4)
+    with pytest.raises(UserError, match="at least 10 thumbs to learn from; there are 4"):
+        learning.run_learn(options(run), console)
+    with pytest.raises(UserError, match="expected a run folder"):
+        learning.run_versions(VersionsOptions(tmp_path), console)
+    with pytest.raises(UserError, match="expected a version out of none; got 3"):
+        learning.run_restore(RestoreOptions(run.folder, 3), console)
+    with pytest.raises(UserError, match="expected --reward with --method ppo"):
+        options(run, method="ppo")

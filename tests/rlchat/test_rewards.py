@@ -1,0 +1,152 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import rlchat.rewards as room
+from rlchat.errors import UserError
+from rlchat.ranks import Ranks
+from rlchat.rewards import Reward, RewardConfig, shaped
+from rlchat.rollout import Trajectory
+from rlchat_envs import Message
+from rlchat_reward_models.judge import Opinion
+from rlchat_reward_models.learned import Scale
+
+CONVERSATION = (
+    Message("user", "hi"),
+    Message("assistant", "one"),
+    Message("user", "and?"),
+    Message("assistant", "three"),
+)
+
+
+class Letters:
+    """A reward model that pays for letters."""
+
+    def __init__(self) -> None:
+        self.scale = Scale(caution=0.0)
+
+    def rescale(self, scale: Scale) -> None:
+        self.scale = scale
+
+    def opinions(self, turns: list[tuple[object, tuple[Message, ...]]]) -> Opinion:
+        letters = torch.tensor([float(len(reply[0].content)) for _, reply in turns])
+        return Opinion(letters, torch.zeros(len(turns)))
+
+
+@pytest.fixture
+def letters(monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(room, "load_scorer", lambda *_: Letters())
+    return Path("letters")
+
+
+def episode(cost: float = 0.0) -> Trajectory:
+    trajectory = Trajectory(0, 0, [1, 2])
+    trajectory.act([3, 4], [-1.0, -2.0])
+    trajectory.parts = [
+        {"progress": 0.2, "resolution": 0.0, "courtesy": -0.1},
+        {"progress": -0.2, "resolution": 1.0, "courtesy": 0.0},
+    ]
+    trajectory.costs = [{}, {"policy": cost}]
+    trajectory.conversation = CONVERSATION
+    return trajectory
+
+
+def test_the_world_s_own_score_is_left_alone() -> None:
+    trajectory = episode()
+    reward = Reward(RewardConfig())
+    assert reward.plain
+    assert reward.score([trajectory], Ranks(cpu=True)) == [trajectory]
+
+
+def test_parts_are_weighed_by_group_and_by_name() -> None:
+    reward = Reward(RewardConfig(weights="world=0.5,rules=2,progress=0"))
+    (scored,) = reward.score([episode()], Ranks(cpu=True))
+    assert scored.parts == [
+        {"resolution": 0.0, "courtesy": -0.2},
+        {"resolution": 0.5, "courtesy": 0.0},
+    ]
+    assert scored.world == pytest.approx(0.9)  # what the world thought stays beside it
+    assert scored.ids == [1, 2, 3, 4] and scored.action_mask == [False, False, True, True]
+
+
+def test_shapes_by_hand() -> None:
+    scale = Scale(mean=1.0, std=2.0)
+    assert shaped(scale, torch.tensor([1.0, 5.0]), "plain") == [0.0, 2.0]
+    # log σ(0) = −log 2, log σ(4) = −0.018150
+    assert shaped(scale, torch.tensor([1.0, 5.0]), "log-sigmoid") == pytest.approx(
+        [-0.693147, -0.018150], abs=1e-6
+    )
+
+
+def test_a_learned_score_alone(letters: Path) -> None:
+    reward = Reward(RewardConfig(letters, shape="plain"))
+    (scored,) = reward.score([episode()], Ranks(cpu=True))
+    # "one" and "three" under mean 4 and standard deviation √2: ±0.7071, and nothing of the world's.
+    values = [part["learned"] for part in scored.parts]
+    assert values == pytest.approx([-0.707107, 0.707107], abs=1e-6)
+    assert all(set(part) == {"learned"} for part in scored.parts)
+
+
+def test_it_never_pays_for_talking_on(letters: Path) -> None:
+    reward = Reward(RewardConfig(letters))
+    (scored,) = reward.score([episode()], Ranks(cpu=True))
+    assert all(part["learned"] < 0 for part in scored.parts)
+
+
+def test_the_scale_is_the_reference_policy_s(letters: Path) -> None:
+    reward = Reward(RewardConfig(letters, shape="plain"))
+    reward.score([episode(), episode()], Ranks(cpu=True))
+    assert reward.learned is not None and reward.learned.settled
+    before = reward.learned.scorer.scale
+    longer = episode()
+    longer.conversation = tuple(Message(m.role, m.content * 9) for m in CONVERSATION)
+    (scored,) = reward.score([longer], Ranks(cpu=True))
+    assert reward.learned.scorer.scale == before  # what came later does not move it
+    assert scored.parts[1]["learned"] > 10
+
+
+def test_what_is_kept_is_taken_up_again(letters: Path) -> None:
+    reward = Reward(RewardConfig(letters, cost_limit=0.1))
+    reward.score([episode(), episode()], Ranks(cpu=True))
+    reward.price(1.1)
+    again = Reward(RewardConfig(letters, cost_limit=0.1))
+    again.take_up(reward.to_json())
+    assert again.to_json() == reward.to_json()
+    scores = [r.score([episode(1.0)], Ranks(cpu=True))[0].parts for r in (reward, again)]
+    assert scores[0] == scores[1]
+
+
+def test_the_price_of_costs_by_hand() -> None:
+    reward = Reward(RewardConfig(cost_limit=0.1, cost_rate=0.5))
+    reward.price(0.5)
+    assert reward.multiplier == pytest.approx(0.2)  # 0.5 · (0.5 − 0.1)
+    (scored,) = reward.score([episode(cost=2.0)], Ranks(cpu=True))
+    assert [part["cost"] for part in scored.parts] == [0.0, pytest.approx(-0.4)]
+    reward.price(0.0)
+    assert reward.multiplier == pytest.approx(0.15)
+    for _ in range(4):
+        reward.price(0.0)
+    assert reward.multiplier == 0.0  # what lies under the limit earns nothing
+
+
+BAD: dict[str, Callable[[], object]] = {
+    "expected weights such as world=1": lambda: RewardConfig(weights="world"),
+    "expected --reward.model with a weight": lambda: RewardConfig(weights="learned=1"),
+    "expected cost_limit of at least 0": lambda: RewardConfig(cost_limit=-1.0),
+    "expected a reward model that": lambda: Reward(RewardConfig(Path("nowhere"))),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_what_is_refused(words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        made = BAD[words]()
+        assert isinstance(made, RewardConfig) and made.weighed
+
+
+def test_weights_of_parts_that_nobody_gives_are_refused() -> None:
+    reward = Reward(RewardConfig(weights="wrold=1"))
+    with pytest.raises(UserError, match=r"expected weights of world, .*courtesy.*; got wrold"):
+        reward.score([episode()], Ranks(cpu=True))
