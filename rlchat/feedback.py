@@ -127,6 +127,16 @@ def run_forget(options: ForgetOptions, console: Console) -> None:
         )
 
 
+def stored_preferences(person: str = "") -> list[dict[str, Any]]:
+    """What was chosen over what, in trl's preference format.
+
+    Raises:
+        UserError: there are no ratings.
+    """
+    with Store.open(_existing()) as store:
+        return list(_preferences(store.ratings(person)))
+
+
 def _preferences(ratings: Iterable[Rating]) -> Iterator[dict[str, Any]]:
     for rating in ratings:
         if rating.kind in ("pair", "edit") and rating.value:

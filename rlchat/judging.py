@@ -20,6 +20,7 @@ from rlchat.agents import load_agent
 from rlchat.branches import BranchConfig, Forest
 from rlchat.config import SEEDS, names
 from rlchat.errors import UserError, expect
+from rlchat.feedback import stored_preferences
 from rlchat.machine import DTypeName, choose_device, choose_dtype
 from rlchat.progress import Progress
 from rlchat.rollout import RolloutConfig
@@ -33,7 +34,14 @@ from rlchat_reward_models import chitchat
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.judge import Judge
 from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, turns_of
-from rlchat_reward_models.preferences import Preference, fraction, read_preferences, sides, tidy
+from rlchat_reward_models.preferences import (
+    Preference,
+    fraction,
+    preference,
+    read_preferences,
+    sides,
+    tidy,
+)
 from rlchat_reward_models.reading import Reader
 from rlchat_reward_models.report import Judged, judge_all
 from rlchat_reward_models.training import JudgeTraining, train_judge
@@ -51,6 +59,8 @@ class BuildOptions:
     """Compare sampled replies in simulated conversations by what becomes of them."""
     chitchat: bool = False
     """Add people's ratings of their conversations; needs pip install 'rlchat[people]'."""
+    people: bool = False
+    """Add what people chose and edited in rlchat chat."""
     file: tuple[Path, ...] = ()
     """Add files in any of trl's preference formats."""
     env: str = "rlchat/Support-v0"
@@ -73,7 +83,7 @@ class BuildOptions:
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
-        if not (self.simulate or self.chitchat or self.file):
+        if not (self.simulate or self.chitchat or self.people or self.file):
             raise UserError("expected a source of preferences; got none; leave --no-simulate out")
 
 
@@ -83,6 +93,8 @@ def run_build(options: BuildOptions, console: Console) -> None:
     found: list[Preference] = []
     for path in options.file:
         found += _user(read_preferences, path)
+    if options.people:
+        found += [preference(row, row["dialogue"]) for row in stored_preferences()]
     if options.chitchat:
         found += chitchat.preferences(chitchat.rated(_user(chitchat.load)), seed=options.seed)
     if options.simulate:

@@ -52,6 +52,29 @@ def make_policy() -> MakePolicy:
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of one layer with random weights, which reads letters, in a folder."""
+    import torch
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = {w: i for i, w in enumerate([*marks, *(chr(c) for c in range(32, 127))])}
+    letters = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    split = pre_tokenizers.Split(Regex("."), "isolated")
+    letters.pre_tokenizer = split  # type: ignore[assignment]
+    special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), marks, strict=True))
+    folder = tmp_path_factory.mktemp("encoder")
+    PreTrainedTokenizerFast(tokenizer_object=letters, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(words), intermediate_size=64, **size)).save_pretrained(
+        folder
+    )
+    return folder
+
+
 @pytest.fixture
 def policy(make_policy: MakePolicy) -> Policy:
     """A perturbed tiny policy; its reference is the fresh adapter, which is the base."""

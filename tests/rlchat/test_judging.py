@@ -1,0 +1,125 @@
+"""The verbs `reward build|train|score|report`, from words to what is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlchat.cli import main
+from rlchat.store import Reply, Store, store_path
+from rlchat_reward_models.preferences import read_preferences
+
+
+def said(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+@pytest.fixture(scope="module")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kind words are better than curt ones, in many dialogues."""
+    path = tmp_path_factory.mktemp("data") / "preferences.jsonl"
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"Where is parcel {i}?"}],
+            "chosen": said("Thank you, gladly."),
+            "rejected": said("zzz zz z"),
+            "weight": 0.9,
+            "source": "simulator",
+            "dialogue": f"d{i}",
+            "difference": 1.0,
+            "error": 0.1,
+        }
+        for i in range(120)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(preferences: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "reward"
+    words = ["reward", "train", str(preferences), "--trunk", str(tiny_encoder), "--heads", "2"]
+    words += ["--training.epochs", "6", "--training.learning-rate", "0.003", "--dtype", "float32"]
+    assert main([*words, "--device", "cpu", "--out", str(out)]) == 0
+    return out
+
+
+def test_what_is_built_is_what_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "built.jsonl"
+    few = ["--branches.dialogues", "20", "--branches.continuations", "2"]
+    assert main(["reward", "build", "--out", str(out), *few]) == 0
+    built = read_preferences(out)
+    assert built and all(p.source == "simulator" and p.difference is not None for p in built)
+    printed = capsys.readouterr().out
+    assert "left out:" in printed and "clear" in printed
+    again = tmp_path / "again.jsonl"
+    assert main(["reward", "build", "--out", str(again), *few]) == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_files_and_people_are_sources_too(tmp_path: Path, preferences: Path) -> None:
+    store_path().parent.mkdir(parents=True, exist_ok=True)
+    with Store.open(store_path()) as store:
+        session = store.begin_session("ada", "base", "v", "", 1.0)
+        context = [{"role": "user", "content": "Hi"}]
+        number = store.add_reply(session, Reply(0, context, "What?"))
+        store.edit(number, "Hello!")
+    out = tmp_path / "built.jsonl"
+    words = ["--no-simulate", "--people", "--file", str(preferences), "--out", str(out)]
+    assert main(["reward", "build", *words]) == 0
+    sources = [p.source for p in read_preferences(out)]
+    assert sources.count("person:ada") == 1 and sources.count("simulator") == 120
+
+
+def test_it_is_reported(
+    model: Path, preferences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers, plot = tmp_path / "report.json", tmp_path / "plot.png"
+    words = [str(model), str(preferences), "--json", str(numbers), "--plot", str(plot)]
+    assert main(["reward", "report", *words]) == 0
+    (row,) = json.loads(numbers.read_text("utf-8"))
+    assert row["clear_accuracy"] == 1.0 and row["clear_share"] == 1.0
+    assert 10 < row["preferences"] < 50  # of held-out dialogues alone
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_replies_are_scored(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"role": "user", "content": "Where is parcel 3?"}
+    rows = [{"messages": [asked, *said(text)]} for text in ("Thank you, gladly.", "zzz zz z")]
+    data, out = tmp_path / "talk.jsonl", tmp_path / "scored.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert main(["reward", "score", str(model), str(data), "--out", str(out)]) == 0
+    kind, curt = (json.loads(line) for line in out.read_text("utf-8").splitlines())
+    assert kind["scores"][0] > curt["scores"][0]
+    assert main(["reward", "score", str(model), str(data)]) == 0
+    assert f"{kind['scores'][0]:+.2f}  assistant: Thank you, gladly." in capsys.readouterr().out
+
+
+WRONG = {
+    "expected a source of preferences": ["build", "--no-simulate"],
+    "expected a readable UTF-8 file of preferences": ["train", "nowhere.jsonl", "--out", "x"],
+    "expected a reward model that": ["report", "nowhere", "nowhere.jsonl"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_mistakes_are_one_sentence(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reward", *WRONG[words]]) == 2
+    complaint = capsys.readouterr().err
+    assert words in complaint and "Traceback" not in complaint
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_dialogues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "few.jsonl"
+    path.write_text('{"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}\n', "utf-8")
+    assert main(["reward", "train", str(path), "--out", str(tmp_path / "x")]) == 2
+    assert "from enough dialogues" in capsys.readouterr().err
