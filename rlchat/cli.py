@@ -213,7 +213,7 @@ def envs_users(words: Sequence[str], console: Console) -> None:
 
 def reward_build(words: Sequence[str], console: Console) -> None:
     """Verb ``reward build``."""
-    from rlchat.judging import BuildOptions, run_build
+    from rlchat.building import BuildOptions, run_build
 
     run_build(parse(BuildOptions, "reward build", words), console)
 

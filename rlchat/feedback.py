@@ -14,7 +14,7 @@ from rich.text import Text
 
 from rlchat.errors import UserError
 from rlchat.files import at_home, data_folder, write_text
-from rlchat.lines import printable
+from rlchat.lines import printable, say
 from rlchat.store import Messages, Rating, Store, store_path
 
 Format = Literal["preference", "kto", "sft"]
@@ -64,12 +64,12 @@ def run_stats(console: Console) -> None:
         UserError: the file cannot be read.
     """
     if not store_path().is_file():
-        _say(console, f"No ratings yet: there is no {store_path()}. rlchat chat takes some.")
+        say(console, f"No ratings yet: there is no {store_path()}. rlchat chat takes some.")
         return
     with Store.open(store_path()) as store:
         tallies = store.stats()
     if not tallies:
-        _say(console, "No ratings: all are forgotten.")
+        say(console, "No ratings: all are forgotten.")
         return
     table = Table(caption="stars are 1 to 5", box=None, padding=(0, 1, 0, 0))
     for name in tallies[0]:
@@ -98,7 +98,7 @@ def run_export(options: ExportOptions, console: Console) -> None:
         )
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     write_text(at_home(options.out), "".join(lines))
-    _say(console, f"Wrote {len(rows)} {options.format} row{'s' * (len(rows) > 1)}: {options.out}")
+    say(console, f"Wrote {len(rows)} {options.format} row{'s' * (len(rows) > 1)}: {options.out}")
 
 
 def run_forget(options: ForgetOptions, console: Console) -> None:
@@ -115,13 +115,13 @@ def run_forget(options: ForgetOptions, console: Console) -> None:
             raise UserError(f"expected a kept session; there is none of {whose}; nothing went")
         what = f"{_counted(*counts)} of {whose}"
         if not options.yes and not _sure(console, f"Forget {what}? They cannot be had back. y/N "):
-            _say(console, "Nothing went.")
+            say(console, "Nothing went.")
             return
         store.forget(**which)
-    _say(console, f"Gone: {what}.")
+    say(console, f"Gone: {what}.")
     typed = data_folder() / "chat-history"
     if typed.is_file():
-        _say(
+        say(
             console,
             f"Lines typed in a terminal are also in {typed}; delete it if they are to go too.",
         )
@@ -210,7 +210,3 @@ def _sure(console: Console, question: str) -> bool:
     except EOFError:
         console.print()
         return False
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(Text(printable(line)), soft_wrap=True)

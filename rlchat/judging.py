@@ -1,4 +1,4 @@
-"""What the verbs `reward build|train|score|report` do: preferences in, a reward model out."""
+"""What the verbs `reward train|score|report` do: preferences in, a reward model out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,29 +16,22 @@ from rich.console import Console
 from rich.table import Table
 
 from rlchat import files
-from rlchat.agents import load_agent
-from rlchat.branches import BranchConfig, Forest
-from rlchat.config import SEEDS, names
+from rlchat.building import read_file
 from rlchat.errors import UserError, expect
-from rlchat.feedback import stored_preferences
+from rlchat.lines import say
 from rlchat.machine import DTypeName, choose_device, choose_dtype
 from rlchat.progress import Progress
-from rlchat.rollout import RolloutConfig
 from rlchat.scorers import load_scorer
 from rlchat.statistics import wilson
 from rlchat.tables import with_interval
 from rlchat.trunks import open_trunk
 from rlchat.warmstart import read_conversations
-from rlchat.worlds import WorldConfig
-from rlchat_reward_models import chitchat
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.judge import Judge
 from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, turns_of
 from rlchat_reward_models.preferences import (
     Preference,
     fraction,
-    preference,
-    read_preferences,
     sides,
     tidy,
 )
@@ -47,92 +40,6 @@ from rlchat_reward_models.report import Judged, judge_all
 from rlchat_reward_models.training import JudgeTraining, train_judge
 
 CALIBRATION = 0.1  # share of the training side's dialogues that only sets the temperature
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """Collect preferences from simulators, people's ratings and files, in trl's format."""
-
-    out: Path = Path("preferences.jsonl")
-    """Where they go: JSON lines of prompt, chosen, rejected, weight, source, turn, dialogue."""
-    simulate: bool = True
-    """Compare sampled replies in simulated conversations by what becomes of them."""
-    chitchat: bool = False
-    """Add people's ratings of their conversations; needs pip install 'rlchat[people]'."""
-    people: bool = False
-    """Add what people chose and edited in rlchat chat."""
-    file: tuple[Path, ...] = ()
-    """Add files in any of trl's preference formats."""
-    env: str = "rlchat/Support-v0"
-    """Environment of the simulated conversations."""
-    users: str = ""
-    """Families of users, comma-separated; the usual ones if none is named."""
-    split: Literal["train", "dev", "test"] = "train"
-    """Side that goals come from."""
-    speaker: str = "demonstrator"
-    """Agent whose replies are compared: a run folder, or a name as for `rlchat eval`."""
-    follower: str = ""
-    """Agent that goes on after a reply, to the end; the speaker if none is named."""
-    policy: str = "smollm2-135m"
-    """The model that `base` stands for."""
-    seed: int = 0
-    """Decides conversations, replies and continuations."""
-    branches: BranchConfig = field(default_factory=BranchConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
-        if not (self.simulate or self.chitchat or self.people or self.file):
-            raise UserError("expected a source of preferences; got none; leave --no-simulate out")
-
-
-def run_build(options: BuildOptions, console: Console) -> None:
-    """Collect, tidy and write preferences, and say how many there are of which kind."""
-    files.check_place(options.out)
-    found: list[Preference] = []
-    for path in options.file:
-        found += _user(read_preferences, path)
-    if options.people:
-        found += [preference(row, row["dialogue"]) for row in stored_preferences()]
-    if options.chitchat:
-        found += chitchat.preferences(chitchat.rated(_user(chitchat.load)), seed=options.seed)
-    if options.simulate:
-        with Progress(console) as progress:
-            found += _simulated(options, progress)
-    tidied = tidy(found)
-    lines = [json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in tidied.preferences]
-    files.write_text(options.out, "".join(lines))
-    console.print(_counted(tidied.preferences))
-    _tell(
-        console,
-        f"left out: {tidied.ties} ties, {tidied.duplicates} duplicates; "
-        f"{tidied.contradictions} pairs contradicted one another and were weighed",
-    )
-    _tell(console, f"Written to {options.out}. Train on it:  rlchat reward train {options.out}")
-
-
-def _simulated(options: BuildOptions, progress: Progress) -> list[Preference]:
-    world = WorldConfig(options.env, names(options.users))
-    forest = Forest(world, options.split, options.seed, options.rollout, progress.say)
-    speaker = load_agent(options.speaker, options.policy, say=progress.say)
-    follower = speaker
-    if options.follower and options.follower != options.speaker:
-        follower = load_agent(options.follower, options.policy, say=progress.say)
-    return forest.preferences(speaker, follower, options.branches, "simulator")
-
-
-def _counted(preferences: Sequence[Preference]) -> Table:
-    table = Table("source", "preferences", "clear", "held out", "dialogues", box=None)
-    groups: dict[str, list[Preference]] = {}
-    for p in preferences:
-        groups.setdefault(p.source, []).append(p)
-    for source, group in groups.items():
-        clear, held = sum(p.clear for p in group), sum(p.held_out for p in group)
-        dialogues = len({p.dialogue for p in group})
-        cells = (len(group), f"{clear / len(group):.0%}", held, dialogues)
-        table.add_row(source, *map(str, cells))
-    return table
 
 
 @dataclass(frozen=True)
@@ -175,7 +82,7 @@ def run_train(options: TrainOptions, console: Console) -> None:
     if options.out.exists():
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
     files.check_place(options.out)
-    tidied = tidy(p for path in options.preferences for p in _user(read_preferences, path))
+    tidied = tidy(p for path in options.preferences for p in read_file(path))
     learn, held_out = sides(tidied.preferences)
     learn, calibrate = _calibration_apart(learn)
     if len(learn) < 2 or not calibrate or not held_out:
@@ -195,7 +102,7 @@ def run_train(options: TrainOptions, console: Console) -> None:
     scorer.normalise([(p.prompt, side) for p in learn[:500] for side in (p.chosen, p.rejected)])
     with files.atomic_folder(options.out) as folder:
         scorer.save(folder)
-    _tell(console, f"trained in {spent / 60:.1f} minutes; written to {options.out}")
+    say(console, f"trained in {spent / 60:.1f} minutes; written to {options.out}")
     _report(judge_all(scorer, held_out), console)
 
 
@@ -251,7 +158,7 @@ class ReportOptions:
 def run_report(options: ReportOptions, console: Console) -> None:
     """Judge preferences, and print accuracy, calibration and the largest errors."""
     scorer = load_scorer(options.model)
-    tidied = tidy(p for path in options.preferences for p in _user(read_preferences, path))
+    tidied = tidy(p for path in options.preferences for p in read_file(path))
     chosen = tidied.preferences if options.all else sides(tidied.preferences)[1]
     if not chosen:
         raise UserError("expected preferences of held-out dialogues; got none; give --all")
@@ -310,10 +217,10 @@ def _report(judged: Judged, console: Console, errors: int = 0) -> None:
         )
     console.print(table)
     for p, margin in judged.worst(errors):
-        _tell(console, f"\nprefers the wrong one by {-margin:.1f} (difference {p.difference}):")
+        say(console, f"\nprefers the wrong one by {-margin:.1f} (difference {p.difference}):")
         for mark, said in (("…", p.prompt[-3:]), ("+", p.chosen[:1]), ("-", p.rejected[:1])):
             for m in said:
-                _tell(console, f"  {mark} {m.role}: {m.content[:300]}")
+                say(console, f"  {mark} {m.role}: {m.content[:300]}")
 
 
 def _plot(judged: Judged, path: Path) -> None:
@@ -364,23 +271,11 @@ def run_score(options: ScoreOptions, console: Console) -> None:
     ]
     if options.out is not None:
         files.write_text(options.out, "".join(f"{line}\n" for line in lines))
-        _tell(console, f"{len(rows)} conversations written to {options.out}")
+        say(console, f"{len(rows)} conversations written to {options.out}")
         return
     for conversation, (_, given) in zip(conversations, rows, strict=True):
         left = iter(given)
         for m in conversation:
             lead = f"{next(left):+.2f}" if m.role == "assistant" else "     "
-            _tell(console, f"{lead}  {m.role}: {m.content}")
-        _tell(console, "")
-
-
-def _tell(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _user(work: Any, *given: Any) -> Any:
-    """Do what refuses bad input by ValueError; here that is the user's own."""
-    try:
-        return work(*given)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+            say(console, f"{lead}  {m.role}: {m.content}")
+        say(console, "")

@@ -21,7 +21,7 @@ from rlchat.critic import Critic, CriticConfig
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, evaluate
 from rlchat.kto import KtoConfig, Thumb, learn_thumbs
-from rlchat.lines import printable
+from rlchat.lines import say
 from rlchat.methods import POLICY, AdapterConfig
 from rlchat.policy import Policy
 from rlchat.progress import Progress
@@ -104,10 +104,10 @@ def run_learn(options: LearnOptions, console: Console) -> None:
         if verdict.accepted:
             versions.use(version.number)
     if verdict.accepted:
-        _say(console, f"Accepted as version {version.number}: {verdict.reason}.")
-        _say(console, f"rlchat feedback restore {run.folder} {before} goes back.")
+        say(console, f"Accepted as version {version.number}: {verdict.reason}.")
+        say(console, f"rlchat feedback restore {run.folder} {before} goes back.")
     else:
-        _say(console, f"Rolled back to version {before}: {verdict.reason}.")
+        say(console, f"Rolled back to version {before}: {verdict.reason}.")
 
 
 def _from_thumbs(options: LearnOptions, run: Run, out: Path, progress: Progress) -> str:
@@ -219,7 +219,7 @@ def run_versions(options: VersionsOptions, console: Console) -> None:
     versions = Versions(_run(options.run))
     known = versions.all()
     if not known:
-        _say(console, "No versions yet: rlchat feedback learn makes them.")
+        say(console, "No versions yet: rlchat feedback learn makes them.")
         return
     table = Table("version", "time", "from", "accepted", "why", box=None)
     current = versions.current
@@ -245,7 +245,7 @@ def run_restore(options: RestoreOptions, console: Console) -> None:
     """Go back, or forth."""
     run = _run(options.run)
     Versions(run).use(options.version)
-    _say(console, f"{run.folder} speaks with version {options.version} now.")
+    say(console, f"{run.folder} speaks with version {options.version} now.")
 
 
 def _run(folder: Path) -> Run:
@@ -264,7 +264,3 @@ def _run(folder: Path) -> Run:
 
 def _messages(messages: Messages) -> Conversation:
     return tuple(Message(m["role"], m["content"]) for m in messages)  # type: ignore[arg-type]
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(Text(printable(line)), soft_wrap=True)

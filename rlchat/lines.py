@@ -73,3 +73,8 @@ def whole(text: str) -> str:
 def printable(text: str) -> str:
     """Text without control characters, which could steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is: nothing in it is markup, and only a terminal breaks it."""
+    console.print(Text(printable(line)), soft_wrap=True)

@@ -20,8 +20,9 @@ from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run
+from rlchat.state import make_learner
 from rlchat.statistics import RunningStd
-from rlchat.train import Watcher, make_learner, play, train
+from rlchat.train import Watcher, play, train
 from rlchat.update import accumulate
 from rlchat.worlds import Worlds
 

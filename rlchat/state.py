@@ -1,0 +1,108 @@
+"""What training carries from one iteration to the next, in memory and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from rlchat.config import TrainConfig
+from rlchat.critic import Critic
+from rlchat.optimiser import MasterAdamW
+from rlchat.policy import Policy
+from rlchat.ranks import Ranks
+from rlchat.rewards import Reward
+from rlchat.runs import Run
+from rlchat.statistics import RunningStd
+from rlchat.update import Learner
+from rlchat.watch import Watch
+
+
+@dataclass
+class State:
+    """What training carries from one iteration to the next."""
+
+    learner: Learner
+    reward: Reward
+    watch: Watch
+    scale: RunningStd
+    beta: float
+
+    @classmethod
+    def begin(cls, config: TrainConfig, policy: Policy, ranks: Ranks) -> State:
+        """Before the first iteration."""
+        reward = Reward(config.reward)
+        watch = Watch(config.watch, config.world, reward, config.seed)
+        return cls(
+            make_learner(config, policy, ranks), reward, watch, RunningStd(), config.ppo.beta
+        )
+
+    def save(self, run: Run, iteration: int) -> None:
+        """Write the adapter, and all that going on from here needs."""
+        learner, scale = self.learner, self.scale
+        masters = learner.policy_optimiser.masters
+        names = [name for name, _ in learner.policy.named_parameters()]
+        weights = dict(zip(names, masters, strict=True))
+        learner.policy.save(run.adapter, weights)
+        if self.watch.best is not None and self.watch.best.iteration == iteration:
+            learner.policy.save(run.best, weights)
+        tensors = {f"policy/{k}": v for k, v in learner.policy_optimiser.tensors().items()}
+        tensors |= {f"critic/{k}": v for k, v in learner.critic.state_dict().items()}
+        for i, entry in learner.critic_optimiser.state_dict()["state"].items():
+            tensors |= {f"adam/{k}.{i}": torch.as_tensor(v) for k, v in entry.items()}
+        kept = {
+            "iteration": iteration,
+            "beta": self.beta,
+            "scale": {"count": scale.count, "mean": scale.mean, "squares": scale.squares},
+            "reward": self.reward.to_json(),
+            "watch": self.watch.to_json(),
+        }
+        run.save_checkpoint(tensors, kept)
+
+    def restore(self, run: Run) -> int:
+        """Take up the state after the last finished iteration; give the number of the next one.
+
+        Raises:
+            UserError: the checkpoint is broken.
+        """
+        tensors, kept = run.load_checkpoint()
+        try:
+            _take_up(self.learner, tensors)
+            self.scale = RunningStd(**kept["scale"])
+            self.beta = float(kept["beta"])
+            self.reward.take_up(kept["reward"])
+            self.watch.take_up(kept["watch"])
+            return int(kept["iteration"]) + 1
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise run.broken_checkpoint() from error
+
+
+def _take_up(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load what `save` wrote into optimisers and critic."""
+
+    def under(prefix: str) -> dict[str, torch.Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    learner.policy_optimiser.load_tensors(under("policy/"))
+    learner.critic.load_state_dict(under("critic/"))
+    moments = under("adam/")  # of every parameter or, before the first step, of none
+    adam = {
+        i: {key: moments[f"{key}.{i}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        for i in range(len(list(learner.critic.parameters())) if moments else 0)
+    }
+    groups = learner.critic_optimiser.state_dict()["param_groups"]
+    learner.critic_optimiser.load_state_dict({"state": adam, "param_groups": groups})
+
+
+def make_learner(config: TrainConfig, policy: Policy, ranks: Ranks) -> Learner:
+    """A critic and optimisers for a policy, of which the top layers train."""
+    policy.train_top(config.ppo.layers)
+    critic = Critic(policy.hf.config.hidden_size, config.critic, config.seed)
+    return Learner(
+        policy,
+        critic,
+        MasterAdamW(policy.parameters(), config.ppo.learning_rate),
+        torch.optim.Adam(critic.parameters(), lr=config.critic.learning_rate),
+        ranks,
+    )
