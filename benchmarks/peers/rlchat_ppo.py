@@ -25,8 +25,9 @@ from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import Trajectory
 from rlchat.runs import Run, read_metrics
+from rlchat.state import make_learner
 from rlchat.statistics import RunningStd
-from rlchat.train import make_learner, train
+from rlchat.train import train
 from rlchat.update import fit_critic, update_policy
 from rlchat.worlds import episode_seeds
 
