@@ -1,0 +1,166 @@
+"""How a reply is said, as a few numbers, and how much a person likes each of them.
+
+A person's taste is a vector w over the parts of a manner φ. Of two replies to the same words they
+prefer a with probability σ(w·(φ(a) − φ(b))) (Bradley and Terry 1952). What is known of w before
+they were asked is a normal distribution, that of people's tastes; see `population`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlchat_envs import Conversation
+from rlchat_reward_models.preferences import Preference
+from rlchat_reward_models.rules import sentences
+
+Array: TypeAlias = NDArray[np.float64]
+
+# What 1 is on each scale: about the spread of demonstrators' replies in one and the same moment, on
+# the training sides of five worlds; at least 0.3, as what hardly occurs there must not weigh most.
+PARTS: dict[str, float] = {
+    "length": 0.5,  # log(1 + words)
+    "courtesy": 0.6,  # please, thank you: how many
+    "sympathy": 0.3,  # sorry, I understand, no hurry: how many
+    "warmth": 0.3,  # exclamation marks, glad, great: how many
+    "questions": 0.35,  # question marks
+    "formality": 0.4,  # could, may, would, less contractions
+    "facts": 0.3,  # log(1 + words that records and documents say)
+    "repetition": 0.3,  # whether it repeats a sentence of the agent's
+}
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_COURTESY = re.compile(r"\b(?:please|kindly|thanks?|thankful|grateful|welcome)\b", re.I)
+_SYMPATHY = re.compile(
+    r"\b(?:sorry|apolog\w+|afraid|understand|regret\w*|unfortunate\w*|i see|no problem|"
+    r"no hurry|take your time|don['’]t worry)\b",
+    re.I,
+)
+_WARMTH = re.compile(
+    r"!+|\b(?:glad\w*|happy|great|wonderful|lovely|pleasure|delighted|well done|good luck)\b", re.I
+)
+_FORMAL = re.compile(r"\b(?:could|may|might|would|shall)\b", re.I)
+_CASUAL = re.compile(r"\b\w+['’](?:m|re|ll|ve|d|t)\b|\b(?:it|that|here|there|what|let)['’]s\b", re.I)
+_LONG = 4  # characters of a word that can be a fact; numbers always can
+_NEWTON, _CLOSE = 100, 1e-10
+_STRANGERS = 2.0  # people with tastes of spread 1 around 0, whom `population` adds to those it knows
+
+
+def manner(context: Conversation, reply: str) -> Array:
+    """Measure how a reply is said.
+
+    Args:
+        context: the messages before it.
+        reply: the agent's message.
+
+    Returns:
+        (P,) a number for each of `PARTS`, in units of their spreads.
+    """
+    words = _WORD.findall(reply.lower())
+    desk = {w for m in context if m.role == "tool" for w in _WORD.findall(m.content.lower())}
+    facts = {w for w in words if w in desk and (len(w) >= _LONG or w[0].isdigit())}
+    earlier = {s for m in context if m.role == "assistant" for s in sentences(m.content)}
+    measured = {
+        "length": math.log1p(len(words)),
+        "courtesy": len(_COURTESY.findall(reply)),
+        "sympathy": len(_SYMPATHY.findall(reply)),
+        "warmth": len(_WARMTH.findall(reply)),
+        "questions": reply.count("?"),
+        "formality": len(_FORMAL.findall(reply)) - len(_CASUAL.findall(reply)),
+        "facts": math.log1p(len(facts)),
+        "repetition": any(s in earlier for s in sentences(reply)),
+    }
+    return np.array([measured[name] / spread for name, spread in PARTS.items()])
+
+
+def differences(preferences: Sequence[Preference]) -> Array:
+    """What preferences say about tastes: (N, P), the manner of the better less that of the worse.
+
+    Where both are the same, N counts it, but it says nothing.
+    """
+    rows = [
+        manner(p.prompt, p.chosen[-1].content) - manner(p.prompt, p.rejected[-1].content)
+        for p in preferences
+    ]
+    return np.array(rows).reshape(-1, len(PARTS))
+
+
+@dataclass(frozen=True)
+class Taste:
+    """A normal distribution over w: what is known of a person, or how people differ."""
+
+    mean: Array  # (P,) log-odds per unit of a part
+    covariance: Array  # (P, P)
+
+    @classmethod
+    def unknown(cls) -> Taste:
+        """Nobody known: every part may please or displease, by log-odds of about 1."""
+        return cls(np.zeros(len(PARTS)), np.eye(len(PARTS)))
+
+    def sureness(self, difference: Array) -> float:
+        """The probability that the first of two replies is the one liked better: P(w·d > 0)."""
+        spread = math.sqrt(2 * difference @ self.covariance @ difference)
+        return 0.5 if spread == 0 else 0.5 * (1 + math.erf(self.mean @ difference / spread))
+
+
+def learn(before: Taste, seen: Array) -> Taste:
+    """What is known of a person after their comparisons: MAP and Laplace's approximation.
+
+    Newton's method on log N(w; before) + Σ log σ(w·d), which is concave (MacKay 1992, "The
+    evidence framework applied to classification networks"); steps that overshoot are halved.
+
+    Args:
+        before: what was known.
+        seen: (N, P) as `differences` gives them.
+    """
+    precision = np.linalg.inv(before.covariance)
+
+    def loss(w: Array) -> float:
+        away = w - before.mean
+        return float(away @ precision @ away / 2 + np.logaddexp(0, -seen @ w).sum())
+
+    w = before.mean
+    for _ in range(_NEWTON):
+        right = _sigmoid(seen @ w)  # (N,) the probability that w gave to each answer
+        uphill = seen.T @ (1 - right) - precision @ (w - before.mean)
+        information = (seen.T * (right * (1 - right))) @ seen + precision
+        step = np.linalg.solve(information, uphill)
+        while loss(w + step) > loss(w) and np.abs(step).max() > _CLOSE:
+            step = step / 2
+        w = w + step
+        if np.abs(step).max() <= _CLOSE:
+            break
+    return Taste(w, np.linalg.inv(information))
+
+
+def population(people: Sequence[Array], rounds: int = 30) -> Taste:
+    """How tastes are distributed: mean and covariance by EM over the persons' own.
+
+    Empirical Bayes: every person's comparisons tell of them what `learn` finds given the
+    distribution, and the distribution is the one that these tastes have, their uncertainty
+    included (Dempster, Laird and Rubin 1977; Bishop 2006, section 9.4). Strangers of whom nothing
+    is known keep it broad: with nobody it is `Taste.unknown`.
+
+    Args:
+        people: of each (N, P) as `differences` gives them.
+        rounds: of EM.
+    """
+    found = unknown = Taste.unknown()
+    for _ in range(rounds):
+        own = [learn(found, seen) for seen in people]
+        count = len(own) + _STRANGERS
+        mean = sum((t.mean for t in own), np.zeros_like(unknown.mean)) / count
+        spread = _STRANGERS * (unknown.covariance + np.outer(mean, mean))
+        for t in own:
+            spread = spread + t.covariance + np.outer(t.mean - mean, t.mean - mean)
+        found = Taste(mean, spread / count)
+    return found
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(0.5 * (1 + np.tanh(x / 2)))
