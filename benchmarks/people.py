@@ -3,37 +3,34 @@
     python benchmarks/people.py
 
 Replies are those of scripted desks on the test sides of five worlds. Fixed before anything was
-measured: a person's taste over the parts of `style.PARTS` is drawn from N(COMMON, I), so that
-people share half a unit a part and differ by one; they answer with probability σ(w·(φ(a) − φ(b))),
-as noisily as the model of `style.learn` says. Half of the dialogues are asked about, by the halves
-of texts: neither a dialogue nor a reply that is tested was ever asked about. Accuracy is how often
-two tested replies are ranked as the person's true taste ranks them; pairs that no part tells apart
-are nobody's preference and left out, and what a reward holds for a tie counts half.
+measured: a person's taste over `style.PARTS` is drawn from N(COMMON, I), so that people share half a
+unit a part and differ by one; they answer with probability σ(w·(φ(a) − φ(b))), as noisily as
+`style.learn` assumes. Every other dialogue is asked about, with one half of all texts; the others
+are tested, with the other half: neither a dialogue nor a reply that is tested was ever asked about.
+Accuracy is how often two tested replies of a moment are ranked as the person's true taste ranks
+them, a tie counting half; pairs that no part tells apart are left out, as nobody prefers either.
 
-The common reward is learned from the other people's comparisons pooled, ``--told`` of each; a
-person's own begins where the others leave it. "random" asks about two replies of a moment at random,
-"informed" about the two of it whose answer tells most.
+People come in groups of ``--people``. The common reward is learned from what the others of the group
+answered to ``--told`` random questions each, and a person's own begins there. "random" asks about
+any two replies of any moment, "telling" as `rlchat feedback ask` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import tyro
 from rich.console import Console
 
-from rlchat.agents import NamedAgent
-from rlchat.branches import Branch, BranchConfig, Forest
+from rlchat.asking import Question, questions
+from rlchat.branches import BranchConfig
 from rlchat.statistics import bootstrap, paired
 from rlchat.tables import with_interval
-from rlchat.worlds import WorldConfig
 from rlchat_reward_models.preferences import fraction
-from rlchat_reward_models.style import PARTS, Array, Taste, learn, manner, population
+from rlchat_reward_models.style import PARTS, Array, begin, learn
 
-WORLDS = ("Support", "SupportHard", "Tutoring", "Medical", "Finance")
 COMMON = {
     "length": -0.5,
     "courtesy": 0.5,
@@ -45,7 +42,6 @@ COMMON = {
     "repetition": -0.5,
 }
 COUNTS = (0, 2, 5, 10, 20, 50)
-PLAIN, FITTED = "spread 1", "spread fitted"  # what is assumed of how much people differ
 
 
 @dataclass(frozen=True)
@@ -53,44 +49,39 @@ class Options:
     """Simulate people, ask them, and see how well their rewards rank unseen replies."""
 
     people: int = 20
-    """How many."""
+    """In a group."""
+    groups: int = 10
+    """The first one's table comes first, then that of all."""
     told: int = 10
     """Comparisons of everybody else, from which the common taste is learned."""
     dialogues: int = 100
     """In each world; half are asked about, half tested."""
     replies: int = 6
     """Sampled in a moment of each."""
-    seed: int = 0
-    """Of people, questions and answers."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Differences of manner that may be asked about, by moment, and those that are tested."""
+    """How two replies differ: those that may be asked about, by moment, and those tested."""
 
-    asked: list[Array]  # of each moment (pairs, P)
+    moments: list[Array]  # each (pairs, P)
     tested: Array  # (pairs, P)
 
-
-def gather(options: Options) -> Sides:
-    """Play dialogues, and sample replies in them."""
-    asked, tested = [], []
-    for world in WORLDS:
-        forest = Forest(WorldConfig(f"rlchat/{world}-v0"), "test")
-        config = BranchConfig(options.dialogues, options.replies)
-        for number, alike in enumerate(forest.branches(NamedAgent("demonstrator"), config)):
+    @classmethod
+    def gather(cls, config: BranchConfig) -> Sides:
+        """Play dialogues, and sample replies in them."""
+        moments, tested = [], []
+        for number, found in enumerate(questions("test", 0, config)):
             side = number % 2
-            own = pairs([b for b in alike if (fraction(b.reply) < 0.5) == bool(side)])
-            if len(own):
-                (tested if side else asked).append(own)
-    return Sides(asked, np.concatenate(tested))
+            own = [q.difference for q in found if _half(q, side)]
+            if own:
+                (tested if side else moments).append(np.array(own))
+        return cls(moments, np.concatenate(tested))
 
 
-def pairs(alike: Sequence[Branch]) -> Array:
-    """How two replies of a moment differ, for every two that do."""
-    said = [manner(b.context, b.reply) for b in alike]
-    found = np.array([a - b for a, b in combinations(said, 2)]).reshape(-1, len(PARTS))
-    return found[np.abs(found).max(axis=1, initial=0) > 0]
+def _half(question: Question, side: int) -> bool:
+    """Whether both replies belong to this half of all texts."""
+    return all((fraction(b.reply) < 0.5) == bool(side) for b in (question.first, question.second))
 
 
 class Person:
@@ -105,71 +96,90 @@ class Person:
         """The manner of the better less that of the worse, to this person, today."""
         return pair if self.rng.random() < 1 / (1 + np.exp(-self.w @ pair)) else -pair
 
-    def asked(self, moments: Sequence[Array], count: int, before: Taste | None = None) -> Array:
-        """Answers to so many questions: at random, or informed by what was known before."""
-        seen = np.zeros((0, len(PARTS)))
-        for number in self.rng.permutation(len(moments))[:count]:
-            moment = moments[number]
-            if before is None:
-                pair = moment[self.rng.integers(len(moment))]
-            else:
-                pair = most_telling(learn(before, seen), moment)
-            seen = np.vstack([seen, self.answer(pair)])
+    def at_random(self, moments: Sequence[Array], count: int) -> Array:
+        """Answers about any two replies of any moments: (count, P)."""
+        chosen = self.rng.permutation(len(moments))[:count]
+        return np.array([self.answer(self.rng.choice(moments[i])) for i in chosen])
+
+    def telling(self, moments: Sequence[Array], count: int, others: Array) -> Array:
+        """Answers about the pairs that tell most, given the answers so far: (count, P)."""
+        left, seen = np.concatenate(moments), np.zeros((0, len(PARTS)))
+        for _ in range(count):
+            best = int(np.argmax(learn(begin(others), seen).telling(left)))
+            seen = np.vstack([seen, self.answer(left[best])])
+            left = np.delete(left, best, axis=0)
         return seen
 
 
-def most_telling(taste: Taste, moment: Array) -> Array:
-    """The pair whose answer is expected to tell most of w: p (1 − p) d' V d is largest."""
-    right = 1 / (1 + np.exp(-moment @ taste.mean))
-    return moment[np.argmax(right * (1 - right) * ((moment @ taste.covariance) * moment).sum(1))]
-
-
-def accuracy(mean: Array, person: Person, tested: Array) -> float:
-    """How often w ranks two replies as the person does, in percent."""
-    truth, told = np.sign(tested @ person.w), np.sign(tested @ mean)
-    return float(50 * (1 + truth * told).mean())
+def accuracy(w: Array, person: Person, tested: Array) -> float:
+    """How often a taste ranks two replies as the person does, in percent."""
+    return float(50 * (1 + np.sign(tested @ person.w) * np.sign(tested @ w)).mean())
 
 
 def consistency(person: Person, tested: Array) -> float:
     """How often the person's own noisy answer is what they truly prefer, in percent."""
-    return float((100 / (1 + np.exp(-np.abs(tested @ person.w)))).mean())
+    return float(100 * (1 / (1 + np.exp(-np.abs(tested @ person.w)))).mean())
 
 
-Ways = dict[str, dict[int, list[float]]]  # accuracy of everybody, by way and comparisons
+@dataclass(frozen=True)
+class Measured:
+    """One person: percent of unseen pairs ranked rightly."""
+
+    common: float
+    own_answers: float
+    personal: dict[str, dict[int, float]]  # by way of asking and number of comparisons
 
 
-def measure(options: Options, sides: Sides) -> tuple[list[float], list[float], Ways]:
-    """Accuracies of the common reward, people's consistency, and accuracies of their own."""
-    people = [Person([options.seed, i, 0]) for i in range(options.people)]
-    told = [p.asked(sides.asked, options.told) for p in people]
-    common, own, ways = [], [], {}
+def measure(group: int, options: Options, sides: Sides) -> list[Measured]:
+    """Measure everybody in a group."""
+    people = [Person([group, i]) for i in range(options.people)]
+    told = [p.at_random(sides.moments, options.told) for p in people]
+    found = []
     for i, person in enumerate(people):
-        others = told[:i] + told[i + 1 :]
-        pooled = learn(Taste.unknown(), np.concatenate(others))
-        priors = {PLAIN: Taste(pooled.mean, np.eye(len(PARTS))), FITTED: population(others)}
-        common.append(accuracy(pooled.mean, person, sides.tested))
-        own.append(consistency(person, sides.tested))
-        for name, prior in priors.items():
-            for asking, before in (("random", None), ("informed", prior)):
-                seen = person.asked(sides.asked, max(COUNTS), before)
-                for n in COUNTS:
-                    found = accuracy(learn(prior, seen[:n]).mean, person, sides.tested)
-                    ways.setdefault(f"{name}, {asking}", {}).setdefault(n, []).append(found)
-    return common, own, ways
+        others = np.concatenate(told[:i] + told[i + 1 :])
+        answers = {
+            "random": person.at_random(sides.moments, max(COUNTS)),
+            "telling": person.telling(sides.moments, max(COUNTS), others),
+        }
+        before = begin(others)
+        personal = {
+            way: {n: accuracy(learn(before, seen[:n]).mean, person, sides.tested) for n in COUNTS}
+            for way, seen in answers.items()
+        }
+        common = accuracy(before.mean, person, sides.tested)
+        found.append(Measured(common, consistency(person, sides.tested), personal))
+    return found
+
+
+def table(people: Sequence[Measured], say: Callable[[str], None]) -> None:
+    """Print what was measured, with 95% intervals over people."""
+    common, own = [p.common for p in people], [p.own_answers for p in people]
+    say(f"\n{len(people)} people: the common reward ranks {_percent(common)} rightly; their own")
+    say(f"noisy answers would {_percent(own)}\n")
+    say("| comparisons | asked | personal reward, percent | over the common one, points |")
+    say("|---|---|---|---|")
+    for way in people[0].personal:
+        for n in COUNTS:
+            values = [p.personal[way][n] for p in people]
+            gain = with_interval(paired(values, common), "{:+.1f}")
+            say(f"| {n} | {way} | {_percent(values)} | {gain} |")
+
+
+def _percent(values: Sequence[float]) -> str:
+    return with_interval(bootstrap(values), "{:.1f}")
 
 
 def main(options: Options, say: Callable[[str], None]) -> None:
-    """Print a table of each way."""
-    sides = gather(options)
-    common, own, ways = measure(options, sides)
-    say(f"{options.people} people, {len(sides.asked)} moments to ask about, {len(sides.tested)} pairs")
-    say(f"common reward: {with_interval(bootstrap(common), '{:.1f}')} percent ranked rightly")
-    say(f"a person's own noisy answers: {with_interval(bootstrap(own), '{:.1f}')}")
-    for way, found in ways.items():
-        say(f"\n{way}\n\n| comparisons | personal reward | over the common one, points |\n|---|---|---|")
-        for n, values in found.items():
-            gain = with_interval(paired(values, common), "{:+.1f}")
-            say(f"| {n} | {with_interval(bootstrap(values), '{:.1f}')} | {gain} |")
+    """Print the first group's table, then that of all groups."""
+    sides = Sides.gather(BranchConfig(options.dialogues, options.replies))
+    pairs = sum(len(m) for m in sides.moments)
+    say(f"{pairs} pairs in {len(sides.moments)} moments to ask about, {len(sides.tested)} to test")
+    groups = [measure(group, options, sides) for group in range(options.groups)]
+    table(groups[0], say)
+    if len(groups) > 1:
+        table([person for group in groups for person in group], say)
+        gains = [np.mean([p.personal["telling"][10] - p.common for p in group]) for group in groups]
+        say("\ngroups at 10 telling comparisons, points: " + ", ".join(f"{g:+.1f}" for g in gains))
 
 
 if __name__ == "__main__":

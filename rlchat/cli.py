@@ -261,6 +261,20 @@ def feedback_forget(words: Sequence[str], console: Console) -> None:
     run_forget(parse(ForgetOptions, "feedback forget", words), console)
 
 
+def feedback_ask(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback ask``."""
+    from rlchat.asking import AskOptions, run_ask
+
+    run_ask(parse(AskOptions, "feedback ask", words), console)
+
+
+def feedback_style(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback style``."""
+    from rlchat.personal import StyleOptions, run_style
+
+    run_style(parse(StyleOptions, "feedback style", words), console)
+
+
 def models_list(words: Sequence[str], console: Console) -> None:
     """Verb ``models list``."""
     parse(ListOptions, "models list", words)
@@ -307,6 +321,8 @@ VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
     "feedback stats": (feedback_stats, "how many ratings there are, by agent and version"),
     "feedback export": (feedback_export, "write ratings in trl's formats"),
     "feedback forget": (feedback_forget, "delete a conversation or a person, to the last byte"),
+    "feedback ask": (feedback_ask, "compare replies, those first that tell most of your taste"),
+    "feedback style": (feedback_style, "say how a person likes to be spoken to"),
     "models list": (models_list, "what models there are"),
     "models fetch": (models_fetch, "bring a model onto this machine"),
 }

@@ -1,8 +1,8 @@
 """How a reply is said, as a few numbers, and how much a person likes each of them.
 
 A person's taste is a vector w over the parts of a manner φ. Of two replies to the same words they
-prefer a with probability σ(w·(φ(a) − φ(b))) (Bradley and Terry 1952). What is known of w before
-they were asked is a normal distribution, that of people's tastes; see `population`.
+prefer a with probability σ(w·(φ(a) − φ(b))) (Bradley and Terry 1952). Before they are asked, w is
+normally distributed around the common taste; see `begin`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -45,10 +45,11 @@ _WARMTH = re.compile(
     r"!+|\b(?:glad\w*|happy|great|wonderful|lovely|pleasure|delighted|well done|good luck)\b", re.I
 )
 _FORMAL = re.compile(r"\b(?:could|may|might|would|shall)\b", re.I)
-_CASUAL = re.compile(r"\b\w+['’](?:m|re|ll|ve|d|t)\b|\b(?:it|that|here|there|what|let)['’]s\b", re.I)
+_CASUAL = re.compile(
+    r"\b\w+['’](?:m|re|ll|ve|d|t)\b|\b(?:it|that|here|there|what|let)['’]s\b", re.I
+)
 _LONG = 4  # characters of a word that can be a fact; numbers always can
 _NEWTON, _CLOSE = 100, 1e-10
-_STRANGERS = 2.0  # people with tastes of spread 1 around 0, whom `population` adds to those it knows
 
 
 def manner(context: Conversation, reply: str) -> Array:
@@ -107,6 +108,21 @@ class Taste:
         spread = math.sqrt(2 * difference @ self.covariance @ difference)
         return 0.5 if spread == 0 else 0.5 * (1 + math.erf(self.mean @ difference / spread))
 
+    def telling(self, pairs: Array) -> Array:
+        """How much an answer about each pair is expected to tell: p (1 − p) d'Vd.
+
+        It is the information of an answer about w·d, where w is not known yet (MacKay 1992,
+        "Information-based objective functions for active data selection").
+
+        Args:
+            pairs: (N, P) differences of two replies' manners, either way round.
+
+        Returns:
+            (N,) numbers of at least 0.
+        """
+        right = _sigmoid(pairs @ self.mean)
+        return np.asarray(right * (1 - right) * ((pairs @ self.covariance) * pairs).sum(axis=1))
+
 
 def learn(before: Taste, seen: Array) -> Taste:
     """What is known of a person after their comparisons: MAP and Laplace's approximation.
@@ -138,28 +154,13 @@ def learn(before: Taste, seen: Array) -> Taste:
     return Taste(w, np.linalg.inv(information))
 
 
-def population(people: Sequence[Array], rounds: int = 30) -> Taste:
-    """How tastes are distributed: mean and covariance by EM over the persons' own.
-
-    Empirical Bayes: every person's comparisons tell of them what `learn` finds given the
-    distribution, and the distribution is the one that these tastes have, their uncertainty
-    included (Dempster, Laird and Rubin 1977; Bishop 2006, section 9.4). Strangers of whom nothing
-    is known keep it broad: with nobody it is `Taste.unknown`.
+def begin(others: Array) -> Taste:
+    """What is known of somebody before they are asked: the common taste, more or less 1 a part.
 
     Args:
-        people: of each (N, P) as `differences` gives them.
-        rounds: of EM.
+        others: (N, P) what everybody else has said, pooled; with nobody it is `Taste.unknown`.
     """
-    found = unknown = Taste.unknown()
-    for _ in range(rounds):
-        own = [learn(found, seen) for seen in people]
-        count = len(own) + _STRANGERS
-        mean = sum((t.mean for t in own), np.zeros_like(unknown.mean)) / count
-        spread = _STRANGERS * (unknown.covariance + np.outer(mean, mean))
-        for t in own:
-            spread = spread + t.covariance + np.outer(t.mean - mean, t.mean - mean)
-        found = Taste(mean, spread / count)
-    return found
+    return replace(Taste.unknown(), mean=learn(Taste.unknown(), others).mean)
 
 
 def _sigmoid(x: Array) -> Array:
