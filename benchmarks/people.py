@@ -3,22 +3,23 @@
     python benchmarks/people.py
 
 Replies are those of scripted desks on the test sides of five worlds. Fixed before anything was
-measured: a person's taste over `style.PARTS` is drawn from N(COMMON, I), so that people share half a
-unit a part and differ by one; they answer with probability σ(w·(φ(a) − φ(b))), as noisily as
+measured: a person's taste over `style.PARTS` is drawn from N(COMMON, I), so that people share half
+a unit a part and differ by one; they answer with probability σ(w·(φ(a) − φ(b))), as noisily as
 `style.learn` assumes. Every other dialogue is asked about, with one half of all texts; the others
 are tested, with the other half: neither a dialogue nor a reply that is tested was ever asked about.
 Accuracy is how often two tested replies of a moment are ranked as the person's true taste ranks
 them, a tie counting half; pairs that no part tells apart are left out, as nobody prefers either.
 
-People come in groups of ``--people``. The common reward is learned from what the others of the group
-answered to ``--told`` random questions each, and a person's own begins there. "random" asks about
-any two replies of any moment, "telling" as `rlchat feedback ask` does.
+People come in groups of ``--people``. The common reward is learned from what the others of the
+group answered to ``--told`` random questions each, and a person's own begins there. "random" asks
+about any two replies of any moment, "telling" as `rlchat feedback ask` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import tyro
@@ -41,6 +42,7 @@ COMMON = {
     "facts": 0.5,
     "repetition": -0.5,
 }
+SHARED: Array = np.array([COMMON[name] for name in PARTS])
 COUNTS = (0, 2, 5, 10, 20, 50)
 
 
@@ -90,7 +92,7 @@ class Person:
     def __init__(self, seed: Sequence[int]):
         """Draw a taste."""
         self.rng = np.random.default_rng(seed)
-        self.w = np.array([COMMON[name] for name in PARTS]) + self.rng.normal(size=len(PARTS))
+        self.w = SHARED + self.rng.normal(size=len(PARTS))
 
     def answer(self, pair: Array) -> Array:
         """The manner of the better less that of the worse, to this person, today."""
@@ -126,6 +128,7 @@ class Measured:
     """One person: percent of unseen pairs ranked rightly."""
 
     common: float
+    best_common: float  # the ceiling of any reward that is the same for all
     own_answers: float
     personal: dict[str, dict[int, float]]  # by way of asking and number of comparisons
 
@@ -147,20 +150,31 @@ def measure(group: int, options: Options, sides: Sides) -> list[Measured]:
             for way, seen in answers.items()
         }
         common = accuracy(before.mean, person, sides.tested)
-        found.append(Measured(common, consistency(person, sides.tested), personal))
+        best = accuracy(SHARED, person, sides.tested)
+        found.append(Measured(common, best, consistency(person, sides.tested), personal))
     return found
 
 
-def table(people: Sequence[Measured], say: Callable[[str], None]) -> None:
-    """Print what was measured, with 95% intervals over people."""
-    common, own = [p.common for p in people], [p.own_answers for p in people]
-    say(f"\n{len(people)} people: the common reward ranks {_percent(common)} rightly; their own")
-    say(f"noisy answers would {_percent(own)}\n")
+def table(units: Sequence[Sequence[Measured]], say: Callable[[str], None]) -> None:
+    """Print what was measured, with 95% intervals over units: people, or groups of them.
+
+    People of one group share what the common reward learned from, so that groups are the units
+    where there are several.
+    """
+
+    def each(value: Callable[[Measured], float]) -> list[float]:
+        return [fmean(value(person) for person in unit) for unit in units]
+
+    common, own = each(lambda p: p.common), each(lambda p: p.own_answers)
+    best = each(lambda p: p.best_common)
+    say(f"the common reward ranks {_percent(common)} percent rightly,")
+    say(f"the taste that people are drawn around {_percent(best)},")
+    say(f"people's own noisy answers would {_percent(own)}\n")
     say("| comparisons | asked | personal reward, percent | over the common one, points |")
     say("|---|---|---|---|")
-    for way in people[0].personal:
+    for way in units[0][0].personal:
         for n in COUNTS:
-            values = [p.personal[way][n] for p in people]
+            values = each(lambda p, way=way, n=n: p.personal[way][n])  # type: ignore[misc]
             gain = with_interval(paired(values, common), "{:+.1f}")
             say(f"| {n} | {way} | {_percent(values)} | {gain} |")
 
@@ -175,10 +189,12 @@ def main(options: Options, say: Callable[[str], None]) -> None:
     pairs = sum(len(m) for m in sides.moments)
     say(f"{pairs} pairs in {len(sides.moments)} moments to ask about, {len(sides.tested)} to test")
     groups = [measure(group, options, sides) for group in range(options.groups)]
-    table(groups[0], say)
+    say(f"\nthe first {options.people} people, intervals over people:")
+    table([[person] for person in groups[0]], say)
     if len(groups) > 1:
-        table([person for group in groups for person in group], say)
-        gains = [np.mean([p.personal["telling"][10] - p.common for p in group]) for group in groups]
+        say(f"\n{options.groups} groups of {options.people} people, intervals over groups:")
+        table(groups, say)
+        gains = [fmean(p.personal["telling"][10] - p.common for p in group) for group in groups]
         say("\ngroups at 10 telling comparisons, points: " + ", ".join(f"{g:+.1f}" for g in gains))
 
 

@@ -63,6 +63,13 @@ def run_ask(options: AskOptions, console: Console, read: ReadLine | None = None)
         UserError: the file cannot be written.
     """
     read = read or open_lines(console, "ask-history")
+    console.print(
+        Text(
+            "Which of two replies is said the way you like it? Which is right does not matter.\n"
+            f"Answers are kept in {store_path()}; rlchat feedback forget takes them back."
+        ),
+        soft_wrap=True,
+    )
     with Store.open(store_path()) as store:
         found = known(store, options.person)
         seed = options.seed + found.own

@@ -49,6 +49,7 @@ _CASUAL = re.compile(
     r"\b\w+['’](?:m|re|ll|ve|d|t)\b|\b(?:it|that|here|there|what|let)['’]s\b", re.I
 )
 _LONG = 4  # characters of a word that can be a fact; numbers always can
+_MOST = 2  # of a kind of word counts: the third thank-you must not pay
 _NEWTON, _CLOSE = 100, 1e-10
 
 
@@ -66,13 +67,14 @@ def manner(context: Conversation, reply: str) -> Array:
     desk = {w for m in context if m.role == "tool" for w in _WORD.findall(m.content.lower())}
     facts = {w for w in words if w in desk and (len(w) >= _LONG or w[0].isdigit())}
     earlier = {s for m in context if m.role == "assistant" for s in sentences(m.content)}
+    formal = len(_FORMAL.findall(reply)) - len(_CASUAL.findall(reply))
     measured = {
         "length": math.log1p(len(words)),
-        "courtesy": len(_COURTESY.findall(reply)),
-        "sympathy": len(_SYMPATHY.findall(reply)),
-        "warmth": len(_WARMTH.findall(reply)),
-        "questions": reply.count("?"),
-        "formality": len(_FORMAL.findall(reply)) - len(_CASUAL.findall(reply)),
+        "courtesy": min(len(_COURTESY.findall(reply)), _MOST),
+        "sympathy": min(len(_SYMPATHY.findall(reply)), _MOST),
+        "warmth": min(len(_WARMTH.findall(reply)), _MOST),
+        "questions": min(reply.count("?"), _MOST),
+        "formality": min(max(formal, -_MOST), _MOST),
         "facts": math.log1p(len(facts)),
         "repetition": any(s in earlier for s in sentences(reply)),
     }
@@ -102,11 +104,6 @@ class Taste:
     def unknown(cls) -> Taste:
         """Nobody known: every part may please or displease, by log-odds of about 1."""
         return cls(np.zeros(len(PARTS)), np.eye(len(PARTS)))
-
-    def sureness(self, difference: Array) -> float:
-        """The probability that the first of two replies is the one liked better: P(w·d > 0)."""
-        spread = math.sqrt(2 * difference @ self.covariance @ difference)
-        return 0.5 if spread == 0 else 0.5 * (1 + math.erf(self.mean @ difference / spread))
 
     def telling(self, pairs: Array) -> Array:
         """How much an answer about each pair is expected to tell: p (1 − p) d'Vd.
