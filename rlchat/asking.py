@@ -16,7 +16,7 @@ from rlchat.branches import Branch, BranchConfig, Forest
 from rlchat.errors import expect
 from rlchat.lines import ReadLine, open_lines
 from rlchat.opinions import compare
-from rlchat.personal import known, show
+from rlchat.personal import Known, known, show
 from rlchat.store import Reply, Store, store_path
 from rlchat.tables import dialogue
 from rlchat.worlds import WorldConfig
@@ -70,25 +70,21 @@ def run_ask(options: AskOptions, console: Console, read: ReadLine | None = None)
         ),
         soft_wrap=True,
     )
-    with Store.open(store_path()) as store:
-        found = known(store, options.person)
-        seed = options.seed + found.own
-        moments = questions("train", seed, BranchConfig(options.dialogues, replies=6))
-        left, order = [q for moment in moments for q in moment], np.random.default_rng(seed)
-        for number in range(min(options.count, len(left))):
-            told = found.taste.telling(np.array([q.difference for q in left]))
-            question = left.pop(int(np.argmax(told)))
-            console.print(Text(f"\nQuestion {number + 1} of {options.count}", "bold"))
-            console.print(dialogue(question.first.context), soft_wrap=True, end="")
-            swapped = bool(order.random() < 0.5)
-            texts = question.first.reply, question.second.reply
-            try:
-                value = compare(*texts, swapped, lambda t: console.print(t, soft_wrap=True), read)
-            except (EOFError, KeyboardInterrupt):
-                break
-            if value is not None:
-                keep(store, options.person, question, value)
-                found = known(store, options.person)
+    found = _known(options.person)
+    seed = options.seed + found.own
+    moments = questions("train", seed, BranchConfig(options.dialogues, replies=6))
+    left, order = [q for moment in moments for q in moment], np.random.default_rng(seed)
+    for number in range(min(options.count, len(left))):
+        told = found.taste.telling(np.array([q.difference for q in left]))
+        question = left.pop(int(np.argmax(told)))
+        console.print(Text(f"\nQuestion {number + 1} of {options.count}", "bold"))
+        try:
+            value = pose(question, bool(order.random() < 0.5), console, read)
+        except (EOFError, KeyboardInterrupt):
+            break
+        if value is not None:
+            keep(options.person, question, value)
+            found = _known(options.person)
     show(options.person, found, console)
 
 
@@ -107,12 +103,30 @@ def questions(
             ]
 
 
-def keep(store: Store, person: str, question: Question, value: Literal[1, 0, -1]) -> None:
+def pose(
+    question: Question, swapped: bool, console: Console, read: ReadLine
+) -> Literal[1, 0, -1] | None:
+    """Show a moment and its two replies, and hear which is better: see `opinions.compare`."""
+
+    def show_text(text: Text) -> None:
+        console.print(text, soft_wrap=True)
+
+    console.print(dialogue(question.first.context), soft_wrap=True, end="")
+    return compare(question.first.reply, question.second.reply, swapped, show_text, read)
+
+
+def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
     """Keep an answer as /ab is kept: both replies, and how they compare."""
     first, second = question.first, question.second
     turn, context = len(first.moment.said), messages_to_json(first.context)
-    with store.writing():
+    with Store.open(store_path()) as store, store.writing():
         session = store.begin_session(person, SPEAKER, SPEAKER, question.env, 1.0)
         number = store.add_reply(session, Reply(turn, context, first.reply))
         store.pair(number, second.reply, value)
         store.add_reply(session, Reply(turn, context, second.reply))
+
+
+def _known(person: str) -> Known:
+    """What is known now; the file is not open while a person thinks."""
+    with Store.open(store_path()) as store:
+        return known(store, person)
