@@ -282,6 +282,20 @@ def feedback_forget(words: Sequence[str], console: Console) -> None:
     run_forget(parse(ForgetOptions, "feedback forget", words), console)
 
 
+def feedback_ask(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback ask``."""
+    from rlchat.asking import AskOptions, run_ask
+
+    run_ask(parse(AskOptions, "feedback ask", words), console)
+
+
+def feedback_style(words: Sequence[str], console: Console) -> None:
+    """Verb ``feedback style``."""
+    from rlchat.personal import StyleOptions, run_style
+
+    run_style(parse(StyleOptions, "feedback style", words), console)
+
+
 def models_list(words: Sequence[str], console: Console) -> None:
     """Verb ``models list``."""
     parse(ListOptions, "models list", words)
@@ -331,6 +345,8 @@ VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
     "feedback versions": (feedback_versions, "list what a run was, and what it might have become"),
     "feedback restore": (feedback_restore, "let a run speak with one of its versions again"),
     "feedback forget": (feedback_forget, "delete a conversation or a person, to the last byte"),
+    "feedback ask": (feedback_ask, "compare replies, those first that tell most of your taste"),
+    "feedback style": (feedback_style, "say how a person likes to be spoken to"),
     "models list": (models_list, "what models there are"),
     "models fetch": (models_fetch, "bring a model onto this machine"),
 }

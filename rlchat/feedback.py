@@ -88,7 +88,7 @@ def run_export(options: ExportOptions, console: Console) -> None:
     Raises:
         UserError: there is nothing to write.
     """
-    with Store.open(_existing()) as store:
+    with Store.open(existing_store()) as store:
         rows = list(ROWS[options.format](store.ratings(options.person)))
     if not rows:
         whose = f" of {options.person}" if options.person else ""
@@ -109,7 +109,7 @@ def run_forget(options: ForgetOptions, console: Console) -> None:
     """
     which = {"session": options.session, "person": options.person}
     whose = f"person {options.person}" if options.person else f"session {options.session}"
-    with Store.open(_existing()) as store:
+    with Store.open(existing_store()) as store:
         counts = store.count(**which)
         if not counts[0]:
             raise UserError(f"expected a kept session; there is none of {whose}; nothing went")
@@ -133,11 +133,12 @@ def stored_preferences(person: str = "") -> list[dict[str, Any]]:
     Raises:
         UserError: there are no ratings.
     """
-    with Store.open(_existing()) as store:
-        return list(_preferences(store.ratings(person)))
+    with Store.open(existing_store()) as store:
+        return list(preference_rows(store.ratings(person)))
 
 
-def _preferences(ratings: Iterable[Rating]) -> Iterator[dict[str, Any]]:
+def preference_rows(ratings: Iterable[Rating]) -> Iterator[dict[str, Any]]:
+    """What was better and worse in the same place, from /ab and /edit, in trl's format."""
     for rating in ratings:
         if rating.kind in ("pair", "edit") and rating.value:
             texts = [rating.reply.text, rating.other]
@@ -170,7 +171,7 @@ def _demonstrations(ratings: Iterable[Rating]) -> Iterator[dict[str, Any]]:
 
 
 ROWS: dict[Format, Callable[[Iterable[Rating]], Iterator[dict[str, Any]]]] = {
-    "preference": _preferences,
+    "preference": preference_rows,
     "kto": _thumbs,
     "sft": _demonstrations,
 }
@@ -197,7 +198,12 @@ def _counted(sessions: int, replies: int, ratings: int) -> str:
     return f"{sessions} session{'s' * (sessions != 1)}, {said} and {rated}"
 
 
-def _existing() -> Path:
+def existing_store() -> Path:
+    """Where ratings are kept.
+
+    Raises:
+        UserError: none are.
+    """
     path = store_path()
     if not path.is_file():
         raise UserError(f"expected ratings; there is no {path}; rate replies in rlchat chat first")

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rlchat.agents import version
 from rlchat.errors import UserError
+from rlchat.lines import ReadLine
 from rlchat.masking import masked
 from rlchat.ratings import Sitting
 from rlchat.store import store_path
@@ -101,7 +102,8 @@ def ab(chat: Chat, _: str) -> None:
     if other.stopped or other.text == first.text:
         chat.say("Stopped." if other.stopped else "A second reply came out the same; /ab again.")
         return
-    value = _compare(chat, first.text, other.text)
+    swapped = chat.order.random() < 0.5
+    value = compare(first.text, other.text, swapped, chat.show, chat.read)
     if value is not None:
         _settle(chat, other, value)
 
@@ -143,22 +145,30 @@ def _can_rate(chat: Chat) -> bool:
     return chat.options.feedback and bool(chat.ratings.replies)
 
 
-def _compare(chat: Chat, first: str, other: str) -> Literal[1, 0, -1] | None:
-    """Let the person choose, not knowing which is which; None if they would rather not.
+def compare(
+    first: str, other: str, swapped: bool, show: Callable[[Text], None], read: ReadLine
+) -> Literal[1, 0, -1] | None:
+    """Let a person choose, not knowing which is which; None if they would rather not.
+
+    Args:
+        first: a reply.
+        other: in its place.
+        swapped: whether the other one is shown as A.
+        show: prints.
+        read: gives the person's lines.
 
     Returns:
         1 for the first, -1 for the other, 0 for neither.
     """
-    swapped = chat.order.random() < 0.5
     for name, text in zip("AB", (other, first) if swapped else (first, other), strict=True):
-        chat.show(label("assistant", name) + Text(indented(text)))
+        show(label("assistant", name) + Text(indented(text)))
     while True:
-        choice = chat.read(label("user", "a/b/=")).strip().lower()
+        choice = read(label("user", "a/b/=")).strip().lower()
         if choice in ("", "="):
             return 0 if choice else None
         if choice in ("a", "b"):
             return 1 if (choice == "a") != swapped else -1
-        chat.say("Say a or b, = if neither is better, or nothing to skip.")
+        show(Text("Say a or b, = if neither is better, or nothing to skip."))
 
 
 def _settle(chat: Chat, said: Said, value: Literal[1, 0, -1]) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 
 from rlchat.errors import UserError, expect
 from rlchat.machine import DTypeName
+from rlchat.personal import known_person
 from rlchat.ranks import Ranks
 from rlchat.rollout import Trajectory
 from rlchat.scorers import load_scorer
@@ -19,8 +21,9 @@ from rlchat_envs import Conversation
 from rlchat_reward_models import RULES
 from rlchat_reward_models.learned import LearnedScorer, Scale, turns_of
 from rlchat_reward_models.lexicons import Sentiment, Toxicity
+from rlchat_reward_models.style import Array, manner
 
-GROUPS = ("world", "rules", "learned", "sentiment", "toxicity")
+GROUPS = ("world", "rules", "learned", "style", "sentiment", "toxicity")
 PLAIN = {"world": 1.0, "rules": 1.0}
 
 
@@ -33,7 +36,10 @@ class RewardConfig:
     say otherwise."""
     weights: str = ""
     """Parts and what they count, as in world=1,learned=0.5: world (progress, resolution), rules
-    (courtesy, …), learned, sentiment, toxicity, or one part by its name."""
+    (courtesy, …), learned, style, sentiment, toxicity, or one part by its name."""
+    person: str = ""
+    """Whose taste counts as style, learned from their comparisons (rlchat feedback style); with a
+    weight of 1 unless `weights` say otherwise."""
     shape: Literal["log-sigmoid", "plain"] = "log-sigmoid"
     """Of a learned score: log-sigmoid is the log-probability that a reply beats the reference
     policy's average one, never above 0, so that talking on earns nothing; or plain."""
@@ -51,6 +57,8 @@ class RewardConfig:
         expect(self, "cost_rate", self.cost_rate > 0, "above 0")
         if self.model is None and self.weighed.get("learned"):
             raise UserError("expected --reward.model with a weight for learned; got none")
+        if not self.person and self.weighed.get("style"):
+            raise UserError("expected --reward.person with a weight for style; got none")
 
     @property
     def weighed(self) -> Mapping[str, float]:
@@ -59,9 +67,9 @@ class RewardConfig:
         Raises:
             UserError: they cannot be read.
         """
+        found = {"style": 1.0} if self.person else {}
         if not self.weights:
-            return PLAIN if self.model is None else {"learned": 1.0}
-        found = {}
+            return (PLAIN if self.model is None else {"learned": 1.0}) | found
         for entry in self.weights.split(","):
             name, _, value = (piece.strip() for piece in entry.partition("="))
             try:
@@ -125,6 +133,41 @@ def shaped(scale: Scale, logits: torch.Tensor, shape: str) -> list[float]:
     return [float(x) for x in relative / scale.std]
 
 
+class Personal:
+    """A person's taste in training, as they had it when the run began.
+
+    A reply scores log σ(w·(φ − φ̄)), the log-probability that the person prefers it to one in the
+    reference policy's average manner φ̄: never above 0, so that talking on earns nothing.
+    """
+
+    def __init__(self, person: str):
+        """Learn the taste.
+
+        Raises:
+            UserError: that person has compared nothing.
+        """
+        self.taste: Array = known_person(person).taste.mean
+        self.usual: Array = np.zeros_like(self.taste)
+        self.settled = False
+
+    def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
+        """Score every reply of every conversation, in nats."""
+        return [
+            [-float(np.logaddexp(0, -self.taste @ (said - self.usual))) for said in manners(c)]
+            for c in conversations
+        ]
+
+    def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
+        """Take the average manner from what the reference policy said, on all ranks."""
+        said = ranks.gather([m for c in conversations for m in manners(c)])
+        self.usual, self.settled = np.mean(said, axis=0), True
+
+
+def manners(conversation: Conversation) -> list[Array]:
+    """How every reply of an agent's is said."""
+    return [manner(context, said.content) for context, (said,) in turns_of(conversation)]
+
+
 class Reward:
     """Weighs the parts of every turn, and holds costs under their limit."""
 
@@ -140,9 +183,14 @@ class Reward:
         if config.model is not None:
             scorer = load_scorer(config.model, config.dtype)
             self.learned = Learned(scorer, config.shape)
+        self.personal: Personal | None = None
+        if self.weights.get("style"):
+            self.personal = Personal(config.person)
         self.scorers: dict[str, Scorer] = {}
         if self.learned is not None and config.learned:
             self.scorers["learned"] = self.learned
+        if self.personal is not None:
+            self.scorers["style"] = self.personal
         kinds: dict[str, Callable[[], Scorer]] = {"sentiment": Sentiment, "toxicity": Toxicity}
         for name, kind in kinds.items():
             if self.weights.get(name):
@@ -169,9 +217,10 @@ class Reward:
             return list(trajectories)
         self._check(trajectories)
         said = [t.conversation for t in trajectories]
-        if self.learned is not None and not self.learned.settled:
-            self.learned.settle(said, ranks)
-        found = {name: scorer.score(said) for name, scorer in self.scorers.items()}
+        for scorer in (self.learned, self.personal):
+            if scorer is not None and not scorer.settled:
+                scorer.settle(said, ranks)
+        found = {name: judge.score(said) for name, judge in self.scorers.items()}
         return [
             self._scored(t, {name: scores[i] for name, scores in found.items()})
             for i, t in enumerate(trajectories)
@@ -220,6 +269,9 @@ class Reward:
         if self.learned is not None:
             scale = self.learned.scorer.scale
             kept |= {"mean": scale.mean, "std": scale.std, "settled": self.learned.settled}
+        if self.personal is not None:
+            taste, usual = self.personal.taste.tolist(), self.personal.usual.tolist()
+            kept["style"] = {"taste": taste, "usual": usual, "settled": self.personal.settled}
         return kept
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
@@ -230,3 +282,8 @@ class Reward:
             scale = replace(scorer.scale, mean=float(kept["mean"]), std=float(kept["std"]))
             scorer.rescale(scale)
             self.learned.settled = bool(kept["settled"])
+        if self.personal is not None:
+            style = kept["style"]
+            self.personal.taste = np.array(style["taste"])
+            self.personal.usual = np.array(style["usual"])
+            self.personal.settled = bool(style["settled"])
