@@ -59,8 +59,8 @@ class TrainOptions:
     """How much of their standard deviation is taken off."""
     max_tokens: int = 192
     """Read of a context and a reply."""
-    most: int = 6000
-    """Preferences trained on, at most; drawn evenly, which bounds the time."""
+    most: int = 2000
+    """Contexts trained on, at most, drawn evenly, with all their replies: that bounds the time."""
     seed: int = 0
     """Decides initial weights and order."""
     dtype: DTypeName = "auto"
@@ -90,8 +90,7 @@ def run_train(options: TrainOptions, console: Console) -> None:
             f"expected preferences from enough dialogues to train, calibrate and test on; got "
             f"{len(learn)}, {len(calibrate)} and {len(held_out)}; collect more"
         )
-    rng = np.random.default_rng(options.seed)
-    learn = [learn[i] for i in rng.permutation(len(learn))[: options.most]]
+    learn = _some(learn, options.most, options.seed)
     began = time.monotonic()
     with Progress(console) as progress:
         progress.say(f"training on {len(learn)} preferences")
@@ -104,6 +103,14 @@ def run_train(options: TrainOptions, console: Console) -> None:
         scorer.save(folder)
     say(console, f"trained in {spent / 60:.1f} minutes; written to {options.out}")
     _report(judge_all(scorer, held_out), console)
+
+
+def _some(preferences: Sequence[Preference], most: int, seed: int) -> list[Preference]:
+    """Those of so many contexts."""
+    contexts = list(dict.fromkeys(p.context for p in preferences))
+    kept = np.random.default_rng(seed).permutation(len(contexts))[:most]
+    chosen = {contexts[i] for i in kept}
+    return [p for p in preferences if p.context in chosen]
 
 
 def _calibration_apart(

@@ -49,6 +49,11 @@ class Preference:
         return self.difference > 2 * self.error
 
     @property
+    def context(self) -> tuple[str, Conversation]:
+        """What its replies have in common with those of other comparisons."""
+        return self.dialogue, self.prompt
+
+    @property
     def held_out(self) -> bool:
         """Whether its dialogue is on the held-out side; its name alone decides."""
         return fraction(self.dialogue) < HELD_OUT

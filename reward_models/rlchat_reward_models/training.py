@@ -72,13 +72,13 @@ def dataset(preferences: Sequence[Preference], reader: Reader, heads: int, seed:
     draws = torch.ones(len(preferences), heads)
     if heads > 1:
         draws.exponential_(generator=torch.Generator().manual_seed(seed))
-    rows: dict[Conversation, dict[str, Any]] = {}
-    places: dict[Conversation, dict[Conversation, int]] = {}
+    rows: dict[tuple[str, Conversation], dict[str, Any]] = {}
+    places: dict[tuple[str, Conversation], dict[Conversation, int]] = {}
     for p, counts in zip(preferences, draws.tolist(), strict=True):
         row = rows.setdefault(
-            p.prompt, {"ids": [], "starts": [], "pairs": [], "labels": [], "counts": []}
+            p.context, {"ids": [], "starts": [], "pairs": [], "labels": [], "counts": []}
         )
-        known = places.setdefault(p.prompt, {})
+        known = places.setdefault(p.context, {})
         for side in (p.chosen, p.rejected):
             if side not in known:
                 known[side] = len(known)
