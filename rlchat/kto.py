@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
@@ -148,6 +148,7 @@ def learn_thumbs(
             processing_class=tokenizer,
             callbacks=[_Tell(report)],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     trained = trainer.model
     assert isinstance(trained, PeftModel)

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
@@ -28,8 +28,8 @@ Report = Callable[[Mapping[str, float]], None]
 class JudgeTraining:
     """How a judge is trained."""
 
-    epochs: float = 2.0
-    """Passes over the preferences."""
+    epochs: float = 1.0
+    """Passes over the preferences; more where there are few."""
     batch: int = 8
     """Contexts an optimiser step, each with all its replies."""
     learning_rate: float = 1e-4
@@ -193,5 +193,6 @@ def train_judge(
             processing_class=reader.tokenizer,
             callbacks=[_Tell(report)],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     judge.eval()
