@@ -60,7 +60,8 @@ class TrainOptions:
     max_tokens: int = 192
     """Read of a context and a reply."""
     most: int = 2000
-    """Contexts trained on, at most, drawn evenly, with all their replies: that bounds the time."""
+    """Contexts trained on, at most, with all their replies: that bounds the time. Where much hangs
+    on the reply they are likelier to be drawn."""
     seed: int = 0
     """Decides initial weights and order."""
     dtype: DTypeName = "auto"
@@ -106,10 +107,20 @@ def run_train(options: TrainOptions, console: Console) -> None:
 
 
 def _some(preferences: Sequence[Preference], most: int, seed: int) -> list[Preference]:
-    """Those of so many contexts."""
-    contexts = list(dict.fromkeys(p.context for p in preferences))
-    kept = np.random.default_rng(seed).permutation(len(contexts))[:most]
-    chosen = {contexts[i] for i in kept}
+    """Those of so many contexts, drawn with odds of the largest weight in each.
+
+    Most moments of a conversation are of little consequence, and a judge that reads them all
+    evenly learns manners before it learns what is right.
+    """
+    weights: dict[object, float] = {}
+    for p in preferences:
+        weights[p.context] = max(p.weight, weights.get(p.context, 0.0))
+    if len(weights) <= most:
+        return list(preferences)
+    odds = np.array(list(weights.values()))
+    drawn = np.random.default_rng(seed).choice(len(odds), most, replace=False, p=odds / odds.sum())
+    contexts = list(weights)
+    chosen = {contexts[i] for i in drawn}
     return [p for p in preferences if p.context in chosen]
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from rlchat.cli import main
+from rlchat.judging import _some
 from rlchat.store import Reply, Store, store_path
-from rlchat_reward_models.preferences import read_preferences
+from rlchat_envs import Message
+from rlchat_reward_models.preferences import Preference, read_preferences
 
 
 def said(text: str) -> list[dict[str, str]]:
@@ -98,6 +100,19 @@ def test_replies_are_scored(
     assert kind["scores"][0] > curt["scores"][0]
     assert main(["reward", "score", str(model), str(data)]) == 0
     assert f"{kind['scores'][0]:+.2f}  assistant: Thank you, gladly." in capsys.readouterr().out
+
+
+def test_contexts_of_consequence_are_drawn_before_others() -> None:
+    said = tuple((Message("assistant", text),) for text in ("yes", "no"))
+    many = [
+        Preference((), *said, weight=1.0 if i < 10 else 0.01, dialogue=f"d{i // 2}")
+        for i in range(200)
+    ]
+    drawn = _some(many, 10, 0)
+    assert len({p.dialogue for p in drawn}) == 10
+    assert len(drawn) == 20  # each with all its comparisons
+    assert {f"d{i}" for i in range(5)} <= {p.dialogue for p in drawn}
+    assert _some(many, 100, 0) == many
 
 
 WRONG = {
