@@ -122,7 +122,6 @@ class Watch:
         if self.on and config.model is not None:
             self.second = load_scorer(config.model, reward.config.dtype)
         self.best: Sighting | None = None
-        self.alarms: list[int] = []
 
     def due(self, iteration: int, last: int) -> bool:
         """Whether to look after this iteration; always after the first and the last."""
@@ -148,25 +147,18 @@ class Watch:
 
     def judge(self, now: Sighting) -> str:
         """Compare with the best look so far; an alarm in words, or nothing."""
-        told = "" if self.best is None else now.alarm(self.best)
-        if told:
-            self.alarms.append(now.iteration)
-        elif self.best is None or self.improves(now):
+        best = self.best
+        told = "" if best is None else now.alarm(best)
+        if best is None or (not told and now.gold["success"].mean >= best.gold["success"].mean):
             self.best = now
         return told
 
-    def improves(self, now: Sighting) -> bool:
-        """Whether success is at least what it was at the best look."""
-        assert self.best is not None
-        return now.gold["success"].mean >= self.best.gold["success"].mean
-
     def to_json(self) -> dict[str, Any]:
         """What going on from here needs."""
-        return {"best": None if self.best is None else asdict(self.best), "alarms": self.alarms}
+        return {"best": None if self.best is None else asdict(self.best)}
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
         """Go on from what `to_json` gave."""
-        self.alarms = list(kept["alarms"])
         best = kept["best"]
         if best is not None:
             gold = {name: Measured(**m) for name, m in best["gold"].items()}
