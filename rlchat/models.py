@@ -31,11 +31,6 @@ if TYPE_CHECKING:  # `rlchat models list` and `--help` should not wait for torch
 
 Say = Callable[[str], None]
 
-CHATML: Final = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 _WEIGHTS = "model.safetensors"
 _MANIFEST = "rlchat.json"
 
@@ -251,51 +246,14 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
         folder: Replaced when it is there.
         seed: Of the weights. The global random state stays as it was.
     """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from rlchat.tiny import byte_tokenizer, random_llama
 
     no_progress_bars()
-    tokenizer = _byte_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        # 1 / sqrt(64). At the usual 0.02 no state could raise a tied logit above 1.3, and so no
-        # adapter could learn to prefer a token.
-        initializer_range=0.125,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]), atomic_folder(folder) as new:
-        torch.manual_seed(seed)
-        LlamaForCausalLM(config).save_pretrained(new)
+    tokenizer = byte_tokenizer()
+    with atomic_folder(folder) as new:
+        random_llama(tokenizer, seed).save_pretrained(new)
         tokenizer.save_pretrained(new)
         _write_manifest(new, TINY)
-
-
-def _byte_tokenizer() -> PreTrainedTokenizerBase:
-    """256 bytes and the two marks of ChatML: any text, no training, no network."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        chat_template=CHATML,
-        model_max_length=2048,
-    )
 
 
 def _bring(model: CatalogueModel, folder: Path, say: Say) -> None:
