@@ -39,9 +39,9 @@ class Thumb:
 class KtoConfig:
     """How an adapter learns from thumbs."""
 
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     """Of the adapter."""
-    epochs: float = 4.0
+    epochs: float = 3.0
     """Passes over the thumbs."""
     batch: int = 8
     """Thumbs an optimiser step."""
