@@ -29,17 +29,10 @@ from rlchat.warmstart import read_conversations
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.judge import Judge
 from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, turns_of
-from rlchat_reward_models.preferences import (
-    Preference,
-    fraction,
-    sides,
-    tidy,
-)
+from rlchat_reward_models.preferences import Preference, sides, tidy
 from rlchat_reward_models.reading import Reader
 from rlchat_reward_models.report import Judged, judge_all
 from rlchat_reward_models.training import JudgeTraining, train_judge
-
-CALIBRATION = 0.1  # share of the training side's dialogues that only sets the temperature
 
 
 @dataclass(frozen=True)
@@ -84,8 +77,7 @@ def run_train(options: TrainOptions, console: Console) -> None:
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
     files.check_place(options.out)
     tidied = tidy(p for path in options.preferences for p in read_file(path))
-    learn, held_out = sides(tidied.preferences)
-    learn, calibrate = _calibration_apart(learn)
+    learn, calibrate, held_out = sides(tidied.preferences).values()
     if len(learn) < 2 or not calibrate or not held_out:
         raise UserError(
             f"expected preferences from enough dialogues to train, calibrate and test on; got "
@@ -122,15 +114,6 @@ def _some(preferences: Sequence[Preference], most: int, seed: int) -> list[Prefe
     contexts = list(weights)
     chosen = {contexts[i] for i in drawn}
     return [p for p in preferences if p.context in chosen]
-
-
-def _calibration_apart(
-    preferences: Sequence[Preference],
-) -> tuple[list[Preference], list[Preference]]:
-    """Keep some dialogues' preferences back; which ones, their names alone decide."""
-    apart = [fraction(f"calibrate {p.dialogue}") < CALIBRATION for p in preferences]
-    rest = [p for p, a in zip(preferences, apart, strict=True) if not a]
-    return rest, [p for p, a in zip(preferences, apart, strict=True) if a]
 
 
 def _trained(
@@ -177,7 +160,7 @@ def run_report(options: ReportOptions, console: Console) -> None:
     """Judge preferences, and print accuracy, calibration and the largest errors."""
     scorer = load_scorer(options.model)
     tidied = tidy(p for path in options.preferences for p in read_file(path))
-    chosen = tidied.preferences if options.all else sides(tidied.preferences)[1]
+    chosen = tidied.preferences if options.all else sides(tidied.preferences)["held-out"]
     if not chosen:
         raise UserError("expected preferences of held-out dialogues; got none; give --all")
     judged = judge_all(scorer, chosen)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rlchat_envs import Conversation, Message
-from rlchat_reward_models.preferences import HELD_OUT, Preference, fraction, weight
+from rlchat_reward_models.preferences import Preference, Side, side, weight
 
 SOURCE = "chitchat"
 UNTOUCHED = 5  # what the form showed before anybody moved it
@@ -76,7 +76,7 @@ def _conversation(groups: Iterable[Iterable[Mapping[str, str]]]) -> Conversation
 def preferences(dialogues: Iterable[Rated], each: int = 3, seed: int = 0) -> list[Preference]:
     """Pair conversations with others of their side; the better rated one is chosen.
 
-    Both of a pair lie on the same side of the split, so that no conversation is on both.
+    Both of a pair lie on the same side of the split, so that no conversation is on two.
 
     Args:
         dialogues: rated ones.
@@ -84,9 +84,9 @@ def preferences(dialogues: Iterable[Rated], each: int = 3, seed: int = 0) -> lis
         seed: decides who is compared with whom.
     """
     rng = np.random.default_rng(seed)
-    groups: dict[bool, list[Rated]] = {True: [], False: []}
+    groups: dict[Side, list[Rated]] = {"train": [], "calibration": [], "held-out": []}
     for one in dialogues:
-        groups[fraction(one.name) < HELD_OUT].append(one)
+        groups[side(one.name)].append(one)
     found = []
     for group in groups.values():
         for _ in range(each if len(group) > 1 else 0):

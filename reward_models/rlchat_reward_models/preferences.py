@@ -8,12 +8,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rlchat_envs import Conversation, Message
 
 ROLES = ("system", "user", "assistant", "tool")
 HELD_OUT = 0.2  # share of dialogues that no training sees
+CALIBRATION = 0.1  # share of the others that only sets a judge's temperature
+
+Side = Literal["train", "calibration", "held-out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,8 @@ class Preference:
 
     @property
     def held_out(self) -> bool:
-        """Whether its dialogue is on the held-out side; its name alone decides."""
-        return fraction(self.dialogue) < HELD_OUT
+        """Whether its dialogue is on the held-out side."""
+        return side(self.dialogue) == "held-out"
 
     def to_json(self) -> dict[str, Any]:
         """A line of a file."""
@@ -79,8 +82,15 @@ def messages_to_json(messages: Conversation) -> list[dict[str, str]]:
     return [{"role": m.role, "content": m.content} for m in messages]
 
 
-def fraction(name: str) -> float:
-    """A number in [0, 1) that belongs to a name, on every machine the same."""
+def side(dialogue: str) -> Side:
+    """What a dialogue is for; its name alone decides, on every machine the same."""
+    if _fraction(dialogue) < HELD_OUT:
+        return "held-out"
+    return "calibration" if _fraction(f"calibrate {dialogue}") < CALIBRATION else "train"
+
+
+def _fraction(name: str) -> float:
+    """A number in [0, 1) that belongs to a name."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
 
 
@@ -251,13 +261,12 @@ def _shared(a: Conversation, b: Conversation) -> int:
     return same
 
 
-def sides(preferences: Iterable[Preference]) -> tuple[list[Preference], list[Preference]]:
-    """Those to train on, and those of held-out dialogues; no dialogue is on both sides."""
-    train: list[Preference] = []
-    held_out: list[Preference] = []
+def sides(preferences: Iterable[Preference]) -> dict[Side, list[Preference]]:
+    """Those to train on, to calibrate with, and of held-out dialogues; none is on two sides."""
+    found: dict[Side, list[Preference]] = {"train": [], "calibration": [], "held-out": []}
     for p in preferences:
-        (held_out if p.held_out else train).append(p)
-    return train, held_out
+        found[side(p.dialogue)].append(p)
+    return found
 
 
 def by_source(preferences: Iterable[Preference]) -> Iterator[tuple[str, list[Preference]]]:

@@ -3,12 +3,12 @@ from typing import Any
 import pytest
 
 from rlchat_reward_models import chitchat
-from rlchat_reward_models.preferences import fraction, sides
+from rlchat_reward_models.preferences import side
 
 
-def entry(*ratings: int, messages: int = 6) -> dict[str, Any]:
+def entry(*ratings: int, messages: int = 6, text: str = "text") -> dict[str, Any]:
     told = dict(zip(chitchat.ASPECTS, map(str, ratings), strict=True))  # the data's are strings
-    said = [[{"text": f" text {i} ", "sender": "ab"[i % 2]}] for i in range(messages)]
+    said = [[{"text": f" {text} {i} ", "sender": "ab"[i % 2]}] for i in range(messages)]
     return {"ratings": told, "messages": said}
 
 
@@ -26,18 +26,16 @@ def test_untouched_and_short_conversations_are_left_out() -> None:
     assert found.conversation[0].content == "text 0"
 
 
-def test_pairs_keep_to_their_side() -> None:
-    data = {f"d{i}": entry(1 + i % 4, 6 + i % 5, 10) for i in range(120)}
+def test_both_of_a_pair_are_for_the_same_thing() -> None:
+    data = {f"d{i}": entry(1 + i % 4, 6 + i % 5, 10, text=f"dialogue {i}") for i in range(240)}
     dialogues = list(chitchat.rated(data))
     found = chitchat.preferences(dialogues)
-    names = {d.conversation: d.name for d in dialogues}
-    held_out = [fraction(d.name) < 0.2 for d in dialogues]
-    assert any(held_out) and not all(held_out)
     assert len(found) == 3 * len(dialogues)
     assert all(p.difference is not None and p.difference >= 0 for p in found)
-    train, rest = sides(found)
-    assert train and rest
-    assert names  # every conversation has a name
+    of = {d.conversation: side(d.name) for d in dialogues}
+    assert len(of) == len(dialogues)
+    assert {side(p.dialogue) for p in found} == {"train", "calibration", "held-out"}
+    assert all(of[p.chosen] == of[p.rejected] == side(p.dialogue) for p in found)
 
 
 def test_the_package_s_own_data() -> None:

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.preferences import (
+    CALIBRATION,
     HELD_OUT,
     Preference,
-    fraction,
     preference,
     read_preferences,
+    side,
     sides,
     tidy,
     weight,
@@ -57,18 +58,19 @@ def test_contradictions_are_weighed() -> None:
     assert tidy([pair("a", "b"), pair("b", "a")]).preferences == []
 
 
-def test_no_dialogue_is_on_both_sides() -> None:
+def test_no_dialogue_is_on_two_sides() -> None:
     many = [pair(str(i), "no", dialogue=f"d{i % 400}") for i in range(2000)]
-    train, held_out = sides(many)
-    assert not {p.dialogue for p in train} & {p.dialogue for p in held_out}
-    assert len(train) + len(held_out) == 2000
+    train, calibration, held_out = sides(many).values()
+    dialogues = [{p.dialogue for p in part} for part in (train, calibration, held_out)]
+    assert sum(map(len, dialogues)) == len(set.union(*dialogues)) == 400
+    assert len(train) + len(calibration) + len(held_out) == 2000
     assert abs(len(held_out) / 2000 - HELD_OUT) < 0.05
+    assert abs(len(calibration) / (2000 - len(held_out)) - CALIBRATION) < 0.05
 
 
 @given(st.text())
-def test_a_name_s_fraction_is_one_number_below_1(name: str) -> None:
-    assert 0 <= fraction(name) < 1
-    assert fraction(name) == fraction(name)
+def test_a_name_is_always_on_the_same_side(name: str) -> None:
+    assert side(name) == side(name)
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
