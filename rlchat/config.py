@@ -41,8 +41,9 @@ class PPOConfig:
     """Discount inside a turn; below 1 it pays for brevity by accident."""
     lambda_token: float = 1.0
     """GAE decay inside a turn."""
-    gamma_turn: float = 1.0
-    """Discount across the user's reply."""
+    gamma_turn: float | None = None
+    """Discount across the user's reply; if none is given 1, or 0 where a reward model or a
+    person's taste pays and the world does not: comparisons of replies cannot be summed."""
     lambda_turn: float = 0.95
     """GAE decay across the user's reply."""
     estimator: Literal["gae", "rloo", "reinforce"] = "gae"
@@ -77,7 +78,8 @@ class PPOConfig:
         for name in ("beta", "kl_target", "dual_clip", "std_floor", "score_floor", "critic_warmup"):
             expect(self, name, getattr(self, name) >= 0, "of at least 0")
         for name in ("gamma_token", "lambda_token", "gamma_turn", "lambda_turn"):
-            expect(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
+            if getattr(self, name) is not None:
+                expect(self, name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
         expect(self, "layers", 0 < self.layers <= 1, "above 0 and at most 1")
         expect(self, "clip_low", 0 < self.clip_low < 1, "between 0 and 1")
         expect(self, "clip_high", self.clip_high > 0, "above 0")
@@ -89,11 +91,18 @@ class PPOConfig:
         """The bounds of one update."""
         return ppo.Clip(self.clip_low, self.clip_high, self.dual_clip)
 
-    def settings(self, critic: CriticConfig) -> EstimatorSettings:
-        """What the estimator needs to know."""
+    def settings(self, critic: CriticConfig, compared: bool = False) -> EstimatorSettings:
+        """What the estimator needs to know.
+
+        Args:
+            critic: its settings.
+            compared: whether scores come from comparisons of replies alone. Those know a reply's
+                worth in its context up to a constant, which a sum over turns would pay for.
+        """
+        gamma = (0.0 if compared else 1.0) if self.gamma_turn is None else self.gamma_turn
         return EstimatorSettings(
             self.estimator,
-            ppo.Discounts(self.gamma_token, self.lambda_token, self.gamma_turn, self.lambda_turn),
+            ppo.Discounts(self.gamma_token, self.lambda_token, gamma, self.lambda_turn),
             critic.lambda_return,
             self.group_size,
             self.std_floor,
@@ -187,7 +196,8 @@ class TrainConfig:
     @property
     def world(self) -> WorldConfig:
         """Whom the agent talks to."""
-        return WorldConfig(self.env, names(self.users), self.ppo.gamma_turn, names(self.knowledge))
+        gamma = 1.0 if self.ppo.gamma_turn is None else self.ppo.gamma_turn
+        return WorldConfig(self.env, names(self.users), gamma, names(self.knowledge))
 
 
 def names(comma_separated: str) -> tuple[str, ...]:

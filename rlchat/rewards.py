@@ -81,6 +81,13 @@ class RewardConfig:
         return found
 
     @property
+    def compared(self) -> bool:
+        """Whether comparisons of replies count, and nothing that the world says of an episode."""
+        counting = {name for name, weight in self.weighed.items() if weight}
+        world = counting - {*GROUPS, *RULES} or "world" in counting
+        return bool(counting & {"learned", "style"}) and not world
+
+    @property
     def learned(self) -> bool:
         """Whether a learned score counts."""
         return bool(self.weighed.get("learned"))

@@ -95,6 +95,27 @@ def test_advantages_are_the_sum_over_all_later_errors(
     torch.testing.assert_close(rows.gae(discounts), brute_force(rows, discounts))
 
 
+def test_with_no_discount_across_replies_a_context_s_level_is_only_a_baseline() -> None:
+    """What comparisons leave open, c_k of turn k's context, cancels in r + c - (V + c).
+
+    Summed over turns (gamma_turn = 1) it would not: the first turn's advantage would hold c_2.
+    """
+    mask = torch.tensor([[True, True, False, True]])
+    ends = torch.tensor([[False, True, False, True]])
+    rewards = torch.tensor([[0.0, 0.5, 0.0, 0.25]])
+    values = torch.tensor([[0.5, 0.125, 0.0, 1.0]])
+    level = torch.tensor([[0.0, 8.0, 0.0, 16.0]])  # of a turn's context, paid with its last token
+    known = torch.tensor([[8.0, 8.0, 0.0, 16.0]])  # and expected from its first token on
+
+    def first(gamma: float, level: Tensor, known: Tensor) -> list[float]:
+        d = Discounts(gamma_turn=gamma, lambda_turn=1.0)
+        return ppo.gae(rewards + level, values + known, torch.zeros(1), mask, ends, d)[0].tolist()
+
+    zero = torch.zeros_like(level)
+    assert first(0, level, known) == first(0, zero, zero) == [0.0, 0.375, 0.0, -0.75]
+    assert first(1, level, known)[0] - first(1, zero, zero)[0] == 16.0
+
+
 def test_advantages_by_hand() -> None:
     """Two turns of two and one tokens; gamma and lambda are .5 across the gap, 1 inside a turn.
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import rlchat.rewards as room
+from rlchat.config import PPOConfig
+from rlchat.critic import CriticConfig
 from rlchat.errors import UserError
 from rlchat.ranks import Ranks
 from rlchat.rewards import Reward, RewardConfig, shaped
@@ -93,6 +95,32 @@ def test_it_never_pays_for_talking_on(letters: Path) -> None:
     reward = Reward(RewardConfig(letters))
     (scored,) = reward.score([episode()], Ranks(cpu=True))
     assert all(part["learned"] < 0 for part in scored.parts)
+
+
+@pytest.mark.parametrize(
+    ("weights", "compared"),
+    [
+        ("", True),
+        ("learned=1,rules=1,courtesy=2,toxicity=1", True),
+        ("learned=1,world=0", True),
+        ("learned=1,world=1", False),
+        ("learned=1,resolution=1", False),
+        ("learned=0,rules=1", False),
+    ],
+)
+def test_comparisons_are_not_summed_unless_the_world_counts(weights: str, compared: bool) -> None:
+    reward = RewardConfig(Path("model"), weights)
+    assert reward.compared == compared
+    discounts = PPOConfig().settings(CriticConfig(), reward.compared).discounts
+    assert discounts.gamma_turn == (0 if compared else 1)
+    given = PPOConfig(gamma_turn=0.9).settings(CriticConfig(), reward.compared)
+    assert given.discounts.gamma_turn == 0.9
+
+
+def test_without_a_model_turns_are_summed() -> None:
+    assert not RewardConfig().compared
+    assert not RewardConfig(person="ann").compared  # the world counts beside the taste
+    assert RewardConfig(weights="style=1", person="ann").compared
 
 
 def test_the_scale_is_the_reference_policy_s(letters: Path) -> None:
