@@ -122,6 +122,8 @@ class Forest:
     seed: int = 0
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     say: Callable[[str], None] = lambda line: None
+    counter: Callable[[str, int], Callable[[object], None]] = lambda what, total: lambda one: None
+    """Makes a function that is called for each of so many."""
 
     def preferences(
         self, speaker: Agent, follower: Agent, config: BranchConfig, source: str
@@ -145,20 +147,19 @@ class Forest:
 
     def branches(self, speaker: Agent, config: BranchConfig) -> list[list[Branch]]:
         """One moment of every dialogue, drawn evenly from its turns, and replies in it."""
-        self.say(f"playing {config.dialogues} dialogues")
         worlds = Worlds(self.world, self.split)
         if not worlds.ours:
             raise UserError(
                 "expected an environment of rlchat envs, whose seed decides all that happens; got "
                 f"{self.world.env}; give preferences as files instead"
             )
-        played = talk(speaker, worlds, range(config.dialogues), self.seed, 1.0, self.rollout)
+        numbers, watch = range(config.dialogues), self.counter("dialogues", config.dialogues)
+        played = talk(speaker, worlds, numbers, self.seed, 1.0, self.rollout, watch)
         moments = []
         for trajectory in played:
             said = [m.content for m in trajectory.conversation if m.role == "assistant"]
             _, noise = episode_seeds(self.seed, Purpose.BRANCH, trajectory.index)
             moments.append(Moment(trajectory.seed, tuple(said[: int(noise.integers(len(said)))])))
-        self.say(f"sampling {config.replies} replies in each")
         many = [moment for moment in moments for _ in range(config.replies)]
         replies = self._play(speaker, many, once=True)
         alike: list[list[Branch]] = []
@@ -190,16 +191,20 @@ class Forest:
         self, agent: Agent, moments: Sequence[Moment], once: bool
     ) -> list[tuple[Conversation, float]]:
         """Go on from moments, each time with another noise: conversations and later scores."""
+        watch = self.counter("replies" if once else "continuations", len(moments))
         if isinstance(agent, ModelAgent):
             purpose = Purpose.BRANCH if once else Purpose.FOLLOW
             own = [(self.seed, purpose, i) for i in range(len(moments))]
             keys = [(i, key, key) for i, key in enumerate(own)]
             numbered = {episode_seeds(*k)[0]: m for k, m in zip(own, moments, strict=True)}
             worlds = Revisits(self.world, self.split, moments=numbered, once=once)
-            played = collect(agent.speaker, agent.rendering, worlds, keys, self.rollout)
+            played = collect(
+                agent.speaker, agent.rendering, worlds, keys, self.rollout, on_episode=watch
+            )
             return [(t.conversation, t.score) for t in played]
         world, played_out = World(self.world, self.split), []
         for number, moment in enumerate(moments):
+            watch(moment)
             _, noise = episode_seeds(self.seed, Purpose.FOLLOW, number)
             live(world, moment)
             one = scripted(agent.name, world, int(noise.integers(2**31)), 1.0)

@@ -90,7 +90,8 @@ def run_build(options: BuildOptions, console: Console) -> None:
 
 def _simulated(options: BuildOptions, progress: Progress) -> list[Preference]:
     world = WorldConfig(options.env, names(options.users))
-    forest = Forest(world, options.split, options.seed, options.rollout, progress.say)
+    say, counter = progress.say, progress.counter
+    forest = Forest(world, options.split, options.seed, options.rollout, say, counter)
     speaker = load_agent(options.speaker, options.policy, say=progress.say)
     follower = speaker
     if options.follower and options.follower != options.speaker:
