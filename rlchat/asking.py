@@ -95,7 +95,7 @@ def questions(
     for name in WORLDS:
         forest = Forest(WorldConfig(f"rlchat/{name}-v0"), split, seed)
         for alike in forest.branches(NamedAgent(SPEAKER), config):
-            said = [manner(branch.context, branch.reply) for branch in alike]
+            said = [manner(branch.context, branch.text) for branch in alike]
             yield [
                 Question(forest.world.env, alike[i], alike[j], said[i] - said[j])
                 for i, j in combinations(range(len(alike)), 2)
@@ -112,7 +112,7 @@ def pose(
         console.print(text, soft_wrap=True)
 
     console.print(dialogue(question.first.context), soft_wrap=True, end="")
-    return compare(question.first.reply, question.second.reply, swapped, show_text, read)
+    return compare(question.first.text, question.second.text, swapped, show_text, read)
 
 
 def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
@@ -121,9 +121,9 @@ def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
     turn, context = len(first.moment.said), messages_to_json(first.context)
     with Store.open(store_path()) as store, store.writing():
         session = store.begin_session(person, SPEAKER, SPEAKER, question.env, 1.0)
-        number = store.add_reply(session, Reply(turn, context, first.reply))
-        store.pair(number, second.reply, value)
-        store.add_reply(session, Reply(turn, context, second.reply))
+        number = store.add_reply(session, Reply(turn, context, first.text))
+        store.pair(number, second.text, value)
+        store.add_reply(session, Reply(turn, context, second.text))
 
 
 def _known(person: str) -> Known:

@@ -17,6 +17,7 @@ from rlchat.errors import UserError
 from rlchat.rollout import RolloutConfig, collect
 from rlchat.worlds import Outcome, Purpose, World, WorldConfig, Worlds, episode_seeds
 from rlchat_envs import Conversation, Message
+from rlchat_reward_models.learned import split_whole
 from rlchat_reward_models.preferences import Preference, weight
 
 
@@ -32,6 +33,9 @@ class BranchConfig:
     """Of every reply, to the end of the conversation."""
     noise: float = 0.25
     """Of the judge, in score units: a difference as large as this counts about two thirds."""
+    whole: bool = False
+    """Compare whole conversations with the same customer instead, by what they scored; `replies`
+    says how many of each."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -56,12 +60,21 @@ class Moment:
 
 @dataclass
 class Branch:
-    """A reply in a moment, and what the episode scored from it to the end, once each time."""
+    """A reply in a moment, and what the episode scored from it to the end, once each time.
+
+    ``reply`` is one message, or all that came after the moment.
+    """
 
     moment: Moment
     context: Conversation
-    reply: str
+    reply: Conversation
     returns: list[float] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """Of a reply of one message."""
+        (message,) = self.reply
+        return message.content
 
     @property
     def mean(self) -> float:
@@ -136,6 +149,8 @@ class Forest:
             config: how many, how often.
             source: is written into every preference.
         """
+        if config.whole:
+            return self._conversations(speaker, config, source)
         branches = self.branches(speaker, config)
         flat = [branch for alike in branches for branch in alike]
         self.follow(flat, follower, config.continuations)
@@ -145,14 +160,33 @@ class Forest:
             for p in compare(alike, config.noise, source, f"{source}-{self.split}-{number}")
         ]
 
-    def branches(self, speaker: Agent, config: BranchConfig) -> list[list[Branch]]:
-        """One moment of every dialogue, drawn evenly from its turns, and replies in it."""
+    def _conversations(self, speaker: Agent, config: BranchConfig, source: str) -> list[Preference]:
+        """Whole conversations with the same customer, each compared with each."""
+        self._worlds()
+        seeds = [episode_seeds(self.seed, Purpose.BRANCH, i)[0] for i in range(config.dialogues)]
+        many = [Moment(seed) for seed in seeds for _ in range(config.replies)]
+        played = self._play(speaker, many, once=False)
+        found: list[Preference] = []
+        for i in range(config.dialogues):
+            alike = [
+                Branch(Moment(seeds[i]), *split_whole(conversation), [score])
+                for conversation, score in played[i * config.replies : (i + 1) * config.replies]
+            ]
+            found += compare(alike, config.noise, source, f"{source}-{self.split}-{i}")
+        return found
+
+    def _worlds(self) -> Worlds:
         worlds = Worlds(self.world, self.split)
         if not worlds.ours:
             raise UserError(
                 "expected an environment of rlchat envs, whose seed decides all that happens; got "
                 f"{self.world.env}; give preferences as files instead"
             )
+        return worlds
+
+    def branches(self, speaker: Agent, config: BranchConfig) -> list[list[Branch]]:
+        """One moment of every dialogue, drawn evenly from its turns, and replies in it."""
+        worlds = self._worlds()
         numbers, watch = range(config.dialogues), self.counter("dialogues", config.dialogues)
         played = talk(speaker, worlds, numbers, self.seed, 1.0, self.rollout, watch)
         moments = []
@@ -166,8 +200,8 @@ class Forest:
         for i, moment in enumerate(moments):
             own = replies[i * config.replies : (i + 1) * config.replies]
             context = own[0][0][:-1]
-            texts = dict.fromkeys(conversation[-1].content for conversation, _ in own)
-            alike.append([Branch(moment, context, text) for text in texts])
+            different = dict.fromkeys(conversation[-1:] for conversation, _ in own)
+            alike.append([Branch(moment, context, reply) for reply in different])
         return alike
 
     def follow(self, branches: Sequence[Branch], follower: Agent, times: int) -> None:
@@ -175,7 +209,7 @@ class Forest:
         world, open_ones = World(self.world, self.split), []
         firsts: list[float] = []
         for branch in branches:
-            outcome = live(world, branch.moment.then(branch.reply))
+            outcome = live(world, branch.moment.then(branch.text))
             first = sum(outcome.parts.values())
             if outcome.terminated or outcome.truncated:
                 branch.returns.append(first)
@@ -183,7 +217,7 @@ class Forest:
                 open_ones.append(branch)
                 firsts.append(first)
         self.say(f"{len(open_ones)} of {len(branches)} replies leave the episode open")
-        many = [b.moment.then(b.reply) for b in open_ones for _ in range(times)]
+        many = [b.moment.then(b.text) for b in open_ones for _ in range(times)]
         for number, (_, score) in enumerate(self._play(follower, many, once=False)):
             open_ones[number // times].returns.append(firsts[number // times] + score)
 
@@ -241,8 +275,8 @@ def compare(
         error = math.sqrt(a.squared_error + b.squared_error)
         yield Preference(
             a.context,
-            (Message("assistant", better.reply),),
-            (Message("assistant", worse.reply),),
+            better.reply,
+            worse.reply,
             weight(difference, error, noise),
             source,
             len(a.moment.said),

@@ -96,7 +96,8 @@ def _simulated(options: BuildOptions, progress: Progress) -> list[Preference]:
     follower = speaker
     if options.follower and options.follower != options.speaker:
         follower = load_agent(options.follower, options.policy, say=progress.say)
-    return forest.preferences(speaker, follower, options.branches, "simulator")
+    source = "conversations" if options.branches.whole else "simulator"
+    return forest.preferences(speaker, follower, options.branches, source)
 
 
 def _counted(preferences: Sequence[Preference]) -> Table:

@@ -19,7 +19,7 @@ from rlchat.rollout import Trajectory
 from rlchat.scorers import load_scorer
 from rlchat_envs import Conversation
 from rlchat_reward_models import RULES
-from rlchat_reward_models.learned import LearnedScorer, Scale, turns_of
+from rlchat_reward_models.learned import LearnedScorer, Scale, split_whole, turns_of
 from rlchat_reward_models.lexicons import Sentiment, Toxicity
 from rlchat_reward_models.style import Array, manner
 
@@ -43,6 +43,9 @@ class RewardConfig:
     shape: Literal["log-sigmoid", "plain"] = "log-sigmoid"
     """Of a learned score: log-sigmoid is the log-probability that a reply beats the reference
     policy's average one, never above 0, so that talking on earns nothing; or plain."""
+    span: Literal["turn", "conversation"] = "turn"
+    """What the reward model judges: every reply in its context, or the conversation as a whole,
+    which pays with its last turn, for models that learned from whole conversations."""
     cost_limit: float | None = None
     """Unsafe acts an episode that are borne; a Lagrange multiplier prices what goes beyond."""
     cost_rate: float = 0.5
@@ -82,7 +85,9 @@ class RewardConfig:
 
     @property
     def compared(self) -> bool:
-        """Whether comparisons of replies count, and nothing that the world says of an episode."""
+        """Whether comparisons of replies count, and nothing that is said of a whole episode."""
+        if self.span == "conversation" and self.learned:
+            return False
         counting = {name for name, weight in self.weighed.items() if weight}
         world = counting - {*GROUPS, *RULES} or "world" in counting
         return bool(counting & {"learned", "style"}) and not world
@@ -104,21 +109,27 @@ class Scorer(Protocol):
 class Learned:
     """A reward model in training: its scale is the reference policy's, found at the start."""
 
-    def __init__(self, scorer: LearnedScorer, shape: str):
+    def __init__(self, scorer: LearnedScorer, shape: str, span: str = "turn"):
         """Score with a model."""
-        self.scorer, self.shape = scorer, shape
+        self.scorer, self.shape, self.span = scorer, shape, span
         self.settled = False
 
     def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
-        """Score every reply of every conversation."""
-        turns = [turns_of(c) for c in conversations]
-        opinions = self.scorer.opinions([t for own in turns for t in own])
+        """Score every reply of every conversation; of a whole one, the last reply has the score."""
+        judged = [self._judged(c) for c in conversations]
+        opinions = self.scorer.opinions([t for own in judged for t in own])
         flat = iter(shaped(self.scorer.scale, self.scorer.scale.logits(opinions), self.shape))
-        return [[next(flat) for _ in own] for own in turns]
+        scores = [[next(flat) for _ in own] for own in judged]
+        replies = [sum(m.role == "assistant" for m in c) for c in conversations]
+        return [[0.0] * (n - len(own)) + own for n, own in zip(replies, scores, strict=True)]
+
+    def _judged(self, conversation: Conversation) -> list[tuple[Conversation, Conversation]]:
+        """What it scores in a conversation: what came before, and what is judged."""
+        return turns_of(conversation) if self.span == "turn" else [split_whole(conversation)]
 
     def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
         """Take mean and spread from what the reference policy said, on all ranks."""
-        turns = [t for c in conversations for t in turns_of(c)]
+        turns = [t for c in conversations for t in self._judged(c)]
         scale = self.scorer.scale
         own = scale.logits(self.scorer.opinions(turns)).tolist()
         logits = torch.tensor(ranks.gather(own))
@@ -189,7 +200,7 @@ class Reward:
         self.learned: Learned | None = None
         if config.model is not None:
             scorer = load_scorer(config.model, config.dtype)
-            self.learned = Learned(scorer, config.shape)
+            self.learned = Learned(scorer, config.shape, config.span)
         self.personal: Personal | None = None
         if self.weights.get("style"):
             self.personal = Personal(config.person)

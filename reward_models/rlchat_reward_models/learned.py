@@ -170,6 +170,13 @@ def turns_of(conversation: Conversation) -> list[tuple[Conversation, Conversatio
     return [(conversation[:i], (m,)) for i, m in enumerate(conversation) if m.role == "assistant"]
 
 
+def split_whole(conversation: Conversation) -> tuple[Conversation, Conversation]:
+    """What was there before an agent first spoke, and all the rest, to be judged as one."""
+    roles = [m.role for m in conversation]
+    first = roles.index("assistant") if "assistant" in roles else len(roles)
+    return conversation[:first], conversation[first:]
+
+
 def _key(read: Read) -> bytes:
     told = b"".join(i.to_bytes(4, "little") for i in (read.start, *read.ids))
     return hashlib.blake2b(told, digest_size=16).digest()

@@ -67,7 +67,9 @@ class Reader:
         """
         said = " ".join(m.content for m in replies if m.role == "assistant")
         others = tuple(m for m in replies if m.role != "assistant")
-        reply = self._tokens(said)[: self.max_reply]
+        reply = self._tokens(said)
+        kept = slice(self.max_reply) if len(replies) == 1 else slice(-self.max_reply, None)
+        reply = reply[kept]  # of a conversation the end, which decides it
         fixed = len(self._first) + len(self._between) + len(self._last)
         room = self.max_tokens - len(reply) - fixed
         before = [t for m in (*context, *others) for t in self._line(NAMES.get(m.role), m.content)]

@@ -20,7 +20,7 @@ from transformers import (
 
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.judge import Judge, Opinion
-from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, turns_of
+from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, split_whole, turns_of
 from rlchat_reward_models.preferences import Preference
 from rlchat_reward_models.reading import Reader
 from rlchat_reward_models.report import judge_all
@@ -86,6 +86,19 @@ def test_a_long_context_loses_its_beginning_and_a_reply_its_end() -> None:
     assert len(read.ids) == 32
     assert WORDS[read.ids[read.start - 2]] == "parcel"
     assert len(read.ids) - read.start == 8 + 1
+
+
+def test_of_a_whole_conversation_the_end_is_read() -> None:
+    reader = Reader(tokenizer(), 32, max_reply=4)
+    said = [
+        Message("assistant", "go " * 6),
+        Message("user", "my parcel"),
+        Message("assistant", "yes"),
+    ]
+    read = reader.read((Message("user", "hi"),), tuple(said))
+    words = [WORDS[i] for i in read.ids]
+    assert words[read.start :] == ["go", "go", "go", "yes", "[SEP]"]
+    assert "parcel" in words[: read.start]
 
 
 def test_marks_in_a_text_stay_text() -> None:
@@ -199,6 +212,13 @@ def test_a_folder_that_holds_no_reward_model(tmp_path: Path) -> None:
     (tmp_path / "judge.json").write_text('{"heads": "many"}', "utf-8")
     with pytest.raises(ValueError, match="expected a reward model"):
         LearnedScorer.load(tmp_path, lambda name: pytest.fail("never asked"))
+
+
+def test_a_whole_conversation_begins_with_the_agent() -> None:
+    opening = (Message("system", "be kind"), Message("user", "hi"))
+    rest = (Message("assistant", "yes"), Message("user", "bye"))
+    assert split_whole(opening + rest) == (opening, rest)
+    assert split_whole(opening) == (opening, ())
 
 
 def test_every_reply_with_what_came_before() -> None:

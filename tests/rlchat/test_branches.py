@@ -9,7 +9,7 @@ from rlchat.branches import Branch, BranchConfig, Forest, Moment, compare, live
 from rlchat.errors import UserError
 from rlchat.methods import AdapterConfig
 from rlchat.policy import Policy
-from rlchat.worlds import World, WorldConfig
+from rlchat.worlds import Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Message
 from rlchat_reward_models.preferences import tidy, weight
 
@@ -30,8 +30,10 @@ def test_a_moment_comes_back_as_it_was() -> None:
 
 def test_labels_by_hand() -> None:
     moment = Moment(0)
-    a = Branch(moment, (), "a", [1.0, 0.0, 1.0, 0.0])  # mean .5, squared error (1/3)/4 = 1/12
-    b = Branch(moment, (), "b", [0.2])  # it ended there: no error
+    a = Branch(
+        moment, (), (Message("assistant", "a"),), [1.0, 0.0, 1.0, 0.0]
+    )  # mean .5, squared error (1/3)/4 = 1/12
+    b = Branch(moment, (), (Message("assistant", "b"),), [0.2])  # it ended there: no error
     (p,) = compare([b, a], 0.25, "simulator", "d0")
     assert p.chosen == (Message("assistant", "a"),)
     assert p.difference == pytest.approx(0.3)
@@ -58,6 +60,25 @@ def test_sides_say_different_things() -> None:
         return {alike[0].context[1].content for alike in branches}
 
     assert not contexts("train") & contexts("test")
+
+
+def test_whole_conversations_with_one_customer_are_compared() -> None:
+    config = BranchConfig(dialogues=8, replies=3, whole=True)
+    found = Forest(WorldConfig()).preferences(DEMONSTRATOR, DEMONSTRATOR, config, "conversations")
+    kept = tidy(found).preferences
+    assert kept and len(found) == 8 * 3
+    world = World(WorldConfig(), "train")
+    for p in kept:
+        assert [m.role for m in p.prompt] == ["system", "user"]
+        assert p.chosen[0].role == "assistant"
+        assert p.chosen[-1].role == "user"  # how the customer took it is part of it
+        assert p.clear
+    seeds = {p.dialogue: p for p in kept}
+    assert len(seeds) > 1 and len({p.prompt for p in kept}) == len(seeds)
+    chosen = [m.content for m in kept[0].chosen if m.role == "assistant"]
+    seed = episode_seeds(0, Purpose.BRANCH, int(kept[0].dialogue.rpartition("-")[2]))[0]
+    live(world, Moment(seed, tuple(chosen)))
+    assert world.conversation == (*kept[0].prompt, *kept[0].chosen)
 
 
 def test_a_model_speaks_and_follows() -> None:

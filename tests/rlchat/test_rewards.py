@@ -117,6 +117,20 @@ def test_comparisons_are_not_summed_unless_the_world_counts(weights: str, compar
     assert given.discounts.gamma_turn == 0.9
 
 
+def test_a_whole_conversation_is_judged_once(letters: Path) -> None:
+    """The model pays for the letters of the first message judged, here the first reply's."""
+    reward = Reward(RewardConfig(letters, shape="plain", span="conversation"))
+    (scored,) = reward.score([episode()], Ranks(cpu=True))
+    assert [part["learned"] for part in scored.parts] == [0.0, 0.0]  # it is the average one
+    longer = episode()
+    longer.conversation = (CONVERSATION[0], Message("assistant", "seven"), *CONVERSATION[2:])
+    (scored,) = reward.score([longer], Ranks(cpu=True))
+    assert reward.learned is not None
+    std = reward.learned.scorer.scale.std
+    assert [part["learned"] for part in scored.parts] == [0.0, pytest.approx(2 / std)]
+    assert not reward.config.compared  # one score an episode may be summed
+
+
 def test_without_a_model_turns_are_summed() -> None:
     assert not RewardConfig().compared
     assert not RewardConfig(person="ann").compared  # the world counts beside the taste
