@@ -28,7 +28,7 @@ from rlchat.trunks import open_trunk
 from rlchat.warmstart import read_conversations
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.judge import Judge
-from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, turns_of
+from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, Span, parts_of
 from rlchat_reward_models.preferences import Preference, sides, tidy
 from rlchat_reward_models.reading import Reader
 from rlchat_reward_models.report import Judged, judge_all
@@ -132,7 +132,9 @@ def _trained(
 
     half = dtype != torch.float32
     train_judge(judge, reader, learn, options.training, half, options.seed, report)
-    settings = Settings(options.trunk, adapted, options.heads, options.max_tokens, Scale())
+    whole = sum(len(p.chosen) > 1 for p in learn) > len(learn) / 2
+    span: Span = "conversation" if whole else "turn"
+    settings = Settings(options.trunk, adapted, options.heads, options.max_tokens, Scale(), span)
     scorer = LearnedScorer(judge, reader, settings)
     scorer.dtype = dtype
     return scorer
@@ -245,14 +247,14 @@ def _plot(judged: Judged, path: Path) -> None:
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """Score every reply of an agent's in conversations from a file."""
+    """Score the replies in conversations from a file, or each as a whole, as the model learned."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """Folder of a reward model."""
     data: Annotated[Path, tyro.conf.Positional]
     """JSON lines of {"messages": [{"role", "content"}, …]}."""
     out: Path | None = None
-    """Write the lines there with "scores" added, one a reply; printed if it is not given."""
+    """Write the lines there with "scores" added; printed if it is not given."""
 
 
 def run_score(options: ScoreOptions, console: Console) -> None:
@@ -260,10 +262,10 @@ def run_score(options: ScoreOptions, console: Console) -> None:
     if options.out is not None:
         files.check_place(options.out)
     scorer, conversations = load_scorer(options.model), read_conversations(options.data)
-    turns = [turns_of(c) for c in conversations]
-    scores = iter(scorer.score([turn for own in turns for turn in own]))
+    parts = [parts_of(c, scorer.span) for c in conversations]
+    scores = iter(scorer.score([part for own in parts for part in own]))
     rows = []
-    for conversation, own in zip(conversations, turns, strict=True):
+    for conversation, own in zip(conversations, parts, strict=True):
         messages = [{"role": m.role, "content": m.content} for m in conversation]
         rows.append((messages, [round(next(scores), 3) for _ in own]))
     lines = [
@@ -275,8 +277,10 @@ def run_score(options: ScoreOptions, console: Console) -> None:
         say(console, f"{len(rows)} conversations written to {options.out}")
         return
     for conversation, (_, given) in zip(conversations, rows, strict=True):
-        left = iter(given)
+        replies = sum(m.role == "assistant" for m in conversation)
+        leads = [*("     " for _ in range(replies - len(given))), *(f"{s:+.2f}" for s in given)]
+        left = iter(leads)  # the score of a whole one stands at its last reply
         for m in conversation:
-            lead = f"{next(left):+.2f}" if m.role == "assistant" else "     "
+            lead = next(left) if m.role == "assistant" else "     "
             say(console, f"{lead}  {m.role}: {m.content}")
         say(console, "")

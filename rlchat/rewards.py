@@ -19,7 +19,7 @@ from rlchat.rollout import Trajectory
 from rlchat.scorers import load_scorer
 from rlchat_envs import Conversation
 from rlchat_reward_models import RULES
-from rlchat_reward_models.learned import LearnedScorer, Scale, split_whole, turns_of
+from rlchat_reward_models.learned import LearnedScorer, Scale, Span, parts_of, turns_of
 from rlchat_reward_models.lexicons import Sentiment, Toxicity
 from rlchat_reward_models.style import Array, manner
 
@@ -43,9 +43,9 @@ class RewardConfig:
     shape: Literal["log-sigmoid", "plain"] = "log-sigmoid"
     """Of a learned score: log-sigmoid is the log-probability that a reply beats the reference
     policy's average one, never above 0, so that talking on earns nothing; or plain."""
-    span: Literal["turn", "conversation"] = "turn"
+    span: Literal["auto", "turn", "conversation"] = "auto"
     """What the reward model judges: every reply in its context, or the conversation as a whole,
-    which pays with its last turn, for models that learned from whole conversations."""
+    which pays with its last turn; auto is what it learned from."""
     cost_limit: float | None = None
     """Unsafe acts an episode that are borne; a Lagrange multiplier prices what goes beyond."""
     cost_rate: float = 0.5
@@ -84,15 +84,6 @@ class RewardConfig:
         return found
 
     @property
-    def compared(self) -> bool:
-        """Whether comparisons of replies count, and nothing that is said of a whole episode."""
-        if self.span == "conversation" and self.learned:
-            return False
-        counting = {name for name, weight in self.weighed.items() if weight}
-        world = counting - {*GROUPS, *RULES} or "world" in counting
-        return bool(counting & {"learned", "style"}) and not world
-
-    @property
     def learned(self) -> bool:
         """Whether a learned score counts."""
         return bool(self.weighed.get("learned"))
@@ -109,27 +100,23 @@ class Scorer(Protocol):
 class Learned:
     """A reward model in training: its scale is the reference policy's, found at the start."""
 
-    def __init__(self, scorer: LearnedScorer, shape: str, span: str = "turn"):
+    def __init__(self, scorer: LearnedScorer, shape: str, span: Span):
         """Score with a model."""
         self.scorer, self.shape, self.span = scorer, shape, span
         self.settled = False
 
     def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
         """Score every reply of every conversation; of a whole one, the last reply has the score."""
-        judged = [self._judged(c) for c in conversations]
-        opinions = self.scorer.opinions([t for own in judged for t in own])
+        parts = [parts_of(c, self.span) for c in conversations]
+        opinions = self.scorer.opinions([part for own in parts for part in own])
         flat = iter(shaped(self.scorer.scale, self.scorer.scale.logits(opinions), self.shape))
-        scores = [[next(flat) for _ in own] for own in judged]
+        scores = [[next(flat) for _ in own] for own in parts]
         replies = [sum(m.role == "assistant" for m in c) for c in conversations]
         return [[0.0] * (n - len(own)) + own for n, own in zip(replies, scores, strict=True)]
 
-    def _judged(self, conversation: Conversation) -> list[tuple[Conversation, Conversation]]:
-        """What it scores in a conversation: what came before, and what is judged."""
-        return turns_of(conversation) if self.span == "turn" else [split_whole(conversation)]
-
     def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
         """Take mean and spread from what the reference policy said, on all ranks."""
-        turns = [t for c in conversations for t in self._judged(c)]
+        turns = [t for c in conversations for t in parts_of(c, self.span)]
         scale = self.scorer.scale
         own = scale.logits(self.scorer.opinions(turns)).tolist()
         logits = torch.tensor(ranks.gather(own))
@@ -200,7 +187,8 @@ class Reward:
         self.learned: Learned | None = None
         if config.model is not None:
             scorer = load_scorer(config.model, config.dtype)
-            self.learned = Learned(scorer, config.shape, config.span)
+            span = scorer.span if config.span == "auto" else config.span
+            self.learned = Learned(scorer, config.shape, span)
         self.personal: Personal | None = None
         if self.weights.get("style"):
             self.personal = Personal(config.person)
@@ -221,6 +209,15 @@ class Reward:
     def plain(self) -> bool:
         """Whether the world's own parts are the score."""
         return not self.scorers and self.weights == PLAIN and self.config.cost_limit is None
+
+    @property
+    def compared(self) -> bool:
+        """Whether comparisons of replies count, and nothing that is said of a whole episode."""
+        counting = {name for name, weight in self.weights.items() if weight}
+        whole = counting - {*GROUPS, *RULES} or "world" in counting
+        if "learned" in counting and self.learned is not None:
+            whole = whole or self.learned.span == "conversation"
+        return bool(counting & {"learned", "style"}) and not whole
 
     def score(self, trajectories: Sequence[Trajectory], ranks: Ranks) -> list[Trajectory]:
         """Give every turn its parts.

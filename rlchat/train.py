@@ -72,7 +72,7 @@ def train(
         batch = pack(trajectories)
         annotated = annotate(policy, learner.critic, batch, config.ppo.token_budget)
         clock.lap("annotate")
-        settings = config.ppo.settings(config.critic, config.reward.compared)
+        settings = config.ppo.settings(config.critic, reward.compared)
         scores = [(t.index, t.score) for t in everyone]
         estimated = estimate(annotated, settings, state.beta, scale, scores, ranks.sum)
         metrics = measure(estimated, everyone, ranks)

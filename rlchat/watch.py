@@ -17,7 +17,7 @@ from rlchat.rewards import Reward
 from rlchat.rollout import RolloutConfig, Trajectory
 from rlchat.scorers import load_scorer
 from rlchat.worlds import WorldConfig, Worlds
-from rlchat_reward_models.learned import LearnedScorer, turns_of
+from rlchat_reward_models.learned import LearnedScorer, parts_of
 
 Z = 1.645  # one-sided 95%: of two rates, one is really larger
 
@@ -166,7 +166,7 @@ class Watch:
 
 
 def _means(scorer: LearnedScorer, played: Sequence[Trajectory]) -> list[float]:
-    """Each episode's mean score over its replies."""
-    turns = [turns_of(t.conversation) for t in played]
-    scores = iter(scorer.score([t for own in turns for t in own]))
-    return [fmean([next(scores) for _ in own]) for own in turns]
+    """Each episode's score, a mean over its replies if those are judged."""
+    parts = [parts_of(t.conversation, scorer.span) for t in played]
+    scores = iter(scorer.score([part for own in parts for part in own]))
+    return [fmean([next(scores) for _ in own]) for own in parts]

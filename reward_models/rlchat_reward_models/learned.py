@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -23,6 +23,7 @@ from rlchat_reward_models.reading import Read, Reader
 SETTINGS, HEADS, TRUNK = "judge.json", "heads.safetensors", "trunk"
 REMEMBERED = 100_000  # opinions on replies: a few MB
 
+Span = Literal["turn", "conversation"]  # what is judged: a reply in its context, or all of it
 OpenTrunk = Callable[[str], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 
@@ -58,6 +59,7 @@ class Settings:
     heads: int
     max_tokens: int
     scale: Scale
+    span: Span = "turn"
 
 
 class LearnedScorer:
@@ -73,6 +75,11 @@ class LearnedScorer:
     def scale(self) -> Scale:
         """How logits become scores."""
         return self.settings.scale
+
+    @property
+    def span(self) -> Span:
+        """What it learned to judge."""
+        return self.settings.span
 
     def rescale(self, scale: Scale) -> None:
         """Score on another scale from now on."""
@@ -168,6 +175,11 @@ class LearnedScorer:
 def turns_of(conversation: Conversation) -> list[tuple[Conversation, Conversation]]:
     """Every reply of an agent's, and the messages before it."""
     return [(conversation[:i], (m,)) for i, m in enumerate(conversation) if m.role == "assistant"]
+
+
+def parts_of(conversation: Conversation, span: Span) -> list[tuple[Conversation, Conversation]]:
+    """What is judged in a conversation: each what came before it, and itself."""
+    return turns_of(conversation) if span == "turn" else [split_whole(conversation)]
 
 
 def split_whole(conversation: Conversation) -> tuple[Conversation, Conversation]:

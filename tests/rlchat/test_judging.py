@@ -102,6 +102,31 @@ def test_replies_are_scored(
     assert f"{kind['scores'][0]:+.2f}  assistant: Thank you, gladly." in capsys.readouterr().out
 
 
+def test_whole_conversations_are_judged_as_such(
+    tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built, out = tmp_path / "built.jsonl", tmp_path / "reward"
+    few = ["--branches.whole", "--branches.dialogues", "40", "--branches.replies", "3"]
+    assert main(["reward", "build", "--out", str(built), *few]) == 0
+    found = read_preferences(built)
+    assert {p.source for p in found} == {"conversations"}
+    words = ["--trunk", str(tiny_encoder), "--heads", "2", "--dtype", "float32", "--device", "cpu"]
+    assert main(["reward", "train", str(built), *words, "--out", str(out)]) == 0
+    data, scored = tmp_path / "talk.jsonl", tmp_path / "scored.jsonl"
+    messages = [
+        {"role": m.role, "content": m.content} for m in (*found[0].prompt, *found[0].chosen)
+    ]
+    data.write_text(json.dumps({"messages": messages}) + "\n", "utf-8")
+    assert main(["reward", "score", str(out), str(data), "--out", str(scored)]) == 0
+    (score,) = json.loads(scored.read_text("utf-8"))["scores"]
+    capsys.readouterr()
+    assert main(["reward", "score", str(out), str(data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (lead,) = [line for line in lines if line[:1] in "+-" and line]
+    last = [m.content for m in found[0].chosen if m.role == "assistant"][-1]
+    assert lead.startswith(f"{score:+.2f}  assistant: {last}"[:60])
+
+
 def test_contexts_of_consequence_are_drawn_before_others() -> None:
     said = tuple((Message("assistant", text),) for text in ("yes", "no"))
     many = [

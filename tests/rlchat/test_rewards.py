@@ -27,7 +27,7 @@ class Letters:
     """A reward model that pays for letters."""
 
     def __init__(self) -> None:
-        self.scale = Scale(caution=0.0)
+        self.scale, self.span = Scale(caution=0.0), "turn"
 
     def rescale(self, scale: Scale) -> None:
         self.scale = scale
@@ -108,8 +108,11 @@ def test_it_never_pays_for_talking_on(letters: Path) -> None:
         ("learned=0,rules=1", False),
     ],
 )
-def test_comparisons_are_not_summed_unless_the_world_counts(weights: str, compared: bool) -> None:
-    reward = RewardConfig(Path("model"), weights)
+def test_comparisons_are_not_summed_unless_the_world_counts(
+    letters: Path, monkeypatch: pytest.MonkeyPatch, weights: str, compared: bool
+) -> None:
+    monkeypatch.setattr(room, "Toxicity", Letters)
+    reward = Reward(RewardConfig(letters, weights))
     assert reward.compared == compared
     discounts = PPOConfig().settings(CriticConfig(), reward.compared).discounts
     assert discounts.gamma_turn == (0 if compared else 1)
@@ -128,13 +131,23 @@ def test_a_whole_conversation_is_judged_once(letters: Path) -> None:
     assert reward.learned is not None
     std = reward.learned.scorer.scale.std
     assert [part["learned"] for part in scored.parts] == [0.0, pytest.approx(2 / std)]
-    assert not reward.config.compared  # one score an episode may be summed
+    assert not reward.compared  # one score an episode may be summed
+
+
+def test_what_a_model_learned_from_is_what_it_judges(
+    letters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Letters()
+    judge.span = "conversation"
+    monkeypatch.setattr(room, "load_scorer", lambda *_: judge)
+    learned = Reward(RewardConfig(letters)).learned
+    assert learned is not None and learned.span == "conversation"
+    learned = Reward(RewardConfig(letters, span="turn")).learned
+    assert learned is not None and learned.span == "turn"
 
 
 def test_without_a_model_turns_are_summed() -> None:
-    assert not RewardConfig().compared
-    assert not RewardConfig(person="ann").compared  # the world counts beside the taste
-    assert RewardConfig(weights="style=1", person="ann").compared
+    assert not Reward(RewardConfig()).compared
 
 
 def test_the_scale_is_the_reference_policy_s(letters: Path) -> None:

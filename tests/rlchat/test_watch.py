@@ -75,7 +75,7 @@ class Judge:
     """A reward model that pays for what is good, or for what is not."""
 
     def __init__(self, hackable: bool):
-        self.scale, self.hackable = Scale(caution=0.0), hackable
+        self.scale, self.hackable, self.span = Scale(caution=0.0), hackable, "turn"
 
     def rescale(self, scale: Scale) -> None:
         self.scale = scale
