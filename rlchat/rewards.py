@@ -40,9 +40,9 @@ class RewardConfig:
     person: str = ""
     """Whose taste counts as style, learned from their comparisons (rlchat feedback style); with a
     weight of 1 unless `weights` say otherwise."""
-    shape: Literal["log-sigmoid", "plain"] = "log-sigmoid"
-    """Of a learned score: log-sigmoid is the log-probability that a reply beats the reference
-    policy's average one, never above 0, so that talking on earns nothing; or plain."""
+    shape: Literal["plain", "log-sigmoid"] = "plain"
+    """Of a learned score: in standard deviations from the reference policy's average; log-sigmoid
+    is the log-probability of beating that average, which never pays above 0."""
     span: Literal["auto", "turn", "conversation"] = "auto"
     """What the reward model judges: every reply in its context, or the conversation as a whole,
     which pays with its last turn; auto is what it learned from."""

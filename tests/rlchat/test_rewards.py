@@ -91,8 +91,8 @@ def test_a_learned_score_alone(letters: Path) -> None:
     assert all(set(part) == {"learned"} for part in scored.parts)
 
 
-def test_it_never_pays_for_talking_on(letters: Path) -> None:
-    reward = Reward(RewardConfig(letters))
+def test_a_log_probability_never_pays_for_talking_on(letters: Path) -> None:
+    reward = Reward(RewardConfig(letters, shape="log-sigmoid"))
     (scored,) = reward.score([episode()], Ranks(cpu=True))
     assert all(part["learned"] < 0 for part in scored.parts)
 
