@@ -85,9 +85,7 @@ class StandIn:
 def main(options: StandInOptions) -> None:
     """Talk and rate."""
     console = Console()
-    chosen = ChatOptions(
-        options.agent, split="train", seed=options.seed, temperature=1.0, person=options.person
-    )
+    chosen = ChatOptions(options.agent, split="train", seed=options.seed, person=options.person)
     person = StandIn(options.ratings)
     agent, world = load_agent(options.agent), World(WorldConfig(), "train")
     person.chat = Chat(chosen, agent, world, console, person)
