@@ -72,7 +72,8 @@ class Sides:
     @classmethod
     def gather(cls, config: BranchConfig) -> Sides:
         """Play dialogues, and sample replies in them."""
-        moments, tested = [], []
+        moments: list[Array] = []
+        tested: list[Array] = []
         for number, found in enumerate(questions("test", 0, config)):
             side = number % 2
             own = [q.difference for q in found if _half(q, side)]
@@ -83,7 +84,7 @@ class Sides:
 
 def _half(question: Question, side: int) -> bool:
     """Whether both replies belong to this half of all texts."""
-    return all((fraction(b.reply) < 0.5) == bool(side) for b in (question.first, question.second))
+    return all((fraction(b.text) < 0.5) == bool(side) for b in (question.first, question.second))
 
 
 class Person:

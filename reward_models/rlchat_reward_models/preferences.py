@@ -84,13 +84,13 @@ def messages_to_json(messages: Conversation) -> list[dict[str, str]]:
 
 def side(dialogue: str) -> Side:
     """What a dialogue is for; its name alone decides, on every machine the same."""
-    if _fraction(dialogue) < HELD_OUT:
+    if fraction(dialogue) < HELD_OUT:
         return "held-out"
-    return "calibration" if _fraction(f"calibrate {dialogue}") < CALIBRATION else "train"
+    return "calibration" if fraction(f"calibrate {dialogue}") < CALIBRATION else "train"
 
 
-def _fraction(name: str) -> float:
-    """A number in [0, 1) that belongs to a name."""
+def fraction(name: str) -> float:
+    """A number in [0, 1) that belongs to a name, on every machine the same."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
 
 
