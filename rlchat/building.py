@@ -61,6 +61,11 @@ class BuildOptions:
         expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
         if not (self.simulate or self.chitchat or self.people or self.file):
             raise UserError("expected a source of preferences; got none; leave --no-simulate out")
+        if self.branches.whole and self.follower:
+            raise UserError(
+                f"expected no follower where whole conversations are compared; got {self.follower}; "
+                "leave --follower or --branches.whole out"
+            )
 
 
 def run_build(options: BuildOptions, console: Console) -> None:

@@ -142,6 +142,7 @@ def test_contexts_of_consequence_are_drawn_before_others() -> None:
 
 WRONG = {
     "expected a source of preferences": ["build", "--no-simulate"],
+    "expected no follower": ["build", "--branches.whole", "--follower", "expert"],
     "expected a readable UTF-8 file of preferences": ["train", "nowhere.jsonl", "--out", "x"],
     "expected a reward model that": ["report", "nowhere", "nowhere.jsonl"],
 }
