@@ -63,8 +63,8 @@ class BuildOptions:
             raise UserError("expected a source of preferences; got none; leave --no-simulate out")
         if self.branches.whole and self.follower:
             raise UserError(
-                f"expected no follower where whole conversations are compared; got {self.follower}; "
-                "leave --follower or --branches.whole out"
+                "expected no follower where whole conversations are compared; got "
+                f"{self.follower}; leave --follower or --branches.whole out"
             )
 
 
