@@ -37,6 +37,11 @@ def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
     return getattr(model, model.base_model_prefix), head
 
 
+def middle_layer(layers: int) -> int:
+    """Which of a model's hidden states, the embeddings' being 0, lies two thirds up."""
+    return 2 * (layers + 1) // 3
+
+
 def use_layouts(model: PreTrainedModel) -> None:
     """Let a model attend as the layout says that a forward is given."""
     AttentionInterface.register(NAME, _attention)

@@ -21,7 +21,8 @@ from rlchat.statistics import RunningStd
 class Batch:
     """Episodes as right-padded rows. B episodes, T tokens, K turns.
 
-    ``starts`` holds the states of a row's tokens but the last, where the rollout kept them.
+    ``starts`` holds the states of a row's tokens but the last, and ``spoken`` (A, 2, D) those that
+    its A action tokens were drawn from, where the rollout kept them.
     ``scores`` (B, T) lie on each turn's last action token, unscaled. ``turns`` (B, T) is -1 where
     nobody acts. ``hidden`` is (B, K or K + 1, PRIVILEGED). ``index`` (B,) is the episode's number
     in the iteration, over all ranks.
@@ -38,6 +39,7 @@ class Batch:
     index: Tensor
     hidden: Tensor
     starts: list[Tensor | None]
+    spoken: list[Tensor | None]
 
     @property
     def tokens(self) -> int:
@@ -108,6 +110,7 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
         index=torch.tensor([t.index for t in trajectories]),
         hidden=hidden,
         starts=[t.starts for t in trajectories],
+        spoken=[t.spoken for t in trajectories],
     )
 
 
@@ -130,7 +133,8 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
     """Read logprobs, reference logprobs and values of every action token.
 
     One forward of the policy gives logprobs and the critic's states; the old logprobs come from
-    here and not from the sampler, so that the first ratio is exactly 1.
+    here and not from the sampler, so that the first ratio is exactly 1. Where the rollout kept what
+    tokens were drawn from, which it does if its arithmetic is the forward's, that is read instead.
     """
     shape = batch.ids.shape
     logprobs, ref_logprobs, values = (torch.zeros(shape) for _ in range(3))
@@ -141,22 +145,19 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
         packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in rows])
         where = action_positions(batch, rows)
         start = _start(policy, batch, rows, packing)
-        last, middle = policy.hidden(start, packing, middle=True)
-        assert middle is not None
         before = packing.at(where.row, where.token - 1).to(policy.device)
         targets = batch.ids[rows[where.row], where.token].to(policy.device)
         own = rows[where.row], where.token
-        logprobs[own] = token_logprobs(policy.head, last[before], targets).cpu()
-        seen = features(last, middle)
+        read = _sampled(batch, rows) or _forward(policy, packing, start, where, targets)
+        logprobs[own] = batch.sampled_logprobs[own] if read.logprobs is None else read.logprobs
         for row, b in enumerate(rows.tolist()):
             starts[b] = packing.row(start, row)
             acted = where.token[where.row == row]
             turns = batch.turns[b, acted]
-            of_row = packing.row(seen, row).cpu()
-            states[b] = _with_hidden(of_row[acted - 1], batch, critic, b, turns)
+            states[b] = _with_hidden(read.acted[row], batch, critic, b, turns)
             values[b, acted] = critic(states[b])
             if not batch.terminated[b]:
-                after = _with_hidden(of_row[-1:], batch, critic, b, turns[-1:] + 1)
+                after = _with_hidden(read.after[row], batch, critic, b, turns[-1:] + 1)
                 bootstrap[b] = critic(after)[0]
         with policy.using(REFERENCE):
             last, _ = policy.hidden(start, packing)
@@ -171,6 +172,41 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
         torch.cat([states[b] for b in everyone]),
         [starts[b] for b in everyone],
     )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the policy says of some rows.
+
+    ``logprobs`` (N,) of their action tokens, or None if they are the sampler's; for each row the
+    critic's features (A, F) before each of its action tokens, and (1, F) after its last token.
+    """
+
+    logprobs: Tensor | None
+    acted: Sequence[Tensor]
+    after: Sequence[Tensor]
+
+
+def _sampled(batch: Batch, rows: Tensor) -> _Read | None:
+    """Take what the rollout kept of these rows; None if it did not keep it of all."""
+    kept = [s for s in (batch.spoken[b] for b in rows.tolist()) if s is not None]
+    if len(kept) < len(rows):
+        return None
+    return _Read(None, [features(*s.unbind(1)).cpu() for s in kept], [])
+
+
+def _forward(
+    policy: Policy, packing: Packing, start: Tensor, where: Positions, targets: Tensor
+) -> _Read:
+    """Run the policy over these rows."""
+    last, middle = policy.hidden(start, packing, middle=True)
+    assert middle is not None
+    before = packing.at(where.row, where.token - 1).to(policy.device)
+    logprobs = token_logprobs(policy.head, last[before], targets).cpu()
+    seen = features(last, middle)
+    each = [packing.row(seen, row).cpu() for row in range(len(packing.rows))]
+    acted = [x[where.token[where.row == row] - 1] for row, x in enumerate(each)]
+    return _Read(logprobs, acted, [x[-1:] for x in each])
 
 
 def _start(policy: Policy, batch: Batch, rows: Tensor, packing: Packing) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlchat.attention import Mask, attend, trunk_and_head
+from rlchat.attention import Mask, attend, middle_layer, trunk_and_head
 from rlchat.cache import Cache, Run, Step
 from rlchat.graphs import Replayed
 from rlchat.logits import sample
@@ -70,6 +70,18 @@ class Sampled:
     finished: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _States:
+    """What a forward of n tokens gives: states (n, D) of the last layer, and others if wanted.
+
+    ``kept`` are those after the kept layers, ``middle`` those two thirds up.
+    """
+
+    last: Tensor
+    kept: Tensor | None
+    middle: Tensor | None
+
+
 @dataclass(slots=True)
 class _Turn:
     """A turn in progress: what is still to be heard before the next token, and what was said."""
@@ -95,6 +107,7 @@ class Decoder:
         end_of_turn: int,
         temperature: float = 1.0,
         kept_layers: int = 0,
+        keep_spoken: bool = False,
     ):
         """Make an empty cache of ``rows`` conversations with ``slots`` tokens each.
 
@@ -105,6 +118,7 @@ class Decoder:
             end_of_turn: the id that ends a turn.
             temperature: divides the logits; 0 is greedy.
             kept_layers: the states after so many layers are kept for `starts`, if there are any.
+            keep_spoken: whether the states that tokens were drawn from are kept, for `spoken`.
         """
         self.trunk, self.head = trunk_and_head(speaker.model)
         self.end_of_turn, self.temperature = end_of_turn, temperature
@@ -124,6 +138,9 @@ class Decoder:
         self._ids: dict[int, list[int]] = {}  # conversation -> tokens in the cache
         self._kept_layers = kept_layers
         self._kept: dict[int, list[Tensor]] = {}  # conversation -> states, in pieces
+        # States of a middle layer are not among what is recorded as a graph.
+        self._middle = middle_layer(layers) if keep_spoken and self._replayed is None else None
+        self._spoken: dict[int, list[Tensor]] = {}  # conversation -> (2, D) a sampled token
         self._turns: dict[int, _Turn] = {}  # conversation -> its turn in progress
 
     @property
@@ -137,12 +154,19 @@ class Decoder:
 
     def forget(self, conversation: int) -> None:
         """Make room for another conversation in the place of this one."""
-        for known in (self._turns, self._place, self._ids, self._kept):
+        for known in (self._turns, self._place, self._ids, self._kept, self._spoken):
             known.pop(conversation, None)
 
     def starts(self, conversation: int) -> Tensor:
         """States (T, D) after the kept layers, of the tokens that are in the cache."""
         return torch.cat(self._kept[conversation])
+
+    def spoken(self, conversation: int) -> Tensor | None:
+        """States (A, 2, D) that its A sampled tokens were drawn from, if they were kept.
+
+        The first are the last layer's, the second those two thirds up.
+        """
+        return None if self._middle is None else torch.stack(self._spoken[conversation])
 
     def submit(
         self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
@@ -161,6 +185,7 @@ class Decoder:
             place = next(p for p in range(self._cache.rows) if p not in taken)
             self._place[conversation] = place
             self._ids[conversation], self._kept[conversation] = [], []
+            self._spoken[conversation] = []
         self._turns[conversation] = _Turn(prompt, noise, max_new_tokens)
 
     def generate(
@@ -282,14 +307,19 @@ class Decoder:
         filler = -len(rows) % (BLOCK if self._half else 1)
         ids = torch.tensor([i for new in hearing.values() for i in new] + [0] * filler)
         positions = torch.nn.functional.pad(slots, (0, filler))
-        states, kept = self._run(ids.to(self._device), positions.to(self._device), step)
+        states = self._run(ids.to(self._device), positions.to(self._device), step)
         speaking, last = [], []
         for (c, new), end in zip(hearing.items(), ends.tolist(), strict=True):
-            self._heard(c, new, None if kept is None else kept[end - len(new) : end])
+            kept = None if states.kept is None else states.kept[end - len(new) : end]
+            self._heard(c, new, kept)
             if not self._turns[c].pending:
                 speaking.append(c)
                 last.append(end - 1)
-        logits: Tensor = self.head(states[last])
+        read = states.last[last]
+        if states.middle is not None:
+            for c, pair in zip(speaking, torch.stack([read, states.middle[last]], 1), strict=True):
+                self._spoken[c].append(pair)
+        logits: Tensor = self.head(read)
         return logits, speaking
 
     def _heard(self, conversation: int, ids: Sequence[int], kept: Tensor | None) -> None:
@@ -298,17 +328,20 @@ class Decoder:
         if kept is not None:
             self._kept[conversation].append(kept.clone())
 
-    def _run(self, ids: Tensor, positions: Tensor, step: Step) -> tuple[Tensor, Tensor | None]:
-        """Run the trunk; give (n, D) states of the last layer and, if wanted, of the kept one."""
+    def _run(self, ids: Tensor, positions: Tensor, step: Step) -> _States:
+        """Run the trunk."""
         out = self.trunk(
             input_ids=ids[None],
             position_ids=positions[None],
             use_cache=False,
-            output_hidden_states=self._kept_layers > 0,
+            output_hidden_states=self._kept_layers > 0 or self._middle is not None,
             layout=step,
         )
-        kept = out.hidden_states[self._kept_layers][0] if self._kept_layers else None
-        return out.last_hidden_state[0], kept
+        return _States(
+            out.last_hidden_state[0],
+            out.hidden_states[self._kept_layers][0] if self._kept_layers else None,
+            None if self._middle is None else out.hidden_states[self._middle][0],
+        )
 
     def _speak_all(self, hearing: Mapping[int, Sequence[int]]) -> tuple[Tensor, list[int]]:
         """Append one id to some conversations, in a forward of all rows of the cache.
@@ -333,8 +366,8 @@ class Decoder:
         room, rows = self._cache.room, torch.arange(len(ids), device=ids.device)
         hidden = torch.arange(room, device=ids.device) > slots[:, None]
         run = Run(0, len(ids), 1, room, Mask(hidden[:, None]))
-        states, kept = self._run(ids, slots, Step(self._cache, rows, slots, [run], room))
-        return self.head(states), kept
+        states = self._run(ids, slots, Step(self._cache, rows, slots, [run], room))
+        return self.head(states.last), states.kept
 
     def _runs(
         self, places: Sequence[int], counts: Sequence[int], starts: Sequence[int]

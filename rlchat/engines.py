@@ -39,6 +39,10 @@ class Engine(Protocol):
         """States that were kept, if any were."""
         ...
 
+    def spoken(self, conversation: int) -> Tensor | None:
+        """States that sampled tokens were drawn from, if they were kept."""
+        ...
+
     def submit(
         self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
     ) -> None:
@@ -59,6 +63,7 @@ def engine(
     end_of_turn: int,
     temperature: float,
     kept_layers: int,
+    keep_spoken: bool,
 ) -> Iterator[Engine]:
     """Make an engine for as long as it is needed; the arguments are those of `Decoder`.
 
@@ -66,7 +71,7 @@ def engine(
         UserError: the paged engine was asked to speak with virtual tokens, which it cannot hear.
     """
     if name == "own":
-        yield Decoder(speaker, rows, slots, end_of_turn, temperature, kept_layers)
+        yield Decoder(speaker, rows, slots, end_of_turn, temperature, kept_layers, keep_spoken)
         return
     paged = Paged(speaker, rows, slots, end_of_turn, temperature)
     try:
@@ -123,6 +128,9 @@ class Paged:
         self._ids.pop(conversation, None)
 
     def starts(self, conversation: int) -> None:
+        """No states are kept."""
+
+    def spoken(self, conversation: int) -> None:
         """No states are kept."""
 
     def submit(

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from rlchat import models
 from rlchat.adapters import check_base, load_adapter, write_adapter
-from rlchat.attention import trunk_and_head, use_layouts
+from rlchat.attention import middle_layer, trunk_and_head, use_layouts
 from rlchat.decoding import Speaker, past_of
 from rlchat.errors import UserError
 from rlchat.fused import Spoken, fuse
@@ -282,8 +282,8 @@ class Policy:
         seen = None
         if middle:
             skipped = self.floor if start.is_floating_point() else 0
-            layers = skipped + len(out.hidden_states)
-            seen = out.hidden_states[max(0, 2 * layers // 3 - skipped)][0]
+            place = middle_layer(self.hf.config.num_hidden_layers) - skipped
+            seen = out.hidden_states[max(0, place)][0]
         return out.last_hidden_state[0], seen
 
     def rollout_model(self, adapter: str | None = POLICY) -> PreTrainedModel:

@@ -60,7 +60,9 @@ class Trajectory:
     ``world`` is the world's own score, once another took the place of its ``parts``.
     ``costs`` names what was unsafe in each turn, ``knowledge`` counts what the desk looked up.
     ``starts`` (T - 1, D), if they were kept and the episode terminated, are the states of all
-    tokens but the last after the layers that have nothing to train.
+    tokens but the last after the layers that have nothing to train. ``spoken`` (A, 2, D), under the
+    same conditions, are the states that its A action tokens were drawn from: the last layer's, and
+    those two thirds up.
     """
 
     index: int
@@ -80,6 +82,7 @@ class Trajectory:
     dropped: int = 0
     world: float | None = None
     starts: Tensor | None = None
+    spoken: Tensor | None = None
 
     def __post_init__(self) -> None:
         """What is there at the start is observation."""
@@ -122,6 +125,7 @@ def collect(
     temperature: float = 1.0,
     on_episode: Callable[[Trajectory], None] | None = None,
     kept_layers: int = 0,
+    keep_spoken: bool = False,
 ) -> list[Trajectory]:
     """Play episodes, many at a time, each at its own pace.
 
@@ -137,6 +141,7 @@ def collect(
         temperature: 1 in training, or logprobs would belong to another distribution.
         on_episode: told of each as it ends.
         kept_layers: layers whose states trajectories keep, for a training that starts after them.
+        keep_spoken: whether trajectories keep the states that tokens were drawn from.
 
     Returns:
         The trajectories in the order of their indices.
@@ -150,7 +155,9 @@ def collect(
     done: list[Trajectory] = []
     with (
         Desk[int, Conversation | Outcome](min(config.workers, rows)) as desk,
-        engine(config.engine, speaker, rows, slots, end, temperature, kept_layers) as decoder,
+        engine(
+            config.engine, speaker, rows, slots, end, temperature, kept_layers, keep_spoken
+        ) as decoder,
     ):
 
         def begin(row: int) -> None:
@@ -177,6 +184,8 @@ def collect(
                     continue
                 if kept_layers and trajectory.terminated:
                     trajectory.starts = decoder.starts(row)
+                if keep_spoken and trajectory.terminated:
+                    trajectory.spoken = decoder.spoken(row)
                 del playing[row]
                 done.append(trajectory)
                 if on_episode is not None:

@@ -61,7 +61,8 @@ def train(
     learner, reward, scale = state.learner, state.reward, state.scale
     for iteration in range(first, config.iterations):
         clock = Clock()
-        trajectories = play(config, policy, worlds, ranks, iteration, watcher)
+        exact = state.sampler_is_exact(iteration)
+        trajectories = play(config, policy, worlds, ranks, iteration, watcher, exact)
         clock.lap("rollout")
         trajectories = reward.score(trajectories, ranks)
         clock.lap("score")
@@ -76,6 +77,10 @@ def train(
         scores = [(t.index, t.score) for t in everyone]
         estimated = estimate(annotated, settings, state.beta, scale, scores, ranks.sum)
         metrics = measure(estimated, everyone, ranks)
+        if exact:
+            metrics["sampler_gap"] = math.nan
+        else:
+            state.gap = metrics["sampler_gap"]
         fit = fit_critic(learner, estimated)
         if iteration >= config.ppo.critic_warmup or config.critic.states == "shared":
             seed = (config.seed, iteration)
@@ -130,11 +135,12 @@ def play(
     ranks: Ranks,
     iteration: int,
     watcher: Watcher,
+    keep_spoken: bool = False,
 ) -> list[Trajectory]:
     """Collect this rank's share of an iteration's episodes.
 
     Episode i has the same goal, user and noise whoever plays it. Episodes of a group share goal
-    and user, and differ in what is sampled.
+    and user, and differ in what is sampled. ``keep_spoken`` is that of `collect`.
     """
     goals = (config.seed, Purpose.TRAIN, iteration)
     noise = (config.seed, Purpose.PLAY, iteration)
@@ -157,6 +163,7 @@ def play(
         config.rollout,
         on_episode=count,
         kept_layers=policy.shared_layers,
+        keep_spoken=keep_spoken,
     )
     policy.fall_silent()
     return trajectories
@@ -172,6 +179,7 @@ def without_tokens(trajectory: Trajectory) -> Trajectory:
         sampled_logprobs=[],
         hidden=[],
         starts=None,
+        spoken=None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -136,6 +137,40 @@ def test_annotation_is_what_each_row_says_alone(
     assert not out.states.requires_grad
 
 
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_what_tokens_were_drawn_from_spares_the_forward(
+    policy: Policy,
+    make_trajectories: MakeTrajectories,
+    budget: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same annotation; the policy runs only where a row has kept nothing, as if truncated."""
+    trajectories, critic = make_trajectories(), make_critic(policy)
+    plain = annotate(policy, critic, pack(trajectories), budget)
+    for b, t in enumerate(trajectories):
+        acts = torch.tensor(t.action_mask).nonzero()[:, 0]
+        t.sampled_logprobs = plain.logprobs[b, : len(t.ids)].tolist()
+        if t.terminated:
+            with torch.no_grad():
+                out = policy.model(input_ids=torch.tensor([t.ids]), output_hidden_states=True)
+            last, middle = out.hidden_states[-1][0], out.hidden_states[2][0]
+            t.spoken = torch.stack([last, middle], 1)[acts - 1]
+    forwards: list[bool] = []
+    hidden = policy.hidden
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        forwards.append(named.get("middle", False))
+        return hidden(*arguments, **named)
+
+    monkeypatch.setattr(policy, "hidden", counted)
+    out = annotate(policy, critic, pack(trajectories), budget)
+    for name in ("logprobs", "ref_logprobs", "values", "bootstrap", "states"):
+        torch.testing.assert_close(getattr(out, name), getattr(plain, name), atol=1e-5, rtol=1e-5)
+    if budget == 1:  # a row a forward: the policy's for the truncated, the reference's for all
+        assert forwards.count(True) == sum(t.truncated for t in trajectories)
+        assert forwards.count(False) == len(trajectories)
+
+
 def test_more_padding_changes_nothing(policy: Policy, make_trajectories: MakeTrajectories) -> None:
     critic, batch = make_critic(policy), pack(make_trajectories())
     wide = {
@@ -195,6 +230,7 @@ def by_hand(sampled: float = 0.0) -> Annotated:
         index=torch.tensor([0, 1]),
         hidden=torch.zeros(2, 2, PRIVILEGED),
         starts=[None, None],
+        spoken=[None, None],
     )
     return Annotated(
         batch,

@@ -187,6 +187,25 @@ def test_what_another_row_begins_with_is_not_computed_again(
     torch.testing.assert_close(decoder.starts(1), states, atol=1e-5, rtol=1e-5)
 
 
+def test_what_tokens_were_drawn_from_is_kept(model: PreTrainedModel) -> None:
+    """Last and middle states before each sampled token, over two turns; others keep nothing."""
+    decoder = Decoder(Speaker(model), 2, 100, END, keep_spoken=True)
+    record, noise = Record(), {c: uniform(c) for c in range(2)}
+    for turn in range(2):
+        record.speak(decoder, {c: words(10 * turn + c, 5 + c) for c in range(2)}, noise)
+    for c in range(2):
+        places = [place for place, _ in record.sampled[c]]
+        with torch.no_grad():
+            out = model(input_ids=torch.tensor([record.ids[c]]), output_hidden_states=True)
+        layers = model.config.num_hidden_layers
+        middle = out.hidden_states[2 * (layers + 1) // 3][0]
+        expected = torch.stack([out.hidden_states[-1][0], middle], 1)[torch.tensor(places) - 1]
+        spoken = decoder.spoken(c)
+        assert spoken is not None
+        torch.testing.assert_close(spoken, expected, atol=1e-5, rtol=1e-5)
+    assert Decoder(Speaker(model), 2, 100, END).spoken(0) is None
+
+
 def test_rows_close_ranks_when_one_leaves(model: PreTrainedModel) -> None:
     """The third row moves to the first place, and goes on where it was."""
     decoder, record = make_decoder(model, 3, 100), Record()
