@@ -122,7 +122,8 @@ def training(
         iterations=budget.iterations if iterations is None else iterations,
         evaluation=0,
         warm_start=WarmStartConfig(
-            demonstrations=budget.demonstrations if demonstrations is None else demonstrations
+            demonstrations=budget.demonstrations if demonstrations is None else demonstrations,
+            epochs=2,
         ),
         ppo=PPOConfig(beta=budget.beta),
     )

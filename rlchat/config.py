@@ -115,16 +115,15 @@ class PPOConfig:
 class WarmStartConfig:
     """Supervised start from demonstrations, before PPO."""
 
-    demonstrations: int = 2000
+    demonstrations: int = 1500
     """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
     learning_rate: float = 1.4e-3
-    """At first; it falls like a bell curve."""
-    half_life: float = 0.75
-    """Epochs in which the rate falls to a half; it is a sixteenth after two of them."""
+    """Learning rate at first; it falls like a bell curve, to a hundredth at the end."""
     batch: int = 4
     """Conversations an optimiser step."""
-    max_epochs: int = 6
-    """Most passes over the demonstrations; none begins once the rate is under a hundredth."""
+    epochs: int | None = None
+    """Most passes over the conversations. If none is given: 1 over demonstrations, as more of them
+    teach more than a second pass, and 2 over a file."""
     tolerance: float = 0.01
     """It ends with the first epoch that improves the validation loss by less than this share; with
     -1 after all of them."""
@@ -133,9 +132,8 @@ class WarmStartConfig:
         """Refuse settings out of range."""
         expect(self, "demonstrations", self.demonstrations >= 0, "of at least 0")
         expect(self, "learning_rate", self.learning_rate > 0, "above 0")
-        expect(self, "half_life", self.half_life > 0, "above 0")
-        for name in ("batch", "max_epochs"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "batch", self.batch >= 1, "of at least 1")
+        expect(self, "epochs", self.epochs is None or self.epochs >= 1, "of at least 1")
         expect(self, "tolerance", self.tolerance < 1, "below 1")
 
 

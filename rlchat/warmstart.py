@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ IGNORED = -100  # transformers' mark for tokens without a loss
 ROLES = ("system", "user", "assistant", "tool")
 MICROBATCH = 4  # most conversations in one forward: activations are what memory goes to
 KEPT = 2**30  # bytes of states that are kept from epoch to epoch
+SETTLED = 0.01  # of the first learning rate is what the last epoch ends with
 
 Report = Callable[[Mapping[str, float]], None]
 
@@ -174,11 +174,12 @@ class _ActionTrainer(SFTTrainer):
 
     trl's own reads the whole vocabulary at every token, which on a CPU is most of the work;
     about one token in seven has a label here. Layers that have nothing to train see each
-    conversation once, and not in every epoch.
+    conversation once, and not in every epoch: ``room`` bytes of their states are kept.
     """
 
     policy: Policy
     starts: dict[bytes, torch.Tensor]
+    room: int = 0
     kept: int = 0
 
     def compute_loss(
@@ -209,29 +210,23 @@ class _ActionTrainer(SFTTrainer):
             return packing.lay([self.starts[key] for key in keys])
         states = self.policy.below(packing)
         for i, key in enumerate(keys):
-            if self.kept < KEPT and key not in self.starts:
+            if self.kept < self.room and key not in self.starts:
                 self.starts[key] = packing.row(states, i)
                 self.kept += self.starts[key].nbytes
         return states
 
 
-def passes(config: WarmStartConfig) -> int:
-    """Most epochs: all that are allowed and begin with a hundredth of the first rate or more."""
-    return min(config.max_epochs, math.ceil(config.half_life * math.sqrt(math.log2(100))))
+def rate(step: int, steps: int) -> float:
+    """The learning rate's factor: ten steps up, then down like a bell curve to `SETTLED`.
 
-
-def rate(step: int, steps: int, half_life: float) -> float:
-    """The learning rate's factor: ten steps up, then down like a bell curve.
-
-    The first epochs learn and the last one settles; a third, at a hundredth of the rate, improved
-    the validation loss by .4% or less. Falling to a third with each epoch ended at a worse loss.
+    Most is learnt at a high rate, and the end settles. Falling to a third with each of several
+    epochs ended at a worse loss.
 
     Args:
         step: optimiser steps so far.
-        steps: of an epoch.
-        half_life: epochs after which it is a half.
+        steps: of all epochs.
     """
-    return min(1.0, (step + 1) / 10) * float(0.5 ** ((step / steps / half_life) ** 2))
+    return min(1.0, (step + 1) / 10) * float(SETTLED ** ((step / steps) ** 2))
 
 
 def warm_start(
@@ -240,12 +235,23 @@ def warm_start(
     config: WarmStartConfig,
     seed: int,
     out: Path,
+    epochs: int = 1,
     max_tokens: int = 1024,
     report: Report = lambda row: None,
 ) -> list[float]:
     """Train the policy's adapter on conversations with trl's SFTTrainer and write it to ``out``.
 
     trl changes the model it trains: load the adapter into a fresh policy afterwards.
+
+    Args:
+        policy: its adapter is trained.
+        conversations: a tenth of them is held out, for the validation loss.
+        config: of the training.
+        seed: decides the order.
+        out: where the adapter goes.
+        epochs: most passes, where ``config`` names none.
+        max_tokens: longer conversations are cut.
+        report: told how it goes.
 
     Returns:
         The validation loss after each epoch: nats per assistant token, mean over batches.
@@ -260,13 +266,12 @@ def warm_start(
     optimiser = MasterAdamW(policy.parameters(), config.learning_rate)
     callback = _UntilConverged(config.tolerance, report, [])
     with tempfile.TemporaryDirectory() as scratch:
-        steps = -(-(len(conversations) - held_out) // config.batch)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: rate(step, steps, config.half_life)
-        )
+        epochs = config.epochs or epochs
+        steps = epochs * -(-(len(conversations) - held_out) // config.batch)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps))
         trainer = _ActionTrainer(
             model=policy.model,
-            args=_arguments(config, scratch, seed, max_tokens, policy.device.type == "cpu"),
+            args=_arguments(config, epochs, scratch, seed, max_tokens, policy.device.type == "cpu"),
             train_dataset=data.select(range(held_out, len(data))),
             eval_dataset=data.select(range(held_out)),
             processing_class=policy.rendering.tokenizer,
@@ -274,6 +279,7 @@ def warm_start(
             callbacks=[callback],
         )
         trainer.policy, trainer.starts = policy, {}
+        trainer.room = KEPT if epochs > 1 else 0
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.train()
@@ -283,13 +289,13 @@ def warm_start(
 
 
 def _arguments(
-    config: WarmStartConfig, scratch: str, seed: int, max_tokens: int, cpu: bool
+    config: WarmStartConfig, epochs: int, scratch: str, seed: int, max_tokens: int, cpu: bool
 ) -> SFTConfig:
     """What trl is told; it reports to nobody and writes nothing that stays."""
     microbatch = max(n for n in range(1, MICROBATCH + 1) if config.batch % n == 0)
     return SFTConfig(
         output_dir=scratch,
-        num_train_epochs=passes(config),
+        num_train_epochs=epochs,
         per_device_train_batch_size=microbatch,
         per_device_eval_batch_size=MICROBATCH,
         gradient_accumulation_steps=config.batch // microbatch,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +19,10 @@ from rlchat.policy import Policy
 from rlchat.rollout import Trajectory
 from rlchat.warmstart import (
     IGNORED,
+    KEPT,
     _ActionTrainer,
     dataset,
     demonstrate,
-    passes,
     rate,
     read_conversations,
     warm_start,
@@ -103,7 +104,7 @@ def test_the_loss_is_the_cross_entropy_of_labelled_tokens(
         ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
         labels[i, : len(row["labels"])] = torch.tensor(row["labels"])
     trainer = object.__new__(_ActionTrainer)  # the loss reads nothing but the policy
-    trainer.policy, trainer.starts = policy, {}
+    trainer.policy, trainer.starts, trainer.room = policy, {}, KEPT
     own = list(policy.parameters())
     mask = torch.arange(width) < torch.tensor([[len(row["input_ids"])] for row in rows])
     inputs = {"input_ids": ids, "labels": labels, "attention_mask": mask.long()}
@@ -132,7 +133,7 @@ def test_it_learns_and_leaves_an_adapter(tmp_path: Path) -> None:
     policy = Policy.create("tiny", ADAPTER)
     before = likelihood(policy, TALKS[:4])
     rows: list[dict[str, float]] = []
-    config = WarmStartConfig(learning_rate=1e-2, batch=8, max_epochs=4)
+    config = WarmStartConfig(learning_rate=1e-2, batch=8, epochs=4)
     losses = warm_start(
         policy, TALKS, config, 0, tmp_path / "out", report=lambda row: rows.append(dict(row))
     )
@@ -150,7 +151,7 @@ def test_what_is_kept_from_epoch_to_epoch_has_a_limit(
 ) -> None:
     """The same adapter, whether all, some or no states are kept."""
     top = replace(ADAPTER, layers=0.5)
-    config = WarmStartConfig(learning_rate=1e-2, batch=3, max_epochs=2, tolerance=-1.0)
+    config = WarmStartConfig(learning_rate=1e-2, batch=3, epochs=2, tolerance=-1.0)
     losses = []
     for bytes_kept in (2**30, 20_000, 0):
         monkeypatch.setattr("rlchat.warmstart.KEPT", bytes_kept)
@@ -162,18 +163,29 @@ def test_what_is_kept_from_epoch_to_epoch_has_a_limit(
 
 
 def test_the_rate_falls_like_a_bell_curve() -> None:
-    """A half after one half-life, a sixteenth after two: 2^-(epochs / half-life)^2."""
-    assert [rate(s, 100, 0.5) for s in (0, 4)] == pytest.approx([0.1, 0.5], rel=0.01)
-    assert [rate(s, 100, 0.5) for s in (50, 100, 150)] == pytest.approx([1 / 2, 1 / 16, 1 / 512])
+    """.01^((step / steps)^2): .01^(1/4) = .316 half-way, .01 at the end."""
+    assert [rate(s, 100) for s in (0, 4)] == pytest.approx([0.1, 0.5], rel=0.02)
+    assert [rate(s, 100) for s in (50, 100)] == pytest.approx([0.3162, 0.01], rel=1e-3)
 
 
-def test_no_pass_begins_with_less_than_a_hundredth_of_the_rate() -> None:
-    """2^-(epochs / half-life)^2 is a hundredth after 2.58 half-lives."""
-    assert [passes(WarmStartConfig(half_life=h)) for h in (0.375, 0.75, 1.0, 9.0)] == [1, 2, 3, 6]
+def test_a_single_pass_keeps_no_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    loss = _ActionTrainer.compute_loss
+
+    def counted(trainer: _ActionTrainer, *arguments: Any, **named: Any) -> Any:
+        kept.append(len(trainer.starts))
+        return loss(trainer, *arguments, **named)
+
+    monkeypatch.setattr(_ActionTrainer, "compute_loss", counted)
+    for epochs in (1, 2):
+        policy, out = Policy.create("tiny", replace(ADAPTER, layers=0.5)), tmp_path / str(epochs)
+        losses = warm_start(policy, TALKS[:12], WarmStartConfig(tolerance=-1.0), 0, out, epochs)
+        assert len(losses) == epochs
+        assert (max(kept) > 0) == (epochs > 1)
 
 
 def test_it_ends_once_the_validation_loss_stays(tmp_path: Path) -> None:
-    config = WarmStartConfig(learning_rate=1e-9, batch=8, half_life=9.0, max_epochs=9)
+    config = WarmStartConfig(learning_rate=1e-9, batch=8, epochs=9)
     losses = warm_start(Policy.create("tiny", ADAPTER), TALKS[:12], config, 0, tmp_path / "out")
     assert len(losses) == 2
 
