@@ -15,6 +15,7 @@ from rlchat.methods import POLICY, AdapterConfig, leave_shape
 from rlchat.policy import Policy
 from rlchat.rendering import Rendering
 from rlchat.rollout import RolloutConfig, Trajectory, collect
+from rlchat.starters import STARTERS
 from rlchat.worlds import Purpose, World, Worlds, episode_seeds
 from rlchat.writers import EndpointAgent, find_endpoint
 from rlchat_envs import DialogueEnv, ScriptedAgent
@@ -51,7 +52,7 @@ def load_agent(
     adapter: AdapterConfig | None = None,
     say: models.Say = lambda line: None,
 ) -> Agent:
-    """Find an agent: a run or adapter folder, ``base``, or a scripted one.
+    """Find an agent: a run or adapter folder, a starter, ``base``, or a scripted one.
 
     Args:
         name: as on the command line.
@@ -73,10 +74,11 @@ def load_agent(
         return ModelAgent(policy.speaker(None), policy.rendering)
     folder = adapter_folder(name)
     if folder is None:
-        near = get_close_matches(name, [*SCRIPTED, "base"], n=1)
+        known = [*STARTERS, "base", *SCRIPTED]
+        near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(
-            f"expected an agent: a run folder, base, {', '.join(SCRIPTED)}, {ENDPOINT}MODEL@URL; "
+            f"expected an agent: a run folder, {', '.join(known)}, {ENDPOINT}MODEL@URL; "
             f"got {name!r}{hint}"
         )
     leave_shape(config, folder)
@@ -85,11 +87,13 @@ def load_agent(
 
 
 def adapter_folder(name: str | Path) -> Path | None:
-    """The adapter in a run folder, or the folder itself if it is one; None if neither.
+    """The adapter in a run folder, or the folder itself if it is one, or a starter; None otherwise.
 
     Raises:
         UserError: a run folder without an adapter.
     """
+    if str(name) in STARTERS:
+        return STARTERS[str(name)].folder
     folder = Path(name)
     if (folder / "adapter_config.json").is_file():
         return folder

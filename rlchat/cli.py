@@ -299,7 +299,7 @@ def feedback_style(words: Sequence[str], console: Console) -> None:
 def models_list(words: Sequence[str], console: Console) -> None:
     """Verb ``models list``."""
     parse(ListOptions, "models list", words)
-    from rlchat import models
+    from rlchat import models, starters
 
     table = Table("name", "what it is", "licence", "MB", "here")
     for model, here in models.list_models():
@@ -307,6 +307,12 @@ def models_list(words: Sequence[str], console: Console) -> None:
             model.name, model.about, model.licence, str(model.megabytes), "yes" if here else "no"
         )
     console.print(table)
+    agents = Table("trained agent", "what it is", "MB", "solved of unseen users, 95%")
+    solved = starters.read_card()["success"]
+    for starter in starters.STARTERS.values():
+        rate = "{mean:.0%} ({low:.0%} … {high:.0%})".format(**solved[starter.name])
+        agents.add_row(starter.name, starter.about, f"{starter.megabytes:.1f}", rate)
+    console.print(agents)
 
 
 @dataclass(frozen=True)
@@ -347,7 +353,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
     "feedback forget": (feedback_forget, "delete a conversation or a person, to the last byte"),
     "feedback ask": (feedback_ask, "compare replies, those first that tell most of your taste"),
     "feedback style": (feedback_style, "say how a person likes to be spoken to"),
-    "models list": (models_list, "what models there are"),
+    "models list": (models_list, "what models and trained agents there are"),
     "models fetch": (models_fetch, "bring a model onto this machine"),
 }
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,32 +12,33 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 from rich.console import Console
-from rich.panel import Panel
 
 from rlchat import files
 from rlchat.adapters import base_spec
-from rlchat.agents import ModelAgent, NamedAgent, adapter_folder, load_agent
+from rlchat.agents import adapter_folder, load_agent
+from rlchat.comparison import measure_end, measure_start, program, show
 from rlchat.config import SEEDS, TrainConfig, WarmStartConfig, names
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, check_range, difference, evaluate
-from rlchat.methods import POLICY, AdapterConfig, leave_shape
-from rlchat.policy import REFERENCE, Policy
-from rlchat.progress import Progress
+from rlchat.machine import peak_memory
+from rlchat.methods import AdapterConfig, leave_shape
+from rlchat.policy import Policy
+from rlchat.progress import Progress, minutes
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, to_json
-from rlchat.tables import dialogue, difference_table, ending, results_table
-from rlchat.train import train
+from rlchat.tables import difference_table, results_table
+from rlchat.train import Clock, train
 from rlchat.warmstart import demonstrate, read_conversations, warm_start
 from rlchat.worlds import World, WorldConfig, Worlds
 from rlchat_envs import Conversation
 
 
 def run_training(config: TrainConfig, console: Console) -> list[Result]:
-    """Train as configured, and evaluate the result.
+    """Train as configured, and evaluate before and after.
 
     Returns:
-        The evaluation, if one was asked for: base, warm start, trained and expert.
+        The evaluation, if one was asked for: what PPO started from, PPO, demonstrator and expert.
     """
     ranks = Ranks(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
     run = Run(config.run)
@@ -56,16 +55,33 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
         config = resumed(config, run)
     elif ranks.main:
         _refuse_to_overwrite(run)
+    measured = bool(config.evaluation) and ranks.main
+    results: list[Result] = []
+    clock = Clock()
     with Progress(console, config.iterations, quiet=not ranks.main) as progress:
         policy = prepare(config, run, ranks, progress)
+        clock.lap("preparing")
+        if measured:
+            before = measure_start(config, policy, run, progress)
+            clock.lap("measuring")
         train(config, policy, run, ranks, progress)
-        results = []
-        if config.evaluation and ranks.main:
-            results = _kept(run, config) or compare(config, policy, progress)
+        clock.lap("practice")
+        if measured:
+            results = measure_end(config, policy, run, progress, before)
+            clock.lap("measuring again")
     if ranks.main:
         show(results, run, config, console)
+        console.print(spent(clock), highlight=False, soft_wrap=True)
     ranks.end()
     return results
+
+
+def spent(clock: Clock) -> str:
+    """What a training took: time of each phase, and memory."""
+    phases = {name.removeprefix("seconds/"): s for name, s in clock.seconds.items()}
+    each = ", ".join(f"{name} {minutes(seconds)}" for name, seconds in phases.items())
+    total = minutes(sum(phases.values()))
+    return f"Took {total} minutes ({each}) and at most {peak_memory():.1f} GiB of memory."
 
 
 def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> Policy:
@@ -117,6 +133,7 @@ def warm(
     seed: int,
     out: Path,
     progress: Progress,
+    epochs: int = 1,
 ) -> None:
     """Warm-start a policy on conversations, and record how the validation loss fell."""
     progress.say(f"warm start: {len(conversations)} conversations")
@@ -128,63 +145,8 @@ def warm(
         if "eval_loss" in row:
             progress.say(f"warm start: validation loss {row['eval_loss']:.4f} nats a token")
 
-    losses = warm_start(policy, conversations, config, seed, out, report=report)
+    losses = warm_start(policy, conversations, config, seed, out, epochs, report=report)
     files.write_json(out / "validation_losses.json", losses)
-
-
-def compare(config: TrainConfig, policy: Policy, progress: Progress) -> list[Result]:
-    """Evaluate base, what PPO started from, PPO and the scripted desks on the dev side, greedily.
-
-    Without a warm start, and without a run to go on from, PPO starts from the base itself.
-    """
-    world, count, ours = config.world, config.evaluation, Worlds(config.world).ours
-    adapters: dict[str, str | None] = {"base": None}
-    if adapter_folder(config.policy) is not None:
-        adapters["start"] = REFERENCE
-    elif ours and config.warm_start.demonstrations:
-        adapters["warm start"] = REFERENCE
-    adapters["PPO"] = POLICY
-    scripted = ("demonstrator", "expert") if ours else ()
-    results = []
-    for name in (*adapters, *scripted):
-        agent: ModelAgent | NamedAgent = NamedAgent(name)
-        if name in adapters:
-            agent = ModelAgent(policy.speaker(adapters[name]), policy.rendering)
-        watch = progress.counter(f"evaluating {name}", count)
-        results.append(
-            evaluate(name, agent, world, "dev", count, config.seed, 0.0, config.rollout, watch)
-        )
-    return results
-
-
-def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Console) -> None:
-    """Print the table, one dialogue before and after, and how to go on."""
-    if results:
-        console.print(results_table(results))
-        place = [r.agent for r in results].index("PPO")
-        before, after = results[place - 1], results[place]
-        console.print(difference_table("PPO", before.agent, difference(after, before)))
-        kept = {"iterations": config.iterations, "results": [r.to_json() for r in results]}
-        files.write_json(run.folder / "evaluation.json", kept)
-        pairs = list(zip(before.episodes, after.episodes, strict=True))
-        gained = [p for p in pairs if p[1].success and not p[0].success]
-        for title, episode in zip(("before PPO", "after PPO"), (gained or pairs)[0], strict=True):
-            console.print(
-                Panel(dialogue(episode.conversation), title=f"{title}: {ending(episode)}")
-            )
-    program = _program()
-    # In a foreign environment nobody can be the user: people talk to that agent without one.
-    place_to_talk = config.env if Worlds(config.world).ours else "''"
-    for line in (
-        f"Talk to it:     {program} chat {run.folder} --env {place_to_talk}",
-        f"Measure it:     {program} eval {run.folder} --env {config.env}",
-    ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _program() -> str:
-    """The command as it was started, which need not be on the path."""
-    return sys.argv[0] if Path(sys.argv[0]).name == "rlchat" else "rlchat"
 
 
 def resumed(config: TrainConfig, run: Run) -> TrainConfig:
@@ -211,22 +173,13 @@ def differing(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Settings that are not as recorded: their names as on the command line, old and new."""
     for key, new in wanted.items():
-        old, name = recorded.get(key), of + key.replace("_", "-")
+        if key not in recorded:  # an option that came later: the run had what is its default today
+            continue
+        old, name = recorded[key], of + key.replace("_", "-")
         if isinstance(new, dict) and isinstance(old, dict):
             yield from differing(old, new, f"{name}.")
         elif old != new:
             yield name, old, new
-
-
-def _kept(run: Run, config: TrainConfig) -> list[Result]:
-    """The evaluation that this run already has at this iteration, or nothing."""
-    try:
-        kept = json.loads((run.folder / "evaluation.json").read_text("utf-8"))
-        results = [Result.from_json(r) for r in kept["results"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    same = kept["iterations"] == config.iterations
-    return results if same and len(results[0].episodes) == config.evaluation else []
 
 
 def _refuse_to_overwrite(run: Run) -> None:
@@ -270,8 +223,9 @@ def run_sft(options: SftOptions, console: Console) -> None:
     if options.out.exists():
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
     files.check_place(options.out)
+    epochs = 1
     if options.data is not None:
-        conversations = read_conversations(options.data)
+        conversations, epochs = read_conversations(options.data), 2
     else:
         world = WorldConfig(options.env, knowledge=names(options.knowledge))
         conversations = demonstrate(world, options.warm_start.demonstrations, options.seed)
@@ -281,8 +235,9 @@ def run_sft(options: SftOptions, console: Console) -> None:
         base = base_spec(start)
     with Progress(console) as progress:
         policy = Policy.create(base, options.adapter, start, options.seed, progress.say)
-        warm(policy, conversations, options.warm_start, options.seed, options.out, progress)
-    console.print(f"Talk to it:  {_program()} chat {options.out}", highlight=False, markup=False)
+        settings = options.warm_start
+        warm(policy, conversations, settings, options.seed, options.out, progress, epochs)
+    console.print(f"Talk to it:  {program()} chat {options.out}", highlight=False, markup=False)
 
 
 @dataclass(frozen=True)

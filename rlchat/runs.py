@@ -62,6 +62,16 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     @property
+    def start(self) -> Path:
+        """The evaluation of what PPO started from."""
+        return self.folder / "start.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The evaluation at the end, beside that of the start."""
+        return self.folder / "evaluation.json"
+
+    @property
     def transcripts(self) -> Path:
         """One JSON object an episode, named after the iteration."""
         return self.folder / "transcripts"

@@ -41,6 +41,17 @@ def results_table(results: Sequence[Result]) -> Table:
     return table
 
 
+def summary(result: Result) -> str:
+    """What was measured of one agent in a line, for people who wait for more."""
+    metrics = result.metrics
+    said = ", ".join(
+        f"{name} {with_interval(metrics[name], _FORMS[name])}"
+        for name in ("success", "score")
+        if name in metrics
+    )
+    return f"{result.agent}: {said}; {len(result.episodes)} users of the {result.split} side"
+
+
 def difference_table(name: str, against: str, differences: Mapping[str, Interval]) -> Table:
     """Paired differences of two agents."""
     table = Table("metric", "difference", title=Text(f"{name} minus {against}, same episodes"))

@@ -107,7 +107,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("sft --data shape.jsonl", 'shape.jsonl, line 1: expected *; there is no list "messages"'),
         ("sft --data latin.jsonl", "expected a readable UTF-8 file *latin.jsonl*"),
         ("eval exprt", "expected an agent: a run folder, *; got 'exprt'; did you mean expert?"),
-        ("eval .", "expected an agent: a run folder, base, *; got '.'"),
+        ("eval .", "expected an agent: a run folder, starter, *; got '.'"),
         ("eval base --policy no-such", "expected a model (smollm2-135m, tiny), *"),
         ("eval expert --env rlchat/Suport-v0", "*did you mean rlchat/Support-v0?"),
         ("eval expert --users nobody", "*expected users out of agenda, *; got 'nobody'"),
@@ -372,7 +372,7 @@ PHASES = [
     "rlchat.train.update_policy",
     "rlchat.runs.transcript",
     "rlchat.runs.save_file",
-    "rlchat.pipeline.evaluate",
+    "rlchat.comparison.evaluate",
 ]
 
 
