@@ -2,10 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo proof studies games test lint type bench bench-peers clean
+.PHONY: help demo proof studies games test lint type bench bench-growth bench-peers clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
 	$(BIN)/rlchat train --run runs/demo $(if $(wildcard runs/demo/config.json),--resume)
@@ -30,8 +30,11 @@ lint: .venv/.stamp  ## check style and the direction of imports
 type: .venv/.stamp  ## check types
 	$(BIN)/mypy
 
-bench: .venv/.stamp  ## time rollouts and updates against the usual way and the machine's limit
+bench: .venv/.stamp  ## time rollouts and updates against the usual way, the machine's limit and earlier runs
 	$(BIN)/python benchmarks/speed.py
+
+bench-growth: .venv/.stamp  ## time a turn as turns, episodes and the model grow
+	$(BIN)/python benchmarks/speed.py --parts growth
 
 bench-peers: .venv/.stamp  ## time whole iterations beside other trainers, in environments of their own
 	$(BIN)/python benchmarks/peers.py

@@ -57,8 +57,13 @@ class Products:
         """How many weights there are."""
         return sum(w.numel() for w in self.weights)
 
-    def seconds(self, tokens: int) -> float:
-        """The time of all products with so many tokens: the best of W x', x W' and reordered W."""
+    def seconds(self, tokens: int, repeats: int = 5) -> float:
+        """The time of all products with so many tokens: the best of W x', x W' and reordered W.
+
+        Args:
+            tokens: rows of x.
+            repeats: timed runs of each way, of which the median counts.
+        """
         inputs = {w.shape[1]: torch.randn(tokens, w.shape[1]).to(w.dtype) for w in self.weights}
 
         def plain() -> None:
@@ -75,4 +80,4 @@ class Products:
             for w, r in zip(self.weights, again, strict=True):
                 fused.product(inputs[w.shape[1]], r)
 
-        return min(median_seconds(way) for way in (plain, turned, reordered))
+        return min(median_seconds(way, repeats) for way in (plain, turned, reordered))
