@@ -20,6 +20,7 @@ from rlchat import files
 from rlchat.adapters import base_spec
 from rlchat.agents import ModelAgent, NamedAgent, adapter_folder, load_agent
 from rlchat.config import SEEDS, TrainConfig, WarmStartConfig, names
+from rlchat.curve import show_curve
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, check_range, difference, evaluate
 from rlchat.methods import POLICY, AdapterConfig, leave_shape
@@ -56,13 +57,14 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
         config = resumed(config, run)
     elif ranks.main:
         _refuse_to_overwrite(run)
-    with Progress(console, config.iterations, quiet=not ranks.main) as progress:
+    with Progress(console, config.iterations, not ranks.main, config.episodes) as progress:
         policy = prepare(config, run, ranks, progress)
         train(config, policy, run, ranks, progress)
         results = []
         if config.evaluation and ranks.main:
             results = _kept(run, config) or compare(config, policy, progress)
     if ranks.main:
+        show_curve(run, results, config, console)
         show(results, run, config, console)
     ranks.end()
     return results
@@ -70,6 +72,7 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
 
 def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> Policy:
     """Bring base and warm start together; leave the PPO reference in the run folder."""
+    progress.phase(f"loading {config.policy}")
     start = adapter_folder(config.policy)
     base = config.policy if start is None else base_spec(start)
     if ranks.main and config.resume and run.warm_start.is_dir():
@@ -103,6 +106,7 @@ def _begin(
     run.write_versions()
     run.write_config(config, resolved)
     if start is None and config.warm_start.demonstrations and Worlds(config.world).ours:
+        progress.phase("playing demonstrations")
         conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
         with ranks.alone():
             warm(policy, conversations, config.warm_start, config.seed, run.warm_start, progress)
@@ -119,12 +123,13 @@ def warm(
     progress: Progress,
 ) -> None:
     """Warm-start a policy on conversations, and record how the validation loss fell."""
-    progress.say(f"warm start: {len(conversations)} conversations")
+    progress.phase(f"warm start: {len(conversations)} conversations")
+    show_share = progress.share("warm start")
 
     def report(row: object) -> None:
         assert isinstance(row, dict)
         if "loss" in row:
-            progress.status(f"warm start: {row['done']:.0%}, loss {row['loss']:.3f}")
+            show_share(row["done"], f"loss {row['loss']:.3f}")
         if "eval_loss" in row:
             progress.say(f"warm start: validation loss {row['eval_loss']:.4f} nats a token")
 
