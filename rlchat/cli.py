@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rlchat.errors import RunError, UserError
+from rlchat.lines import say
 
 Options = TypeVar("Options")
 
@@ -138,6 +139,8 @@ def quiet() -> None:
 
 def train(words: Sequence[str], console: Console) -> None:
     """Verb ``train``."""
+    if not {"-h", "--help"} & set(words) and os.environ.get("RANK", "0") == "0":
+        say(console, "loading libraries")  # for seconds, in which there would be silence
     from rlchat.config import TrainConfig
 
     config = parse(TrainConfig, "train", words)

@@ -31,13 +31,23 @@ def write_text(path: Path, text: str) -> None:
         path: The file; its folder is made when absent. A link is followed, not replaced.
         text: The whole content.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Args:
+        path: The file; its folder is made when absent. A link is followed, not replaced.
+        content: The whole content.
+    """
     target = path.resolve()
     temporary = _sibling(target, "tmp")
     with _full_disk_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)

@@ -127,8 +127,10 @@ def _trained(
     judge = Judge(trunk, reader.encoder, options.heads, options.seed)
     torch.nn.Module.to(judge, device)
 
+    show_share = progress.share("reward model")
+
     def report(row: Mapping[str, float]) -> None:
-        progress.status(f"reward model: {row['done']:.0%}, loss {row['loss']:.3f}")
+        show_share(row["done"], f"loss {row['loss']:.3f}")
 
     half = dtype != torch.float32
     train_judge(judge, reader, learn, options.training, half, options.seed, report)

@@ -92,7 +92,10 @@ def run_learn(options: LearnOptions, console: Console) -> None:
             f"expected an environment that knows success, to judge by; {options.env} does not"
         )
     versions = Versions(run)
-    with Progress(console) as progress, tempfile.TemporaryDirectory() as scratch:
+    with (
+        Progress(console, options.iterations) as progress,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         new = Path(scratch) / "adapter"
         if options.method == "kto":
             origin = _from_thumbs(options, run, new, progress)
@@ -120,9 +123,10 @@ def _from_thumbs(options: LearnOptions, run: Run, out: Path, progress: Progress)
     good = sum(t.good for t in thumbs)
     origin = f"{good} good and {len(thumbs) - good} bad thumbs{', flipped' * options.flip}"
     progress.say(f"learning from {origin}")
+    show_share = progress.share("learning")
 
     def report(done: float, loss: float) -> None:
-        progress.status(f"learning: {done:.0%}, loss {loss:.3f}")
+        show_share(done, f"loss {loss:.3f}")
 
     learn_thumbs(run.adapter, thumbs, options.kto, out, options.seed, report)
     return origin

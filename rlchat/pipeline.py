@@ -18,12 +18,14 @@ from rlchat.adapters import base_spec
 from rlchat.agents import adapter_folder, load_agent
 from rlchat.comparison import measure_end, measure_start, program, show
 from rlchat.config import SEEDS, TrainConfig, WarmStartConfig, names
+from rlchat.curve import show_curve
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, check_range, difference, evaluate
 from rlchat.machine import peak_memory
 from rlchat.methods import AdapterConfig, leave_shape
+from rlchat.pace import minutes
 from rlchat.policy import Policy
-from rlchat.progress import Progress, minutes
+from rlchat.progress import Progress
 from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, to_json
@@ -58,7 +60,7 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
     measured = bool(config.evaluation) and ranks.main
     results: list[Result] = []
     clock = Clock()
-    with Progress(console, config.iterations, quiet=not ranks.main) as progress:
+    with Progress(console, config.iterations, not ranks.main, config.episodes) as progress:
         policy = prepare(config, run, ranks, progress)
         clock.lap("preparing")
         if measured:
@@ -70,6 +72,7 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
             results = measure_end(config, policy, run, progress, before)
             clock.lap("measuring again")
     if ranks.main:
+        show_curve(run, results, config, console)
         show(results, run, config, console)
         console.print(spent(clock), highlight=False, soft_wrap=True)
     ranks.end()
@@ -86,6 +89,7 @@ def spent(clock: Clock) -> str:
 
 def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> Policy:
     """Bring base and warm start together; leave the PPO reference in the run folder."""
+    progress.phase(f"loading {config.policy}")
     start = adapter_folder(config.policy)
     base = config.policy if start is None else base_spec(start)
     if ranks.main and config.resume and run.warm_start.is_dir():
@@ -119,6 +123,7 @@ def _begin(
     run.write_versions()
     run.write_config(config, resolved)
     if start is None and config.warm_start.demonstrations and Worlds(config.world).ours:
+        progress.phase("playing demonstrations")
         conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
         with ranks.alone():
             warm(policy, conversations, config.warm_start, config.seed, run.warm_start, progress)
@@ -136,12 +141,13 @@ def warm(
     epochs: int = 1,
 ) -> None:
     """Warm-start a policy on conversations, and record how the validation loss fell."""
-    progress.say(f"warm start: {len(conversations)} conversations")
+    progress.phase(f"warm start: {len(conversations)} conversations")
+    show_share = progress.share("warm start")
 
     def report(row: object) -> None:
         assert isinstance(row, dict)
         if "loss" in row:
-            progress.status(f"warm start: {row['done']:.0%}, loss {row['loss']:.3f}")
+            show_share(row["done"], f"loss {row['loss']:.3f}")
         if "eval_loss" in row:
             progress.say(f"warm start: validation loss {row['eval_loss']:.4f} nats a token")
 

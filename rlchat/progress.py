@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rlchat.load import Load, slowed
+from rlchat.pace import Beat, Pace, minutes
+from rlchat.rollout import Trajectory
+from rlchat.sparkline import course
+from rlchat.tables import dialogue, ending
+from rlchat.tally import Tally
 from rlchat.train import Watcher
 
 _COLUMNS = (
@@ -40,103 +48,221 @@ _SIGNS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 )
 _LOOK_BACK = 4  # iterations, against as many before: does success follow the score?
 LINES_APART = 60.0  # seconds between status lines where nobody watches
+_PICTURES_APART = 0.2  # seconds between pictures where somebody does
+_SAMPLES_APART = 5.0  # seconds between looks at what other processes use
+_DIALOGUES_APART = 4  # iterations
+_BRIEF = 10.0  # seconds that something may last before it is said how long it does
 
 
 class Progress(Watcher):
-    """A live table of iterations with a status line below; plain lines where nobody watches.
+    """A live table of iterations with a status below; plain lines where nobody watches.
 
     Use it as a context manager. ``quiet`` shows nothing (for ranks other than the first).
     """
 
-    def __init__(self, console: Console, total: int = 0, quiet: bool = False):
-        """Show on ``console``; ``total`` iterations are to come."""
-        self.console, self.total, self.quiet = console, total, quiet
+    def __init__(
+        self,
+        console: Console,
+        total: int = 0,
+        quiet: bool = False,
+        episodes: int = 64,
+        clock: Callable[[], float] = time.monotonic,
+        load: Load | None = None,
+    ):
+        """Show on ``console``.
+
+        Args:
+            console: a terminal, or a file that gets plain lines.
+            total: iterations to come.
+            quiet: show nothing.
+            episodes: of an iteration, on which the interval of its success depends.
+            clock: seconds.
+            load: what other processes use; this machine's if left out.
+        """
+        self.console, self.total, self.quiet, self.episodes = console, total, quiet, episodes
+        self._clock, self._load = clock, load or Load()
         self._rows: list[Mapping[str, Any]] = []
         self._seconds: list[float] = []
         self._told: set[str] = set()
-        self._status = ""
-        self._shown = time.monotonic()
-        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._status: Callable[[], str] = lambda: ""
+        self._slowed = ""
+        self._shown = self._sampled = clock()
+        self._since = Pace(clock)  # the last iteration's end
+        self._iteration: Pace | None = None  # the one that goes on
+        self._lock = threading.RLock()
+        self._beat = Beat(self.tick)
+        self._live = Live(console=console, auto_refresh=False, get_renderable=self._picture)
 
     def __enter__(self) -> Progress:
         """Start showing."""
         if self._animated:
             self._live.start()
+        if not self.quiet:
+            self._beat.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Leave the last state on the screen."""
-        self._status = ""
+        if not self.quiet:
+            self._beat.end()
+        self._status = lambda: ""
         if self._animated:
-            self._live.update(self._picture(), refresh=True)
             self._live.stop()
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
-        if not self.quiet:
-            self.console.print(Text(line))
-
-    def status(self, line: str, force: bool = False) -> None:
-        """Replace the status line, at most some times a second; a log hears one a minute."""
-        self._status = line
-        if not self._animated and time.monotonic() - self._shown > LINES_APART:
-            self._shown = time.monotonic()
-            self.say(line)
-        if self._animated and (force or time.monotonic() - self._shown > 0.2):
-            self._shown = time.monotonic()
-            self._live.update(self._picture(), refresh=True)
-
-    def counter(self, what: str, total: int) -> Callable[[object], None]:
-        """A function that counts its calls on the status line."""
-        calls = itertools.count(1)
-        return lambda _: self.status(f"{what}: {next(calls)}/{total}")
+        self._print(Text(line))
 
     def warn(self, line: str) -> None:
         """Print a line that stands out."""
-        if not self.quiet:
-            self.console.print(Text(line, "bold red"), soft_wrap=True)
+        self._print(Text(line, "bold red"), soft_wrap=True)
+
+    def phase(self, line: str) -> None:
+        """Show at once what begins, in a log too."""
+        self._show(self._lasting(line), at_once=True)
+
+    def status(self, line: str) -> None:
+        """Replace the status line; it says as well how long this has lasted, or will."""
+        self._show(self._lasting(line))
+
+    def counter(self, what: str, total: int) -> Callable[[object], None]:
+        """A function that counts its calls on the status line, with the time left."""
+        calls, pace = itertools.count(1), Pace(self._clock)
+        self._show(lambda: f"{what}: 0/{total}", at_once=True)
+
+        def count(_: object) -> None:
+            done = next(calls)
+            self._show(lambda: f"{what}: {done}/{total}{pace.left_of(done, total)}")
+
+        return count
+
+    def share(self, what: str) -> Callable[[float, str], None]:
+        """A function that shows which share of something is done, a remark, and the time left."""
+        pace = Pace(self._clock)
+
+        def show(done: float, remark: str) -> None:
+            self._show(lambda: f"{what}: {done:.0%}, {remark}{pace.left(done)}")
+
+        return show
+
+    def rollout(self, iteration: int, episodes: int) -> Callable[[Trajectory], None]:
+        """Show that an iteration's episodes begin; what it gives counts those that have ended."""
+        self._iteration = Pace(self._clock)
+        tally = Tally(episodes, self._iteration)
+
+        def line() -> str:
+            return f"iteration {iteration}: {tally.line()}"
+
+        def count(trajectory: Trajectory) -> None:
+            with self._lock:
+                tally.add(trajectory)
+            self._show(line)
+
+        self._show(line, at_once=not self._rows)
+        return count
 
     def iteration(self, row: Mapping[str, Any]) -> None:
         """Add an iteration's metrics."""
-        if row.get("skipped_updates"):
-            self.say(f"{row['skipped_updates']:.0f} updates skipped: not finite")
-        self._rows.append(row)
-        for name, meaning in signs(self._rows).items():
-            if name not in self._told:
-                self._told.add(name)
-                self.say(f"iteration {row['iteration']:.0f}: {meaning}")
-        self._seconds.append(float(row["seconds"]))
-        if self._animated:
-            self.status(self._status, force=True)
-        elif not self.quiet:
-            shown = "  ".join(f"{title} {_show(row, key, form)}" for title, key, form in _COLUMNS)
-            self.console.print(Text(f"{shown}  left {self._left()}"), soft_wrap=True)
+        with self._lock:
+            self._rows.append(row)
+            self._seconds.append(float(row["seconds"]))
+            self._since, self._iteration = Pace(self._clock), None
+            if row.get("skipped_updates"):
+                self.say(f"{row['skipped_updates']:.0f} updates skipped: not finite")
+            for name, meaning in signs(self._rows).items():
+                if name not in self._told:
+                    self._told.add(name)
+                    self.say(f"iteration {row['iteration']:.0f}: {meaning}")
+            if self._animated:
+                self.tick(at_once=True)
+            else:
+                self._print(Text(self._line(row)), soft_wrap=True)
+
+    def dialogue(self, iteration: int, trajectory: Trajectory) -> None:
+        """Print the dialogue of every fourth iteration above the table."""
+        if (iteration + 1) % _DIALOGUES_APART == 0:
+            title = f"iteration {iteration}, its first dialogue: {ending(trajectory)}"
+            self._print(Panel(dialogue(trajectory.conversation), title=title))
+
+    def tick(self, at_once: bool = False) -> None:
+        """Show the status if it is time to: often to a person, once a minute in a log."""
+        with self._lock:
+            apart = _PICTURES_APART if self._animated else LINES_APART
+            if self.quiet or not (at_once or self._clock() - self._shown > apart):
+                return
+            self._shown = self._clock()
+            if self._animated:
+                self._live.refresh()
+            elif status := self._status():
+                line = "; ".join(filter(None, (status, self._slowing())))
+                self._print(Text(line), soft_wrap=True)
 
     @property
     def _animated(self) -> bool:
-        return self.console.is_terminal and not self.quiet
+        return self.console.is_terminal and not (self.console.is_dumb_terminal or self.quiet)
+
+    def _print(self, what: RenderableType, soft_wrap: bool = False) -> None:
+        if not self.quiet:
+            self.console.print(what, soft_wrap=soft_wrap)
+
+    def _show(self, status: Callable[[], str], at_once: bool = False) -> None:
+        self._beat.check()
+        with self._lock:
+            self._status = status
+            self.tick(at_once)
+
+    def _lasting(self, line: str) -> Callable[[], str]:
+        """A status of which nobody says how much is done."""
+        pace = Pace(self._clock)
+
+        def status() -> str:
+            if self._iteration is not None and self._seconds:
+                left = self._usual() - self._iteration.spent
+                if left > 0:
+                    return f"{line}, {minutes(left)} left in this iteration"
+            return f"{line}, {minutes(pace.spent)} so far" if pace.spent > _BRIEF else line
+
+        return status
+
+    def _slowing(self) -> str:
+        """What slows this down, if something does."""
+        if self._clock() - self._sampled > _SAMPLES_APART:
+            self._sampled = self._clock()
+            rates = [float(r["tokens_per_second"]) for r in self._rows if "tokens_per_second" in r]
+            speed = rates[-1] / max(rates) if len(rates) > 1 else None
+            self._slowed = slowed(self._load.sample(), self._load.cores, speed)
+        return self._slowed
+
+    def _usual(self) -> float:
+        """Seconds of an iteration, of late."""
+        recent = self._seconds[-5:]
+        return sum(recent) / len(recent)
 
     def _left(self) -> str:
-        if not self._rows:
-            return "?"
+        """Time left for the iterations to come."""
         to_come = self.total - int(self._rows[-1]["iteration"]) - 1
-        recent = self._seconds[-5:]
-        return minutes(to_come * sum(recent) / len(recent))
+        return minutes(max(0.0, to_come * self._usual() - self._since.spent))
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        """An iteration for a log."""
+        shown = "  ".join(f"{title} {_cell(row, key, form)}" for title, key, form in _COLUMNS)
+        return f"{shown}  left {self._left()}  {course(self._rows, self.episodes)}"
 
     def _picture(self) -> Group:
-        if not self._rows:
-            return Group(Text(self._status))
+        shown: list[RenderableType] = []
+        if self._rows:
+            shown += [self._table(), Text(course(self._rows, self.episodes))]
+        if status := self._status():
+            shown += [Text(status), Text(self._slowing(), "yellow")]
+        return Group(*shown)
+
+    def _table(self) -> Table:
         table = Table(*(title for title, _, _ in _COLUMNS), "time left", box=None)
         shown = self._rows[-_SHOWN:]
         for row in shown:
             left = self._left() if row is shown[-1] else ""
-            table.add_row(*(_show(row, key, form) for _, key, form in _COLUMNS), left)
-        return Group(table, Text(self._status))
-
-
-def minutes(seconds: float) -> str:
-    """Seconds as m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+            table.add_row(*(_cell(row, key, form) for _, key, form in _COLUMNS), left)
+        return table
 
 
 def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -163,6 +289,6 @@ def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _show(row: Mapping[str, Any], key: str, form: str) -> str:
+def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
     value = row.get(key)
     return "–" if value is None or value != value else form.format(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -32,8 +32,15 @@ class Watcher:
     def status(self, line: str) -> None:
         """What is being done right now."""
 
+    def rollout(self, iteration: int, episodes: int) -> Callable[[Trajectory], None]:
+        """An iteration's episodes begin; what this gives is called with each that has ended."""
+        return lambda trajectory: None
+
     def iteration(self, row: Mapping[str, Any]) -> None:
         """An iteration's metrics."""
+
+    def dialogue(self, iteration: int, trajectory: Trajectory) -> None:
+        """An iteration's first episode, however it ended."""
 
     def warn(self, line: str) -> None:
         """What a person should know of at once."""
@@ -106,6 +113,7 @@ def train(
             run.append(iteration, row | seen, everyone)
             state.save(run, iteration)
             watcher.iteration(row | seen)
+            watcher.dialogue(iteration, everyone[0])
         ranks.wait()
         if alarm and config.watch.stop:
             if ranks.main:
@@ -148,20 +156,13 @@ def play(
         (i, (*goals, i // config.ppo.group_size), (*noise, i))
         for i in range(ranks.index, config.episodes, ranks.count)
     ]
-    done = 0
-
-    def count(_: Trajectory) -> None:
-        nonlocal done
-        done += 1
-        watcher.status(f"iteration {iteration}: episode {done} of {len(episodes)}")
-
     trajectories = collect(
         policy.speaker(),
         policy.rendering,
         worlds,
         episodes,
         config.rollout,
-        on_episode=count,
+        on_episode=watcher.rollout(iteration, len(episodes)),
         kept_layers=policy.shared_layers,
         keep_spoken=keep_spoken,
     )

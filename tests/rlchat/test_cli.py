@@ -450,7 +450,9 @@ def test_training_by_accelerate_launch(tmp_path: Path) -> None:
         [*launch, *script], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("loading libraries\nloading tiny\n")
     assert "Talk to it:     rlchat chat run" in done.stdout
+    assert (tmp_path / "run" / "curve.png").is_file()
 
 
 def test_chat_through_a_pipe(tmp_path: Path) -> None:

@@ -1,14 +1,21 @@
-"""What is shown where nobody watches."""
+"""What a person sees while training goes on, and what a log hears."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
 
 from rlchat import progress
+from rlchat.load import Load, Used
+from rlchat.pace import Beat, Pace
 from rlchat.progress import Progress, signs
+from rlchat.rollout import Trajectory
+from rlchat.tally import Tally
+from rlchat_envs import Message
 
 
 def heard(monkeypatch: pytest.MonkeyPatch, apart: float) -> list[str]:
@@ -53,3 +60,206 @@ def test_a_cost_that_rises_is_a_sign_whatever_the_score_does() -> None:
     rows = [{**CALM, "cost": 0.02 * i} for i in range(8)]  # .08 more over four iterations
     assert signs(rows) == {"cost": "what is unsafe grows more frequent; read transcripts"}
     assert signs([{**r, "cost": 0.01 * i} for i, r in enumerate(rows)]) == {}
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Busy(Load):
+    """Others use what they are said to."""
+
+    def __init__(self, others: float = 0.0):
+        super().__init__(lambda: Used(0.0, 0.0, 0.0), cores=2)
+        self.others = others
+
+    def sample(self) -> float:
+        return self.others
+
+
+def played(index: int, solved: bool | None, tokens: int = 10) -> Trajectory:
+    said = (Message("user", "Hi."), Message("assistant", "Hello [there]."))
+    return Trajectory(
+        index, 0, [1] * tokens, parts=[{"a": 0.25}], success=solved, conversation=said
+    )
+
+
+@contextmanager
+def log(others: float = 0.0, total: int = 24) -> Iterator[tuple[Progress, Clock, io.StringIO]]:
+    """Where nobody watches."""
+    out, clock = io.StringIO(), Clock()
+    console = Console(file=out, width=80)
+    with Progress(console, total, episodes=64, clock=clock, load=Busy(others)) as progress:
+        yield progress, clock, out
+
+
+def test_a_log_hears_at_once_what_begins_and_then_once_a_minute() -> None:
+    with log() as (progress, clock, out):
+        progress.phase("loading")
+        assert out.getvalue() == "loading\n"
+        count = progress.counter("evaluating base", 100)
+        for clock.now in range(1, 130):
+            count(None) if clock.now <= 65 else progress.tick()
+    # 61 of 100 in 61 s: 39 s left. At 122 s 65 are done: 122 · 35 / 65 = 65.7 s left.
+    assert out.getvalue().splitlines() == [
+        "loading",
+        "evaluating base: 0/100",
+        "evaluating base: 61/100, 0:39 left",
+        "evaluating base: 65/100, 1:05 left",
+    ]
+
+
+def test_shares_have_time_left() -> None:
+    with log() as (progress, clock, out):
+        share = progress.share("warm start")
+        for clock.now, done in ((61.0, 0.25), (122.0, 1.0)):
+            share(done, "loss 0.500")
+    assert out.getvalue().splitlines() == [
+        "warm start: 25%, loss 0.500, 3:03 left",
+        "warm start: 100%, loss 0.500",
+    ]
+
+
+def test_episodes_are_told_with_their_interval_and_speed() -> None:
+    with log() as (progress, clock, out):
+        count = progress.rollout(0, 64)
+        clock.now = 41.0
+        for i in range(41):
+            count(played(i, i < 27))
+        clock.now = 60.5
+        progress.tick()
+    # Wilson, 27 of 41: .645 ± .139. 410 tokens in 60.5 s; 60.5 · 23 / 41 = 33.9 s.
+    assert out.getvalue().splitlines() == [
+        "iteration 0: 64 episodes",
+        "iteration 0: episode 41 of 64, 27 solved (66%, 51–78%), 7 tokens/s, 0:33 left",
+    ]
+
+
+def test_too_few_episodes_tell_no_time_and_a_foreign_world_no_success() -> None:
+    clock = Clock()
+    tally = Tally(64, Pace(clock))
+    clock.now = 10.0
+    for i in range(15):
+        tally.add(played(i, None))
+    assert tally.line() == "episode 15 of 64, return +0.25, 15 tokens/s"
+    tally.add(played(15, None))
+    assert tally.line() == "episode 16 of 64, return +0.25, 16 tokens/s, 0:30 left"
+
+
+ROW = {**CALM, "seconds": 40.0, "tokens_per_second": 100.0}
+
+
+def test_what_has_no_share_tells_how_long_it_lasts() -> None:
+    with log() as (progress, clock, out):
+        progress.rollout(0, 64)
+        progress.status("iteration 0: learning")
+        clock.now = 61.0
+        progress.tick()
+        progress.iteration(ROW)
+        clock.now = 121.0
+        progress.rollout(1, 64)
+        progress.status("iteration 1: learning")
+        for clock.now in (125.0, 170.0, 190.0):  # 121 + 40 - 125 = 36; then longer than usual
+            progress.tick()
+    assert [line for line in out.getvalue().splitlines() if "learning" in line] == [
+        "iteration 0: learning, 1:01 so far",
+        "iteration 1: learning, 0:36 left in this iteration",
+        "iteration 1: learning, 1:09 so far",
+    ]
+
+
+def test_an_iteration_is_one_line_in_a_log() -> None:
+    with log(total=4) as (progress, clock, out):
+        progress.iteration(ROW)
+        clock.now = 20.0
+        progress.iteration({**ROW, "iteration": 1, "success": 0.75, "seconds": 20.0})
+    first, second = out.getvalue().splitlines()
+    assert first.endswith("tokens/s 100  left 2:00  success ▅ 50% (38–62%)")
+    assert second.endswith("tokens/s 100  left 1:00  success ▅▇ 75% (63–84%)")
+
+
+def test_what_slows_it_is_said_with_the_speed_once_there_are_two_iterations() -> None:
+    with log(others=0.96) as (progress, clock, out):
+        for clock.now, speed in ((61.0, 100.0), (122.0, 40.0)):
+            progress.iteration({**ROW, "tokens_per_second": speed})
+            progress.status("learning")
+    assert [line for line in out.getvalue().splitlines() if line.startswith("learning")] == [
+        "learning; other processes use 0.96 of 2 cores",
+        "learning; other processes use 0.96 of 2 cores; practice runs at 0.4 of its fastest speed",
+    ]
+
+
+def test_every_fourth_iteration_shows_a_dialogue() -> None:
+    with log() as (progress, _, out):
+        for iteration in range(9):
+            progress.dialogue(iteration, played(0, iteration < 4))
+    shown = out.getvalue().splitlines()
+    titles = [line.strip("╭─╮ ") for line in shown if line.startswith("╭")]
+    assert titles == [
+        "iteration 3, its first dialogue: solved, score +0.25, 1 turns",
+        "iteration 7, its first dialogue: not solved, score +0.25, 1 turns",
+    ]
+    assert [line.strip("│").rstrip() for line in shown[1:3]] == [
+        "   user  Hi.",
+        "  agent  Hello [there].",
+    ]
+
+
+def test_a_terminal_shows_table_course_status_and_load() -> None:
+    out, clock = io.StringIO(), Clock()
+    console = Console(
+        file=out,
+        width=100,
+        height=30,
+        force_terminal=True,
+        no_color=True,
+        _environ={"TERM": "xterm"},
+    )
+    with Progress(console, 4, clock=clock, load=Busy(0.5)) as progress:
+        for i in range(2):
+            clock.now += 10
+            progress.iteration({**ROW, "iteration": i})
+        clock.now += 10.0
+        progress.status("iteration 2: learning")
+        picture = Console(file=io.StringIO(), width=100)
+        picture.print(progress._picture())
+        shown = picture.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        progress.dialogue(3, played(0, True))
+    head = "iteration return success turns kl entropy expl. var. tokens/s time left"
+    assert " ".join(shown[0].split()) == head
+    assert " ".join(shown[2].split()) == "1 +0.50 0.50 – – 0.30 – 100 1:10"  # 2 · 40 s, 10 ago
+    assert [line.rstrip() for line in shown[3:]] == [
+        "success ▅▅ 50% (38–62%)",
+        "iteration 2: learning",
+        "other processes use 0.50 of 2 cores; practice runs at its fastest speed",
+    ]
+    last = out.getvalue()[out.getvalue().rindex("time left") :]
+    assert "learning" not in last and "▅▅ 50%" in last  # the table stays, the status goes
+
+
+def test_quiet_is_quiet() -> None:
+    out = io.StringIO()
+    with Progress(Console(file=out), quiet=True) as progress:
+        progress.phase("loading")
+        progress.rollout(0, 64)(played(0, True))
+        progress.iteration(ROW)
+        progress.dialogue(3, played(0, True))
+        progress.warn("oh")
+    assert out.getvalue() == ""
+
+
+def test_what_fails_in_the_thread_is_raised_in_the_next_status() -> None:
+    def fail() -> None:
+        raise OSError("the pipe is closed")
+
+    beat = Beat(fail, seconds=0.001)
+    beat.start()
+    beat.join(10.0)
+    with pytest.raises(OSError, match="the pipe is closed"):
+        beat.check()
+    beat.end()

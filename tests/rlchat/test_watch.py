@@ -19,7 +19,7 @@ from rlchat.methods import AdapterConfig
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rewards import RewardConfig
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout import RolloutConfig, Trajectory
 from rlchat.runs import Run, read_metrics
 from rlchat.train import Watcher, train
 from rlchat.watch import Measured, Sighting, WatchConfig
@@ -88,6 +88,10 @@ class Judge:
 class Warnings(Watcher):
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.dialogues: list[tuple[int, int]] = []
+
+    def dialogue(self, iteration: int, trajectory: Trajectory) -> None:
+        self.dialogues.append((iteration, trajectory.index))
 
     def warn(self, line: str) -> None:
         self.lines.append(line)
@@ -137,6 +141,7 @@ def test_an_honest_reward_does_not_ring(tmp_path: Path, monkeypatch: pytest.Monk
     told = practise(run, monkeypatch, hackable=False, stop=True)
     rows = read_metrics(run.metrics)
     assert told.lines == [] and len(rows) == 12
+    assert told.dialogues == [(i, 0) for i in range(12)]  # each iteration's first, no choice
     looks = [row["watch/success"] for row in rows if "watch/success" in row]
     assert len(looks) == 5 and looks[-1] > 0.9 > looks[0]
     assert [row["iteration"] for row in rows if "watch/success" in row] == [0, 3, 6, 9, 11]

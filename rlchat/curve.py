@@ -1,0 +1,169 @@
+"""The learning curve: success over iterations, as a picture and in the terminal."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from rlchat.config import TrainConfig
+from rlchat.evaluate import Result
+from rlchat.files import write_bytes
+from rlchat.runs import Run, read_metrics
+from rlchat.sparkline import measured, success_interval
+from rlchat.statistics import Interval
+
+Rows = Sequence[Mapping[str, Any]]
+_WIDEST = 100  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Success over iterations with its intervals; the return without, where success is unknown."""
+
+    name: str
+    iterations: list[int]
+    values: list[float]
+    band: list[Interval]
+
+    @classmethod
+    def of(cls, rows: Rows, episodes: int) -> Curve:
+        """Read it from metrics; iterations without a value are left out.
+
+        Args:
+            rows: one an iteration.
+            episodes: of an iteration, on which the intervals depend.
+        """
+        name, values = measured(rows)
+        known = [
+            (int(r["iteration"]), v) for r, v in zip(rows, values, strict=True) if not math.isnan(v)
+        ]
+        band = [success_interval(v, episodes) for _, v in known] if name == "success" else []
+        return cls(name, [i for i, _ in known], [v for _, v in known], band)
+
+
+def show_curve(run: Run, results: Sequence[Result], config: TrainConfig, console: Console) -> None:
+    """Leave the learning curve of a run in its folder, and print it.
+
+    Args:
+        run: has the metrics.
+        results: of the evaluation before and after, if there was one.
+        config: of the run.
+        console: a terminal, or a file.
+    """
+    rows = read_metrics(run.metrics)
+    points = len(Curve.of(rows, config.episodes).values)
+    if points:
+        title = f"Learning curve, {config.env}"
+        draw_png(rows, run.folder / "curve.png", config.episodes, _evaluated(results), title)
+    if points > 1 and not console.options.ascii_only:
+        console.print(terminal_curve(rows, console.width, config.episodes), soft_wrap=True)
+
+
+def _evaluated(results: Sequence[Result]) -> Sequence[Result]:
+    """Of what was evaluated, what PPO began with and what came of it."""
+    place = [r.agent for r in results].index("PPO") if results else 0
+    return results[place - 1 : place + 1] if place else ()
+
+
+def draw_png(
+    rows: Rows,
+    path: Path,
+    episodes: int = 64,
+    evaluated: Sequence[Result] = (),
+    title: str = "Learning curve",
+) -> None:
+    """Draw the learning curve into a PNG file, whole or not at all.
+
+    Args:
+        rows: metrics, one row an iteration.
+        path: the file.
+        episodes: of an iteration, on which the intervals depend.
+        evaluated: evaluations before and after, drawn as points with their intervals.
+        title: stands above.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    curve = Curve.of(rows, episodes)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, parse_math=False)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("success" if curve.band else "return, score an episode")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _draw_iterations(axes, curve)
+    _draw_evaluations(axes, curve, evaluated)
+    if curve.band:
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="best")
+    drawing = io.BytesIO()
+    figure.savefig(drawing, format="png", dpi=120)
+    write_bytes(path, drawing.getvalue())
+
+
+def _draw_iterations(axes: Any, curve: Curve) -> None:
+    axes.plot(curve.iterations, curve.values, "o-", ms=3, color="#3182bd", label="training users")
+    if curve.band:
+        low, high = [i.low for i in curve.band], [i.high for i in curve.band]
+        axes.fill_between(
+            curve.iterations, low, high, color="#9ecae1", alpha=0.5, lw=0, label="95% interval"
+        )
+
+
+def _draw_evaluations(axes: Any, curve: Curve, evaluated: Sequence[Result]) -> None:
+    """The policy of the first iteration, and the one after the last update."""
+    metric = "success" if curve.band else "score"
+    places = (curve.iterations[0], curve.iterations[-1] + 1)
+    for place, result, mark in zip(places, evaluated, "sD", strict=False):
+        if (interval := result.metrics.get(metric)) is None:
+            continue
+        # Of values that are all alike, a bound can be off by a rounding.
+        below, above = interval.mean - interval.low, interval.high - interval.mean
+        reach = [[max(0.0, below)], [max(0.0, above)]]
+        label = f"{result.agent}: {len(result.episodes)} {result.split} users, greedy"
+        axes.errorbar(
+            [place], [interval.mean], yerr=reach, fmt=mark, capsize=4, color="#e6550d", label=label
+        )
+
+
+def terminal_curve(rows: Rows, width: int = 80, episodes: int = 64) -> Text:
+    """The learning curve in so many columns: a line, with its 95% intervals as points.
+
+    Args:
+        rows: metrics, one row an iteration.
+        width: of the terminal.
+        episodes: of an iteration, on which the intervals depend.
+    """
+    from uniplot import plot_to_string
+
+    curve, wide = Curve.of(rows, episodes), min(width, _WIDEST)
+    options: dict[str, Any]
+    if curve.band:
+        bounds = [[i.low for i in curve.band], [i.high for i in curve.band]]
+        drawn = [[100 * v for v in series] for series in (*bounds, curve.values)]
+        options = {"lines": [False, False, True], "color": ["blue", "blue", "green"]}
+        options |= {"title": "success by iteration, 95% intervals"}
+        options |= {"y_min": 0, "y_max": 100, "y_unit": "%"}
+    else:
+        drawn, options = [curve.values], {"lines": True, "color": ["green"]}
+        options |= {"title": "return by iteration"}
+    picture = plot_to_string(
+        ys=drawn,
+        xs=[curve.iterations] * len(drawn),
+        width=wide,
+        line_length_hard_cap=wide,
+        height=12,
+        x_gridlines=[],
+        y_gridlines=[],
+        **options,
+    )
+    return Text.from_ansi(picture)
