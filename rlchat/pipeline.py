@@ -29,6 +29,7 @@ from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, to_json
 from rlchat.tables import dialogue, difference_table, ending, results_table
+from rlchat.tracking import Tracking, chosen
 from rlchat.train import train
 from rlchat.warmstart import demonstrate, read_conversations, warm_start
 from rlchat.worlds import World, WorldConfig, Worlds
@@ -44,6 +45,7 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
     ranks = Ranks(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
     run = Run(config.run)
     World(config.world)  # a mistake in the environment's name is better told before anything long
+    trackers = chosen(config.track)
     if config.episodes < ranks.count:
         raise UserError(
             f"expected at least one episode for each process; got --episodes {config.episodes} "
@@ -56,9 +58,12 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
         config = resumed(config, run)
     elif ranks.main:
         _refuse_to_overwrite(run)
-    with Progress(console, config.iterations, quiet=not ranks.main) as progress:
+    with (
+        Tracking(trackers, run, ranks, config.resume) as tracking,
+        Progress(console, config.iterations, quiet=not ranks.main) as progress,
+    ):
         policy = prepare(config, run, ranks, progress)
-        train(config, policy, run, ranks, progress)
+        train(config, policy, run, ranks, tracking.watching(progress))
         results = []
         if config.evaluation and ranks.main:
             results = _kept(run, config) or compare(config, policy, progress)
@@ -196,7 +201,7 @@ def resumed(config: TrainConfig, run: Run) -> TrainConfig:
     Raises:
         UserError: settings other than the number of iterations differ from the run's.
     """
-    free = {"iterations", "resume", "run", "evaluation"}
+    free = {"iterations", "resume", "run", "evaluation", "track"}
     wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
     for name, old, new in differing(run.read_config(), wanted):
         raise UserError(
