@@ -46,5 +46,5 @@ clean:  ## remove the environment, builds and caches; runs/ stays
 # The stamp is touched last, so an interrupted install is done again.
 .venv/.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,llm,people,scorers]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,llm,people,scorers,track]'
 	touch $@

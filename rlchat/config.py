@@ -162,6 +162,9 @@ class TrainConfig:
     """Go on with what the run folder holds; finished parts are not done again."""
     evaluation: int = 100
     """Episodes of the evaluation at the end, on the dev side; 0 skips it."""
+    track: str = ""
+    """Experiment trackers, comma-separated: tensorboard, wandb, trackio, mlflow; their files go to
+    RUN/tracking, and nothing leaves this machine unless their environment variables say so."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

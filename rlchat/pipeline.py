@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +30,8 @@ from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, to_json
 from rlchat.tables import difference_table, results_table
-from rlchat.train import Clock, train
+from rlchat.tracking import Tracking, chosen
+from rlchat.train import Clock, Watcher, train
 from rlchat.warmstart import demonstrate, read_conversations, warm_start
 from rlchat.worlds import World, WorldConfig, Worlds
 from rlchat_envs import Conversation
@@ -45,6 +46,7 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
     ranks = Ranks(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
     run = Run(config.run)
     World(config.world)  # a mistake in the environment's name is better told before anything long
+    trackers = chosen(config.track)
     if config.episodes < ranks.count:
         raise UserError(
             f"expected at least one episode for each process; got --episodes {config.episodes} "
@@ -57,25 +59,40 @@ def run_training(config: TrainConfig, console: Console) -> list[Result]:
         config = resumed(config, run)
     elif ranks.main:
         _refuse_to_overwrite(run)
-    measured = bool(config.evaluation) and ranks.main
-    results: list[Result] = []
     clock = Clock()
-    with Progress(console, config.iterations, not ranks.main, config.episodes) as progress:
-        policy = prepare(config, run, ranks, progress)
-        clock.lap("preparing")
-        if measured:
-            before = measure_start(config, policy, run, progress)
-            clock.lap("measuring")
-        train(config, policy, run, ranks, progress)
-        clock.lap("practice")
-        if measured:
-            results = measure_end(config, policy, run, progress, before)
-            clock.lap("measuring again")
+    with (
+        Tracking(trackers, run, ranks, config.resume) as tracking,
+        Progress(console, config.iterations, not ranks.main, config.episodes) as progress,
+    ):
+        results = _train(config, run, ranks, clock, progress, lambda: tracking.watching(progress))
     if ranks.main:
         show_curve(run, results, config, console)
         show(results, run, config, console)
         console.print(spent(clock), highlight=False, soft_wrap=True)
     ranks.end()
+    return results
+
+
+def _train(
+    config: TrainConfig,
+    run: Run,
+    ranks: Ranks,
+    clock: Clock,
+    progress: Progress,
+    watching: Callable[[], Watcher],
+) -> list[Result]:
+    """Prepare, measure, practise, measure again; the first process alone measures."""
+    measured, results = bool(config.evaluation) and ranks.main, []
+    policy = prepare(config, run, ranks, progress)
+    clock.lap("preparing")
+    if measured:
+        before = measure_start(config, policy, run, progress)
+        clock.lap("measuring")
+    train(config, policy, run, ranks, watching())
+    clock.lap("practice")
+    if measured:
+        results = measure_end(config, policy, run, progress, before)
+        clock.lap("measuring again")
     return results
 
 
@@ -164,7 +181,7 @@ def resumed(config: TrainConfig, run: Run) -> TrainConfig:
     Raises:
         UserError: settings other than the number of iterations differ from the run's.
     """
-    free = {"iterations", "resume", "run", "evaluation"}
+    free = {"iterations", "resume", "run", "evaluation", "track"}
     wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
     for name, old, new in differing(run.read_config(), wanted):
         raise UserError(
