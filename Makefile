@@ -1,14 +1,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# What the demo practises: enough for a gain that its interval sets apart from none.
+DEMO := --iterations 6
+
 .DEFAULT_GOAL := help
-.PHONY: help demo proof studies games test lint type bench bench-growth bench-peers clean
+.PHONY: help chat demo proof starters studies games test lint type bench bench-growth bench-peers clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/.stamp  ## train a small agent in minutes and show what it learned
-	$(BIN)/rlchat train --run runs/demo $(if $(wildcard runs/demo/config.json),--resume)
+chat: .venv/.run  ## talk to a trained agent that comes with the package
+	$(BIN)/rlchat chat starter
+
+# Warm-started already, so that all of its time is practice.
+demo: .venv/.run  ## let an agent practise for some minutes, and show what it learned
+	$(BIN)/rlchat train --policy starter:warm-start --run runs/demo $(DEMO) \
+		$(if $(wildcard runs/demo/config.json),--resume)
 
 proof: .venv/.stamp  ## run the learning benchmark on held-out users, with intervals
 	$(BIN)/python benchmarks/proof.py
@@ -43,7 +51,16 @@ clean:  ## remove the environment, builds and caches; runs/ stays
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp is touched last, so an interrupted install is done again.
+starters: .venv/.stamp  ## train the agents that come with the package anew, and compare
+	$(BIN)/python benchmarks/starters.py
+
+# Stamps are touched last, so that an interrupted install is done again. What it takes to run is
+# there in half the time of what it takes to develop.
+.venv/.run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
 .venv/.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,llm,people,scorers,track]'

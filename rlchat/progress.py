@@ -111,7 +111,7 @@ class Progress(Watcher):
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
-        self._print(Text(line))
+        self._print(Text(line), soft_wrap=True)
 
     def warn(self, line: str) -> None:
         """Print a line that stands out."""
