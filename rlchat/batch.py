@@ -160,8 +160,8 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
                 after = _with_hidden(read.after[row], batch, critic, b, turns[-1:] + 1)
                 bootstrap[b] = critic(after)[0]
         with policy.using(REFERENCE):
-            last, _ = policy.hidden(start, packing)
-        ref_logprobs[own] = token_logprobs(policy.head, last[before], targets).cpu()
+            last, _ = policy.hidden(start, packing, before)
+        ref_logprobs[own] = token_logprobs(policy.head, last, targets).cpu()
     everyone = range(shape[0])
     return Annotated(
         batch,
@@ -199,14 +199,16 @@ def _forward(
     policy: Policy, packing: Packing, start: Tensor, where: Positions, targets: Tensor
 ) -> _Read:
     """Run the policy over these rows."""
-    last, middle = policy.hidden(start, packing, middle=True)
+    lengths = torch.tensor([len(row) for row in packing.rows])
+    before = packing.at(where.row, where.token - 1)
+    ends = packing.at(torch.arange(len(lengths)), lengths - 1)
+    at = torch.cat([before, ends]).to(policy.device)
+    last, middle = policy.hidden(start, packing, at, middle=True)
     assert middle is not None
-    before = packing.at(where.row, where.token - 1).to(policy.device)
-    logprobs = token_logprobs(policy.head, last[before], targets).cpu()
-    seen = features(last, middle)
-    each = [packing.row(seen, row).cpu() for row in range(len(packing.rows))]
-    acted = [x[where.token[where.row == row] - 1] for row, x in enumerate(each)]
-    return _Read(logprobs, acted, [x[-1:] for x in each])
+    logprobs = token_logprobs(policy.head, last[: len(before)], targets).cpu()
+    acted, after = features(last, middle).cpu().split([len(before), len(ends)])
+    counts = torch.bincount(where.row, minlength=len(lengths)).tolist()
+    return _Read(logprobs, acted.split(counts), after.split(1))
 
 
 def _start(policy: Policy, batch: Batch, rows: Tensor, packing: Packing) -> Tensor:

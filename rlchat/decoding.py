@@ -139,7 +139,8 @@ class Decoder:
         self._kept_layers = kept_layers
         self._kept: dict[int, list[Tensor]] = {}  # conversation -> states, in pieces
         # States of a middle layer are not among what is recorded as a graph.
-        self._middle = middle_layer(layers) if keep_spoken and self._replayed is None else None
+        keep_spoken = keep_spoken and self._replayed is None
+        self._middle = max(middle_layer(layers), kept_layers) if keep_spoken else None
         self._spoken: dict[int, list[Tensor]] = {}  # conversation -> (2, D) a sampled token
         self._turns: dict[int, _Turn] = {}  # conversation -> its turn in progress
 

@@ -92,6 +92,40 @@ class Packing:
             out.append(attend(queries[i], rows[0], rows[1], mask, scale).transpose(0, 1))
         return torch.cat([*out, torch.zeros_like(queries[-1]).transpose(0, 1)])
 
+    def attend_at(
+        self, at: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
+    ) -> Tensor:
+        """Attend from the tokens that lie at ``at`` (A,) alone; nothing may come before the rows.
+
+        Args:
+            at: places of the queries, in any order.
+            query: (H, A, D).
+            key: (G, N, D), of all tokens.
+            value: as ``key``.
+            scale: of the products.
+
+        Returns:
+            (A, H, D).
+        """
+        assert not self.virtual and not self.before
+        pieces, begin = [self.shared, *self.own], 0
+        out, order = [], []
+        for i, tokens in enumerate(pieces):
+            (mine,) = ((at >= begin) & (at < begin + tokens)).nonzero(as_tuple=True)
+            if len(mine):
+                places = slice(begin, begin + tokens)
+                rows = [
+                    torch.cat([*((x[:, : self.shared],) if i else ()), x[:, places]], dim=1)
+                    for x in (key, value)
+                ]
+                seen = torch.arange(rows[0].shape[1], device=at.device)
+                upto = at[mine, None] - begin + (self.shared if i else 0)
+                mask = Mask(seen > upto)
+                out.append(attend(query[:, mine], rows[0], rows[1], mask, scale).transpose(0, 1))
+                order.append(mine)
+            begin += tokens
+        return torch.cat(out)[torch.cat(order).argsort()]
+
     def _mask(self, tokens: int, seen: int) -> Mask:
         """The last ``tokens`` of ``seen`` tokens do not see those that follow."""
         if (tokens, seen) not in self.masks:

@@ -27,6 +27,7 @@ from rlchat.attention import middle_layer, trunk_and_head, use_layouts
 from rlchat.decoding import Speaker, past_of
 from rlchat.errors import UserError
 from rlchat.fused import Spoken, fuse
+from rlchat.last_layer import last_layer
 from rlchat.machine import choose_device, choose_dtype
 from rlchat.methods import POLICY, AdapterConfig, adapted
 from rlchat.packing import Packing, Past
@@ -233,22 +234,31 @@ class Policy:
             return self._run(packing.ids, packing, middle=False)[0]
 
     def hidden(
-        self, start: Tensor, packing: Packing, middle: bool = False
+        self, start: Tensor, packing: Packing, at: Tensor, middle: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Run the trunk over packed rows.
+        """Run the trunk over packed rows, and read the states of some tokens.
 
         Args:
             start: (N,) token ids, or (N, D) states that `below` gave.
             packing: who sees whom.
+            at: (A,) places of the tokens whose states are read.
             middle: also give the states two thirds up.
 
         Returns:
-            Last states (N, D), and those of the middle layer or None.
+            Last states (A, D), and those of the middle layer or None.
         """
-        if not start.is_floating_point():
-            return self._run(start, packing, middle)
-        with self._only(slice(self.floor, None)):
-            return self._run(start, packing, middle)
+        trunk: Any = self.trunk
+        first, layers = self.floor if start.is_floating_point() else 0, len(trunk.layers)
+        plain = self.hf.config.model_type in PLAIN and not packing.virtual and not packing.before
+        if not plain or (middle and middle_layer(layers) == layers):
+            with self._only(slice(first, None)):
+                last, seen = self._run(start, packing, middle)
+            return last[at], None if seen is None else seen[at]
+        with self._only(slice(first, layers - 1), norm=False):
+            states, seen = self._run(start, packing, middle)
+        rotary = trunk.rotary_emb(states, position_ids=packing.positions[None])
+        last = last_layer(trunk.layers[-1], states, rotary, packing, at)
+        return trunk.norm(last), None if seen is None else seen[at]
 
     @contextmanager
     def _only(self, layers: slice, norm: bool = True) -> Iterator[None]:
@@ -272,19 +282,17 @@ class Policy:
             given = {"inputs_embeds": torch.cat([prompt, words])[None]}
         elif packing.before:
             packing = replace(packing, past=self._past(self.model.active_adapter))
-        out = self.trunk(
-            **given,
-            position_ids=packing.positions[None],
-            use_cache=False,
-            output_hidden_states=middle,
-            layout=packing,
-        )
-        seen = None
-        if middle:
-            skipped = self.floor if start.is_floating_point() else 0
-            place = middle_layer(self.hf.config.num_hidden_layers) - skipped
-            seen = out.hidden_states[max(0, place)][0]
-        return out.last_hidden_state[0], seen
+        skipped = self.floor if start.is_floating_point() else 0
+        place = max(0, middle_layer(self.hf.config.num_hidden_layers) - skipped)
+        with _entering(self.trunk.layers, place if middle else None) as seen:
+            out = self.trunk(
+                **given,
+                position_ids=packing.positions[None],
+                use_cache=False,
+                layout=packing,
+            )
+        last = out.last_hidden_state[0]
+        return last, (seen[0][0] if seen else last) if middle else None
 
     def rollout_model(self, adapter: str | None = POLICY) -> PreTrainedModel:
         """The plain model that speaks, with an adapter merged in anew at each call.
@@ -331,6 +339,24 @@ class Policy:
             weights: by parameter name, used instead of the model's own (full-precision ones).
         """
         write_adapter(folder, self.model, POLICY, self.base, weights)
+
+
+@contextmanager
+def _entering(layers: Any, place: int | None) -> Iterator[list[Tensor]]:
+    """Collect the states that enter a layer; transformers' own record depends on earlier calls."""
+    seen: list[Tensor] = []
+    if place is None or place >= len(layers):
+        yield seen
+        return
+
+    def keep(_: nn.Module, given: tuple[Any, ...]) -> None:
+        seen.append(given[0])
+
+    handle = layers[place].register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def _layer(name: str) -> int:

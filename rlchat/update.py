@@ -97,9 +97,8 @@ def accumulate(
         packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in own])
         where = action_positions(batch, own)
         starts = [estimated.annotated.starts[b] for b in own.tolist()]
-        last, middle = policy.hidden(packing.lay(starts), packing, middle=shared)
         place = packing.at(where.row, where.token - 1).to(policy.device)
-        before = last[place]
+        before, middle = policy.hidden(packing.lay(starts), packing, place, middle=shared)
         targets = batch.ids[own[where.row], where.token].to(policy.device)
         new_logprobs = token_logprobs(policy.head, before, targets)
 
@@ -122,7 +121,7 @@ def accumulate(
         total = loss.loss
         if shared:
             assert middle is not None
-            seen = features(before, middle[place]).cpu()
+            seen = features(before, middle).cpu()
             total = total + _shared_value_loss(
                 learner.critic, batch, own, where.row, where.token, seen, estimated, denominator
             ).to(total.device)

@@ -193,10 +193,10 @@ class _ActionTrainer(SFTTrainer):
         lengths, labels = inputs["attention_mask"].sum(1).tolist(), inputs["labels"]
         rows = [ids[:length] for ids, length in zip(inputs["input_ids"], lengths, strict=True)]
         packing = self.policy.packing(rows)
-        last, _ = self.policy.hidden(self._start(packing), packing)
         row, token = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
         before = packing.at(row, token)
-        logprobs = token_logprobs(self.policy.head, last[before], labels[row, token + 1])
+        last, _ = self.policy.hidden(self._start(packing), packing, before)
+        logprobs = token_logprobs(self.policy.head, last, labels[row, token + 1])
         count = len(logprobs) if num_items_in_batch is None else num_items_in_batch
         loss = -logprobs.sum() / count
         return (loss, {"loss": loss}) if return_outputs else loss

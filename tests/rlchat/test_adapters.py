@@ -25,8 +25,9 @@ CONFIG = AdapterConfig(dtype="float32", device="cpu")
 @torch.no_grad()
 def logits(policy: Policy) -> torch.Tensor:
     packing = policy.packing(list(IDS))
-    last, _ = policy.hidden(packing.ids, packing)
-    return torch.stack([policy.head(packing.row(last, i)) for i in range(2)])
+    at = packing.at(torch.arange(2).repeat_interleave(20), torch.arange(20).repeat(2))
+    last, _ = policy.hidden(packing.ids, packing, at)
+    return policy.head(last).view(2, 20, -1)
 
 
 @pytest.mark.parametrize("method", METHODS)

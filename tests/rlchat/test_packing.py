@@ -48,14 +48,44 @@ def test_what_is_laid_out_is_found_again(rows: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS.keys())
+def test_some_tokens_last_states_are_those_among_all(
+    make_policy: MakePolicy, rows: list[list[int]]
+) -> None:
+    """In any order, one of them twice; with their gradients, those of frozen layers below too."""
+    policy = make_policy()
+    policy.freeze_reference()
+    packing = policy.packing(tensors(rows))
+    everywhere = torch.arange(packing.shared + sum(packing.own))
+    chosen = everywhere.flip(0)[::2]
+    chosen = torch.cat([chosen, chosen[:1]])
+    for share in (1.0, 0.5):
+        policy.train_top(share)
+        start = policy.below(packing)
+        some, _ = policy.hidden(start, packing, chosen)
+        with policy._only(slice(policy.floor, None)):
+            expected = policy._run(start, packing, middle=False)[0][chosen]
+        torch.testing.assert_close(some, expected, atol=1e-5, rtol=1e-5)
+        weights = torch.linspace(-1, 1, some.numel()).view_as(some)
+        gradients = (
+            torch.autograd.grad((x * weights).sum(), policy.parameters()) for x in (some, expected)
+        )
+        for a, b in zip(*gradients, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS.keys())
 def test_packed_rows_are_rows_alone(make_policy: MakePolicy, rows: list[list[int]]) -> None:
     """Logits within 1e-5, and gradients of all tokens' logits, each row weighing differently."""
     policy = make_policy()
     packing = policy.packing(tensors(rows))
-    last, _ = policy.hidden(packing.ids, packing)
+    lengths = [len(row) for row in rows]
+    at = torch.cat(
+        [packing.at(torch.full((n,), i), torch.arange(n)) for i, n in enumerate(lengths)]
+    )
+    last, _ = policy.hidden(packing.ids, packing, at)
     packed, alone = torch.zeros(()), torch.zeros(())
     for i, row in enumerate(rows):
-        ours = policy.head(packing.row(last, i))
+        ours = policy.head(last.split(lengths)[i])
         expected = policy.model(input_ids=torch.tensor([row])).logits[0]
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
         packed = packed + (i + 1) * ours.sin().mean()

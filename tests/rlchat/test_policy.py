@@ -13,6 +13,7 @@ from rlchat.errors import UserError
 from rlchat.fused import fuse
 from rlchat.methods import MERGED, METHODS, POLICY, AdapterConfig
 from rlchat.models import load_base
+from rlchat.packing import Packing
 from rlchat.policy import REFERENCE, Policy
 
 MakePolicy = Callable[..., Policy]
@@ -22,8 +23,13 @@ IDS = torch.arange(64).reshape(2, 32)
 def hidden(policy: Policy) -> Tensor:
     """Last states (2, 32, D) of the rows, packed into one sequence."""
     packing = policy.packing(list(IDS))
-    last, _ = policy.hidden(policy.below(packing), packing)
-    return torch.stack([packing.row(last, i) for i in range(2)])
+    last, _ = policy.hidden(policy.below(packing), packing, everywhere(packing))
+    return last.view(2, 32, -1)
+
+
+def everywhere(packing: Packing) -> Tensor:
+    """Where all tokens of the two rows lie, row by row."""
+    return packing.at(torch.arange(2).repeat_interleave(32), torch.arange(32).repeat(2))
 
 
 @torch.no_grad()
@@ -107,12 +113,12 @@ def test_only_the_top_trains_if_so_told(make_policy: MakePolicy, method: str) ->
     packing = policy.packing(list(IDS))
     start = policy.below(packing)
     assert start.shape == (64, policy.hf.config.hidden_size)
-    last, middle = policy.hidden(start, packing, middle=True)
-    assert torch.equal(policy.head(last.view(2, 32, -1)), before)
+    last, middle = policy.hidden(start, packing, everywhere(packing), middle=True)
+    assert torch.allclose(policy.head(last.view(2, 32, -1)), before, atol=1e-6)
     policy.head(last).square().sum().backward()
     assert {n for n, p in policy.model.named_parameters() if p.grad is not None} == own.keys()
     assert middle is not None
-    expected = policy.hidden(packing.ids, packing, middle=True)[1]
+    expected = policy.hidden(packing.ids, packing, everywhere(packing), middle=True)[1]
     assert expected is not None and torch.equal(middle, expected)
     policy.train_top(1.0)
     assert {n for n, _ in policy.named_parameters()} == everything
