@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import math
 import platform
@@ -47,6 +48,16 @@ def peak_memory() -> float:
         return math.nan
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def release_memory() -> None:
+    """Give the system back what was freed, as far as the C library lets that be asked for.
+
+    Tensors come and go in sizes that differ; GNU's malloc keeps what lies between those that stay:
+    2 of 5.2 GiB after some iterations.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not GNU's, or not Linux
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache

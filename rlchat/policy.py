@@ -28,7 +28,7 @@ from rlchat.decoding import Speaker, past_of
 from rlchat.errors import UserError
 from rlchat.fused import Spoken, fuse
 from rlchat.last_layer import last_layer
-from rlchat.machine import choose_device, choose_dtype
+from rlchat.machine import choose_device, choose_dtype, release_memory
 from rlchat.methods import POLICY, AdapterConfig, adapted
 from rlchat.packing import Packing, Past
 from rlchat.rendering import Rendering
@@ -312,10 +312,11 @@ class Policy:
         return self._rollout
 
     def fall_silent(self) -> None:
-        """Let go of what was merged for speaking, until the next rollout: learning needs room."""
+        """Drop what was merged for speaking, until the next rollout: learning needs the memory."""
         for layer in self._rollout.modules() if self._rollout is not None else ():
             if isinstance(layer, Spoken):
                 layer.unload()
+        release_memory()
 
     @torch.no_grad()
     def speaker(self, adapter: str | None = POLICY) -> Speaker:

@@ -14,7 +14,7 @@ from rlchat import ppo
 from rlchat.batch import Estimated, annotate, estimate, pack
 from rlchat.config import TrainConfig
 from rlchat.errors import RunError
-from rlchat.machine import peak_memory
+from rlchat.machine import peak_memory, release_memory
 from rlchat.policy import Policy
 from rlchat.ranks import Ranks
 from rlchat.rollout import Trajectory, collect
@@ -79,6 +79,7 @@ def train(
         scale.add([sum(p.values()) for t in everyone for p in t.parts])
         batch = pack(trajectories)
         annotated = annotate(policy, learner.critic, batch, config.ppo.token_budget)
+        release_memory()
         clock.lap("annotate")
         settings = config.ppo.settings(config.critic, reward.compared)
         scores = [(t.index, t.score) for t in everyone]
@@ -92,6 +93,7 @@ def train(
         if iteration >= config.ppo.critic_warmup or config.critic.states == "shared":
             seed = (config.seed, iteration)
             metrics |= update_policy(learner, estimated, config.ppo, config.episodes, seed)
+        release_memory()
         clock.lap("update")
         if learner.skipped >= MOST_SKIPPED:
             good = run.folder if run.checkpoint.is_dir() else run.warm_start

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = (
     "--policy tiny --adapter.dtype float32 --adapter.device cpu --episodes 4 --ppo.minibatches 1 "
     "--ppo.critic-warmup 0 --rollout.rows 4 --rollout.max-new-tokens 4 --iterations 1 "
-    "--evaluation 1 --warm-start.demonstrations 4 --warm-start.max-epochs 1"
+    "--evaluation 1 --warm-start.demonstrations 4 --warm-start.epochs 1"
 )
 Complain = Callable[..., str]
 

@@ -85,7 +85,7 @@ def test_the_script_trains_under_torchrun(tmp_path: Path) -> None:
         str(ROOT / "scripts" / "train_ppo.py"),
         *("--env", "rlchat/Support-v0", "--policy", "tiny", "--run", "here"),
         *("--iterations", "2", "--episodes", "4", "--ppo.minibatches", "2", "--evaluation", "2"),
-        *("--warm-start.demonstrations", "4", "--warm-start.max-epochs", "1"),
+        *("--warm-start.demonstrations", "4", "--warm-start.epochs", "1"),
         *("--rollout.max-new-tokens", "8", "--rollout.max-tokens", "700"),
         *("--adapter.rank", "4", "--adapter.dtype", "float32", "--adapter.device", "cpu"),
         cwd=tmp_path,
