@@ -152,7 +152,7 @@ class TrainConfig:
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")
     """Run folder."""
-    iterations: int = 24
+    iterations: int = 16
     """Rounds of collecting episodes and updating."""
     episodes: int = 64
     """Episodes an iteration."""
