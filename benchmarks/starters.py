@@ -21,10 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 from rich.console import Console
-from safetensors.torch import load_file, save_file
 
 from rlchat.adapters import adapter_hash, base_spec
 from rlchat.agents import load_agent
@@ -86,6 +84,9 @@ def round_adapter(made: Path, folder: Path) -> None:
 
     Its base is called by its name, not by where it lies on this machine.
     """
+    import torch  # here, so that rlchat is imported first and chooses threads
+    from safetensors.torch import load_file, save_file
+
     with atomic_folder(folder) as new:
         weights = load_file(made / "adapter_model.safetensors")
         rounded = {name: w.to(torch.bfloat16).contiguous() for name, w in weights.items()}

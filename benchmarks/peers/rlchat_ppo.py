@@ -41,8 +41,10 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
     for iteration in range(options.iterations):
         begun = time.perf_counter()
         slots = options.prompt_tokens + options.reply_tokens
+        # As in `train`: in float32 the first iteration compares sampler and forward.
+        exact = iteration > 0 and policy.dtype == torch.float32
         decoder = Decoder(
-            policy.speaker(), options.episodes, slots, -1, kept_layers=policy.shared_layers
+            policy.speaker(), options.episodes, slots, -1, 1.0, policy.shared_layers, exact
         )
         played, noise = [], {}
         for i in range(options.episodes):
@@ -59,6 +61,7 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
             t.act(said[t.index].ids, said[t.index].logprobs)
             t.parts.append({"reward": float(noise[t.index].normal())})
             t.starts = decoder.starts(t.index) if policy.shared_layers else None
+            t.spoken = decoder.spoken(t.index)
         del decoder
         policy.fall_silent()
         scale.add([t.score for t in played])
