@@ -2,9 +2,9 @@
 
     make starters
 
-`rlchat train` from nothing with its defaults: the warm start, and what PPO makes of it, each
-rounded to bfloat16 and measured on users of the dev and the test side, greedily. What is finished
-is kept, so that the same command goes on. `--keep` puts the result into the package; that is due
+`rlchat train` from nothing, with one pass over its demonstrations: the warm start, and what PPO
+makes of it, each rounded to bfloat16 and measured on users of the test side, greedily. What is
+finished is kept, so that the same command goes on. `--keep` puts the result into the package; that is due
 whenever the world, its words, the chat template or the base model change, which a test notices.
 """
 
@@ -27,7 +27,7 @@ from rich.console import Console
 from rlchat.adapters import adapter_hash, base_spec
 from rlchat.agents import load_agent
 from rlchat.cli import guarded, quiet
-from rlchat.config import TrainConfig
+from rlchat.config import TrainConfig, WarmStartConfig
 from rlchat.evaluate import Result, difference, evaluate
 from rlchat.files import atomic_folder, write_json
 from rlchat.machine import describe_cpu
@@ -43,9 +43,14 @@ from rlchat.warmstart import demonstrate
 from rlchat.worlds import WorldConfig
 from rlchat_envs import SPLITS, Conversation
 
-SIDES = ("dev", "test")
+SIDES = ("test",)
 FITTED = 200  # conversations a side that say whether world and words are still the same
 PACKAGES = ("torch", "transformers", "peft", "trl")
+RECIPE = TrainConfig(
+    iterations=14,
+    evaluation=0,
+    warm_start=WarmStartConfig(demonstrations=1500, epochs=1),
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class StarterOptions:
 def main(options: StarterOptions) -> None:
     """Train what is missing, round, measure, compare; perhaps keep."""
     console = Console()
-    config = TrainConfig(run=options.out / "run", evaluation=0)
+    config = replace(RECIPE, run=options.out / "run")
     run = Run(config.run)
     if run.iterations < config.iterations:
         run_training(replace(config, resume=run.warm_start.is_dir()), console)

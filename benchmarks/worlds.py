@@ -122,8 +122,7 @@ def training(
         iterations=budget.iterations if iterations is None else iterations,
         evaluation=0,
         warm_start=WarmStartConfig(
-            demonstrations=budget.demonstrations if demonstrations is None else demonstrations,
-            epochs=2,
+            demonstrations=budget.demonstrations if demonstrations is None else demonstrations
         ),
         ppo=PPOConfig(beta=budget.beta),
     )

@@ -115,15 +115,14 @@ class PPOConfig:
 class WarmStartConfig:
     """Supervised start from demonstrations, before PPO."""
 
-    demonstrations: int = 1500
+    demonstrations: int = 2000
     """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
     learning_rate: float = 1.4e-3
     """Learning rate at first; it falls like a bell curve, to a hundredth at the end."""
     batch: int = 4
     """Conversations an optimiser step."""
-    epochs: int | None = None
-    """Most passes over the conversations. If none is given: 1 over demonstrations, as more of them
-    teach more than a second pass, and 2 over a file."""
+    epochs: int = 2
+    """Most passes over the conversations. One pass takes half the time and imitates less well."""
     tolerance: float = 0.01
     """It ends with the first epoch that improves the validation loss by less than this share; with
     -1 after all of them."""
@@ -132,8 +131,8 @@ class WarmStartConfig:
         """Refuse settings out of range."""
         expect(self, "demonstrations", self.demonstrations >= 0, "of at least 0")
         expect(self, "learning_rate", self.learning_rate > 0, "above 0")
-        expect(self, "batch", self.batch >= 1, "of at least 1")
-        expect(self, "epochs", self.epochs is None or self.epochs >= 1, "of at least 1")
+        for name in ("batch", "epochs"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
         expect(self, "tolerance", self.tolerance < 1, "below 1")
 
 
@@ -152,7 +151,7 @@ class TrainConfig:
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")
     """Run folder."""
-    iterations: int = 16
+    iterations: int = 24
     """Rounds of collecting episodes and updating."""
     episodes: int = 64
     """Episodes an iteration."""

@@ -155,7 +155,6 @@ def warm(
     seed: int,
     out: Path,
     progress: Progress,
-    epochs: int = 1,
 ) -> None:
     """Warm-start a policy on conversations, and record how the validation loss fell."""
     progress.phase(f"warm start: {len(conversations)} conversations")
@@ -168,7 +167,7 @@ def warm(
         if "eval_loss" in row:
             progress.say(f"warm start: validation loss {row['eval_loss']:.4f} nats a token")
 
-    losses = warm_start(policy, conversations, config, seed, out, epochs, report=report)
+    losses = warm_start(policy, conversations, config, seed, out, report=report)
     files.write_json(out / "validation_losses.json", losses)
 
 
@@ -246,9 +245,8 @@ def run_sft(options: SftOptions, console: Console) -> None:
     if options.out.exists():
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
     files.check_place(options.out)
-    epochs = 1
     if options.data is not None:
-        conversations, epochs = read_conversations(options.data), 2
+        conversations = read_conversations(options.data)
     else:
         world = WorldConfig(options.env, knowledge=names(options.knowledge))
         conversations = demonstrate(world, options.warm_start.demonstrations, options.seed)
@@ -258,8 +256,7 @@ def run_sft(options: SftOptions, console: Console) -> None:
         base = base_spec(start)
     with Progress(console) as progress:
         policy = Policy.create(base, options.adapter, start, options.seed, progress.say)
-        settings = options.warm_start
-        warm(policy, conversations, settings, options.seed, options.out, progress, epochs)
+        warm(policy, conversations, options.warm_start, options.seed, options.out, progress)
     console.print(f"Talk to it:  {program()} chat {options.out}", highlight=False, markup=False)
 
 

@@ -235,7 +235,6 @@ def warm_start(
     config: WarmStartConfig,
     seed: int,
     out: Path,
-    epochs: int = 1,
     max_tokens: int = 1024,
     report: Report = lambda row: None,
 ) -> list[float]:
@@ -249,7 +248,6 @@ def warm_start(
         config: of the training.
         seed: decides the order.
         out: where the adapter goes.
-        epochs: most passes, where ``config`` names none.
         max_tokens: longer conversations are cut.
         report: told how it goes.
 
@@ -266,12 +264,11 @@ def warm_start(
     optimiser = MasterAdamW(policy.parameters(), config.learning_rate)
     callback = _UntilConverged(config.tolerance, report, [])
     with tempfile.TemporaryDirectory() as scratch:
-        epochs = config.epochs or epochs
-        steps = epochs * -(-(len(conversations) - held_out) // config.batch)
+        steps = config.epochs * -(-(len(conversations) - held_out) // config.batch)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps))
         trainer = _ActionTrainer(
             model=policy.model,
-            args=_arguments(config, epochs, scratch, seed, max_tokens, policy.device.type == "cpu"),
+            args=_arguments(config, scratch, seed, max_tokens, policy.device.type == "cpu"),
             train_dataset=data.select(range(held_out, len(data))),
             eval_dataset=data.select(range(held_out)),
             processing_class=policy.rendering.tokenizer,
@@ -279,7 +276,7 @@ def warm_start(
             callbacks=[callback],
         )
         trainer.policy, trainer.starts = policy, {}
-        trainer.room = KEPT if epochs > 1 else 0
+        trainer.room = KEPT if config.epochs > 1 else 0
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.train()
@@ -289,13 +286,13 @@ def warm_start(
 
 
 def _arguments(
-    config: WarmStartConfig, epochs: int, scratch: str, seed: int, max_tokens: int, cpu: bool
+    config: WarmStartConfig, scratch: str, seed: int, max_tokens: int, cpu: bool
 ) -> SFTConfig:
     """What trl is told; it reports to nobody and writes nothing that stays."""
     microbatch = max(n for n in range(1, MICROBATCH + 1) if config.batch % n == 0)
     return SFTConfig(
         output_dir=scratch,
-        num_train_epochs=epochs,
+        num_train_epochs=config.epochs,
         per_device_train_batch_size=microbatch,
         per_device_eval_batch_size=MICROBATCH,
         gradient_accumulation_steps=config.batch // microbatch,

@@ -179,7 +179,8 @@ def test_a_single_pass_keeps_no_states(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(_ActionTrainer, "compute_loss", counted)
     for epochs in (1, 2):
         policy, out = Policy.create("tiny", replace(ADAPTER, layers=0.5)), tmp_path / str(epochs)
-        losses = warm_start(policy, TALKS[:12], WarmStartConfig(tolerance=-1.0), 0, out, epochs)
+        config = WarmStartConfig(epochs=epochs, tolerance=-1.0)
+        losses = warm_start(policy, TALKS[:12], config, 0, out)
         assert len(losses) == epochs
         assert (max(kept) > 0) == (epochs > 1)
 
