@@ -4,8 +4,9 @@
 
 `rlchat train` from nothing, with one pass over its demonstrations: the warm start, and what PPO
 makes of it, each rounded to bfloat16 and measured on users of the test side, greedily. What is
-finished is kept, so that the same command goes on. `--keep` puts the result into the package; that is due
-whenever the world, its words, the chat template or the base model change, which a test notices.
+finished is kept, so that the same command goes on. `--keep` puts the result into the package; that
+is due whenever the world, its words, the chat template or the base model change, which a test
+notices.
 """
 
 from __future__ import annotations
