@@ -75,6 +75,10 @@ class Frozen:
         """Copy the weight; what is reordered cannot be copied, and is made again."""
         return Frozen(copy.deepcopy(self.weight, memo), self._both)
 
+    def unload(self) -> None:
+        """Drop what was reordered, until it is needed again."""
+        self._forward = self._backward = None
+
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Give x W' + b."""
         if self._forward is None:

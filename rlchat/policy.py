@@ -26,7 +26,7 @@ from rlchat.adapters import check_base, load_adapter, write_adapter
 from rlchat.attention import middle_layer, trunk_and_head, use_layouts
 from rlchat.decoding import Speaker, past_of
 from rlchat.errors import UserError
-from rlchat.fused import Spoken, fuse
+from rlchat.fused import Frozen, Spoken, fuse
 from rlchat.last_layer import last_layer
 from rlchat.machine import choose_device, choose_dtype, release_memory
 from rlchat.methods import POLICY, AdapterConfig, adapted
@@ -309,6 +309,9 @@ class Policy:
         for name, layer in self.hf.named_modules():
             if isinstance(layer, BaseTunerLayer):
                 merge_into(spoken[name], layer, adapter)
+                frozen = getattr(layer.get_base_layer(), "frozen", None)
+                if isinstance(frozen, Frozen):  # which only learning needs
+                    frozen.unload()
         return self._rollout
 
     def fall_silent(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlchat.attention import use_layouts
 from rlchat.errors import UserError
-from rlchat.fused import fuse
+from rlchat.fused import Frozen, fuse
 from rlchat.methods import MERGED, METHODS, POLICY, AdapterConfig
 from rlchat.models import load_base
 from rlchat.packing import Packing
@@ -234,3 +234,17 @@ def test_what_cannot_be_trained_is_refused() -> None:
         AdapterConfig(rank=0)
     with pytest.raises(UserError, match="'abacus'"):
         Policy.create("tiny", AdapterConfig(dtype="float32", device="abacus"))
+
+
+def test_speaking_drops_what_only_learning_needs(policy: Policy) -> None:
+    """Reordered copies of the adapted layers' weights, which the next forward makes again."""
+    kept = [
+        m.frozen for m in policy.model.modules() if isinstance(getattr(m, "frozen", None), Frozen)
+    ]
+    before = hidden(policy)
+    before.sum().backward()
+    adapted = [f for f in kept if f._backward is not None]
+    assert adapted and all(f._forward is not None for f in adapted)
+    policy.speaker()
+    assert all(f._forward is None and f._backward is None for f in adapted)
+    assert torch.equal(hidden(policy), before)
