@@ -32,20 +32,26 @@ class Cache:
     """
 
     def __init__(self, layers: int, rows: int, slots: int):
-        self.rows, self.slots, self.room = rows, slots, 0
+        self.rows, self.slots = rows, slots  # at most
+        self.held, self.room = 0, 0  # rows and slots that there is memory for
         self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
 
-    def make_room(self, tokens: int) -> None:
-        """See to it that rows can have so many tokens, and keep what is there."""
+    def make_room(self, tokens: int, rows: int) -> None:
+        """See to it that the first rows can have so many tokens, and keep what they have.
+
+        When that takes new memory, later rows get none: the longest conversations are the last to
+        end, and are few by then.
+        """
         assert tokens <= self.slots, f"{tokens} tokens in a cache of {self.slots}"
-        if tokens <= self.room:
+        if tokens <= self.room and rows <= self.held:
             return
-        old, self.room = self.room, min(self.slots, -(-tokens // GROWTH) * GROWTH)
+        old, both = self.room, min(rows, self.held)
+        self.held, self.room = rows, max(old, min(self.slots, -(-tokens // GROWTH) * GROWTH))
         for layer, pair in enumerate(self.layers):
             if pair is not None:
                 larger = self._empty(pair[0]), self._empty(pair[1])
                 for new, kept in zip(larger, pair, strict=True):
-                    new[:, :, :old] = kept
+                    new[:both, :, :old] = kept[:both]
                 self.layers[layer] = larger
 
     def write(
@@ -66,7 +72,7 @@ class Cache:
                 states[target, :, :tokens] = states[source, :, :tokens]
 
     def _empty(self, like: Tensor) -> Tensor:
-        return like.new_zeros(self.rows, like.shape[1], self.room, like.shape[3])
+        return like.new_zeros(self.held, like.shape[1], self.room, like.shape[3])
 
 
 @dataclass(frozen=True)

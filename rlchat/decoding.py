@@ -149,6 +149,13 @@ class Decoder:
         """Whether a turn is in progress."""
         return bool(self._turns)
 
+    @property
+    def _rows(self) -> int:
+        """Rows of the cache that are in use; all of them where shapes must not change."""
+        if self._replayed is not None:
+            return self._cache.rows
+        return max(self._place.values()) + 1
+
     def length(self, conversation: int) -> int:
         """Tokens of the conversation that are in the cache."""
         return len(self._ids.get(conversation, ()))
@@ -267,7 +274,7 @@ class Decoder:
             if shared > same:
                 best, same = other, shared
         same = min(same, len(turn.pending) - 1)  # the last is needed, for what follows it
-        self._cache.make_room(self._before + same)
+        self._cache.make_room(self._before + same, self._rows)
         if best is not None:
             self._cache.copy(self._place[best], place, self._before + same)
             if self._kept_layers:
@@ -297,7 +304,7 @@ class Decoder:
         slots = first + torch.arange(len(first))
         rows = torch.repeat_interleave(torch.tensor(places), counts)
         longest = int(slots.max()) + 1
-        self._cache.make_room(longest)
+        self._cache.make_room(longest, self._rows)
         step = Step(
             self._cache,
             rows.to(self._device),
@@ -350,7 +357,7 @@ class Decoder:
         What the others get lies beyond their end, where nobody looks, until it is overwritten.
         """
         assert self._replayed is not None
-        self._cache.make_room(self._cache.slots)
+        self._cache.make_room(self._cache.slots, self._rows)
         ids, slots = torch.zeros(2, self._cache.rows, dtype=torch.long)
         for c, place in self._place.items():
             slots[place] = self._before + len(self._ids[c])

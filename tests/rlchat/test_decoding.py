@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlchat import decoding
+from rlchat.cache import GROWTH
 from rlchat.decoding import Decoder, Noise, Sampled, Speaker
 from rlchat.policy import Policy
 
@@ -321,3 +322,26 @@ def test_greedy_takes_the_most_likely(model: PreTrainedModel) -> None:
 def test_the_cache_is_as_large_as_was_asked(model: PreTrainedModel) -> None:
     with pytest.raises(AssertionError, match="cache of 10"):
         make_decoder(model, 1, 10).generate({0: words(0, 11)}, {0: uniform(0)}, 1)
+
+
+def test_memory_grows_for_the_rows_that_are_left(model: PreTrainedModel) -> None:
+    """Three rows of a block; one that outgrows it is alone by then; later there are two again."""
+    decoder, record = make_decoder(model, 3, 300), Record()
+    noise = {c: uniform(c) for c in range(4)}
+
+    def held() -> tuple[int, int]:
+        layer = decoder._cache.layers[0]
+        assert layer is not None
+        return layer[0].shape[0], layer[0].shape[2]
+
+    record.speak(decoder, {c: words(c, 20) for c in range(3)}, noise)
+    assert held() == (3, GROWTH)
+    for gone in (0, 1):
+        decoder.forget(gone)
+        record.ids.pop(gone), record.sampled.pop(gone)
+    record.speak(decoder, {2: words(9, GROWTH)}, noise)
+    assert held() == (1, 2 * GROWTH)
+    record.speak(decoder, {3: [*record.ids[2][:10], *words(5, 7)]}, noise)
+    assert held() == (2, 2 * GROWTH)
+    record.speak(decoder, {2: words(6, 3), 3: words(7, 4)}, noise)
+    record.check(model)
