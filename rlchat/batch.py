@@ -16,6 +16,8 @@ from rlchat.policy import REFERENCE, Policy
 from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd
 
+ROUNDING = 1e-5  # nats; what float32's rounding may make of two equal logprobs
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -145,10 +147,12 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
         packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in rows])
         where = action_positions(batch, rows)
         start = _start(policy, batch, rows, packing)
-        before = packing.at(where.row, where.token - 1).to(policy.device)
+        lengths = batch.lengths[rows]
+        ends = packing.at(torch.arange(len(rows)), lengths - 1)
+        at = torch.cat([packing.at(where.row, where.token - 1), ends]).to(policy.device)
         targets = batch.ids[rows[where.row], where.token].to(policy.device)
         own = rows[where.row], where.token
-        read = _sampled(batch, rows) or _forward(policy, packing, start, where, targets)
+        read = _sampled(batch, rows) or _forward(policy, packing, start, at, where, targets)
         logprobs[own] = batch.sampled_logprobs[own] if read.logprobs is None else read.logprobs
         for row, b in enumerate(rows.tolist()):
             starts[b] = packing.row(start, row)
@@ -160,8 +164,9 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
                 after = _with_hidden(read.after[row], batch, critic, b, turns[-1:] + 1)
                 bootstrap[b] = critic(after)[0]
         with policy.using(REFERENCE):
-            last, _ = policy.hidden(start, packing, before)
-        ref_logprobs[own] = token_logprobs(policy.head, last, targets).cpu()
+            # Called as for the policy: where both are the same, so are their logprobs, to the bit.
+            last, _ = policy.hidden(start, packing, at, middle=True)
+        ref_logprobs[own] = token_logprobs(policy.head, last[: len(targets)], targets).cpu()
     everyone = range(shape[0])
     return Annotated(
         batch,
@@ -196,18 +201,20 @@ def _sampled(batch: Batch, rows: Tensor) -> _Read | None:
 
 
 def _forward(
-    policy: Policy, packing: Packing, start: Tensor, where: Positions, targets: Tensor
+    policy: Policy,
+    packing: Packing,
+    start: Tensor,
+    at: Tensor,
+    where: Positions,
+    targets: Tensor,
 ) -> _Read:
-    """Run the policy over these rows."""
-    lengths = torch.tensor([len(row) for row in packing.rows])
-    before = packing.at(where.row, where.token - 1)
-    ends = packing.at(torch.arange(len(lengths)), lengths - 1)
-    at = torch.cat([before, ends]).to(policy.device)
+    """Run the policy over these rows; ``at`` are the places before the targets, and rows' ends."""
     last, middle = policy.hidden(start, packing, at, middle=True)
     assert middle is not None
-    logprobs = token_logprobs(policy.head, last[: len(before)], targets).cpu()
-    acted, after = features(last, middle).cpu().split([len(before), len(ends)])
-    counts = torch.bincount(where.row, minlength=len(lengths)).tolist()
+    logprobs = token_logprobs(policy.head, last[: len(targets)], targets).cpu()
+    rows = len(packing.rows)
+    acted, after = features(last, middle).cpu().split([len(targets), rows])
+    counts = torch.bincount(where.row, minlength=rows).tolist()
     return _Read(logprobs, acted.split(counts), after.split(1))
 
 
@@ -275,6 +282,9 @@ def estimate(
     mask = batch.action_mask
     unit = max(scale.std, settings.score_floor)
     kl = ppo.k1(annotated.logprobs, annotated.ref_logprobs)
+    # Adam would make full steps of what is rounding between sampler and forward, if nothing else is
+    # rewarded.
+    kl = torch.where(kl.abs() < ROUNDING, 0.0, kl)
     rewards = ppo.rewards(batch.scores / unit, kl, mask, batch.turn_end, beta)
 
     def along(discounts: ppo.Discounts, values: Tensor, bootstrap: Tensor) -> Tensor:
