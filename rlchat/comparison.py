@@ -27,8 +27,7 @@ def measure_start(config: TrainConfig, policy: Policy, run: Run, progress: Progr
 
     Without a warm start, and without a run to go on from, PPO starts from the base itself.
     """
-    kept = _kept(run.start, config)
-    if kept:
+    if kept := _kept(run.start, 0, config.evaluation):
         return kept[0]
     name = "base"
     if adapter_folder(config.policy) is not None:
@@ -37,7 +36,7 @@ def measure_start(config: TrainConfig, policy: Policy, run: Run, progress: Progr
         name = "warm start"
     result = _measure(config, name, model_agent(policy, REFERENCE), progress)
     policy.fall_silent()
-    _keep(run.start, config, [result])
+    _keep(run.start, 0, [result])
     progress.say(summary(result))
     return result
 
@@ -46,15 +45,20 @@ def measure_end(
     config: TrainConfig, policy: Policy, run: Run, progress: Progress, before: Result
 ) -> list[Result]:
     """Evaluate PPO and, where there are any, the scripted desks, on the users of the start."""
-    results = _kept(run.evaluation, config)
-    if results:
-        return results
+    if kept := _kept(run.evaluation, config.iterations, config.evaluation):
+        return kept
     results = [before, _measure(config, "PPO", model_agent(policy, POLICY), progress)]
     if Worlds(config.world).ours:
         for name in ("demonstrator", "expert"):
             results.append(_measure(config, name, NamedAgent(name), progress))
-    _keep(run.evaluation, config, results)
+    _keep(run.evaluation, config.iterations, results)
     return results
+
+
+def before_and_after(results: Sequence[Result]) -> tuple[Result, Result]:
+    """What PPO started from and what came of it; runs of earlier versions evaluated more before."""
+    place = [r.agent for r in results].index("PPO")
+    return results[place - 1], results[place]
 
 
 def model_agent(policy: Policy, adapter: str) -> ModelAgent:
@@ -79,29 +83,27 @@ def _measure(
     )
 
 
-def _keep(path: Path, config: TrainConfig, results: Sequence[Result]) -> None:
-    kept = {"iterations": config.iterations, "results": [r.to_json() for r in results]}
+def _keep(path: Path, iterations: int, results: Sequence[Result]) -> None:
+    """Keep the evaluation of a policy that has practised for so many iterations."""
+    kept = {"iterations": iterations, "results": [r.to_json() for r in results]}
     files.write_json(path, kept)
 
 
-def _kept(path: Path, config: TrainConfig) -> list[Result]:
-    """The evaluation that this run already has at this iteration, or nothing.
-
-    What a run started from stays the same, however many iterations follow.
-    """
+def _kept(path: Path, iterations: int, episodes: int) -> list[Result]:
+    """The evaluation after so many iterations, over so many episodes, if it was kept."""
     try:
         kept = json.loads(path.read_text("utf-8"))
         results = [Result.from_json(r) for r in kept["results"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    same = kept["iterations"] == config.iterations or len(results) == 1
-    return results if same and len(results[0].episodes) == config.evaluation else []
+    same = kept["iterations"] == iterations and len(results[0].episodes) == episodes
+    return results if same else []
 
 
 def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Console) -> None:
     """Print the table, one dialogue before and after, and how to go on."""
     if results:
-        before, after = results[:2]
+        before, after = before_and_after(results)
         console.print(results_table(results))
         console.print(difference_table("PPO", before.agent, difference(after, before)))
         pairs = list(zip(before.episodes, after.episodes, strict=True))

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from rlchat.comparison import before_and_after
 from rlchat.config import TrainConfig
 from rlchat.evaluate import Result
 from rlchat.files import write_bytes
@@ -61,15 +62,10 @@ def show_curve(run: Run, results: Sequence[Result], config: TrainConfig, console
     points = len(Curve.of(rows, config.episodes).values)
     if points:
         title = f"Learning curve, {config.env}"
-        draw_png(rows, run.folder / "curve.png", config.episodes, _evaluated(results), title)
+        evaluated = before_and_after(results) if results else ()
+        draw_png(rows, run.folder / "curve.png", config.episodes, evaluated, title)
     if points > 1 and not console.options.ascii_only:
         console.print(terminal_curve(rows, console.width, config.episodes), soft_wrap=True)
-
-
-def _evaluated(results: Sequence[Result]) -> Sequence[Result]:
-    """Of what was evaluated, what PPO began with and what came of it."""
-    place = [r.agent for r in results].index("PPO") if results else 0
-    return results[place - 1 : place + 1] if place else ()
 
 
 def draw_png(

@@ -86,9 +86,15 @@ def test_evaluations_stand_where_their_policies_were(tmp_path: Path, drawn: list
     assert axes.get_ylim() == (0.0, 1.0)
 
 
-def test_scores_that_are_all_alike_have_no_error_bar_below_zero(tmp_path: Path) -> None:
+def test_scores_that_are_all_alike_have_no_error_bar_below_zero(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    """matplotlib refuses a negative one, which a rounded mean would make."""
     alike = [Trajectory(i, i, [], parts=[{"a": 0.1, "b": 0.2}]) for i in range(7)]
     draw_png(FOREIGN, tmp_path / "a.png", 64, [replace(RESULTS[0], episodes=alike)] * 2)
+    for bars in drawn[0].axes[0].containers:
+        ((below, above),) = bars.lines[2][0].get_segments()
+        assert below[1] == pytest.approx(0.3) and above[1] == pytest.approx(0.3)
 
 
 def test_the_terminal_shows_the_line_between_its_bounds() -> None:
