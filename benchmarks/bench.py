@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 
 from rlchat.errors import UserError, expect
-from rlchat.machine import DTypeName
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.device import DTypeName
+from rlchat.models.policy import Policy
 
 Part = Literal["decode", "update", "rollout", "loaded", "growth"]
 Result = TypeVar("Result")

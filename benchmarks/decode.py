@@ -9,7 +9,7 @@ import talk
 from bench import Report, SpeedOptions
 
 from rlchat.decoding import Decoder
-from rlchat.policy import Policy
+from rlchat.models.policy import Policy
 from rlchat.worlds import episode_seeds
 
 ROWS, CONTEXT = 32, 256

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from rlchat import fused
+from rlchat.models import kernels
 
 SHAPE = tuple[int, int]  # out, in
 
@@ -74,10 +74,10 @@ class Products:
             for w in self.weights:
                 w @ inputs[w.shape[1]].T
 
-        again = [fused.reorder(w) for w in self.weights]
+        again = [kernels.reorder(w) for w in self.weights]
 
         def reordered() -> None:
             for w, r in zip(self.weights, again, strict=True):
-                fused.product(inputs[w.shape[1]], r)
+                kernels.product(inputs[w.shape[1]], r)
 
         return min(median_seconds(way, repeats) for way in (plain, turned, reordered))

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from rlchat.cache import Step
 from rlchat.files import write_text
-from rlchat.machine import DTypeName
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.device import DTypeName
+from rlchat.models.policy import Policy
 
 TURNS, EPISODES = (2, 4, 8, 16), (8, 16, 32, 64, 128)
 MODELS = ("tiny", "smollm2-135m")

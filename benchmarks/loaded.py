@@ -12,7 +12,7 @@ import update
 import waiting
 from bench import Report, SpeedOptions
 
-from rlchat.policy import Policy
+from rlchat.models.policy import Policy
 
 CONTEXT = 64  # less than decoding alone has: what is heard first takes longer than the steps
 STEPS, CONVERSATIONS = 8, 8

@@ -26,8 +26,8 @@ from rich.console import Console
 
 from rlchat import files
 from rlchat.cli import quiet
-from rlchat.machine import choose_dtype
-from rlchat.models import fetch
+from rlchat.models.catalog import fetch
+from rlchat.models.device import choose_dtype
 
 HERE = Path(__file__).parent
 # What each peer is installed as; current trl is what rlchat itself needs.

@@ -10,8 +10,8 @@ import torch
 from bench import Report, SpeedOptions, runs
 from transformers import PreTrainedModel
 
-from rlchat.models import load_base
-from rlchat.rendering import Rendering
+from rlchat.models.catalog import load_base
+from rlchat.models.chat_template import Rendering
 from rlchat.worlds import Worlds, episode_seeds
 
 Messages = list[dict[str, str]]

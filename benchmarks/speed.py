@@ -32,7 +32,7 @@ from rich.console import Console
 
 from rlchat import files
 from rlchat.cli import guarded, quiet
-from rlchat.machine import choose_dtype, describe_cpu, peak_memory
+from rlchat.models.device import choose_dtype, describe_cpu, peak_memory
 
 
 def time_growth(options: SpeedOptions, report: Report) -> None:

@@ -25,21 +25,21 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from rlchat.adapters import adapter_hash, base_spec
 from rlchat.agents import load_agent
 from rlchat.cli import guarded, quiet
 from rlchat.config import TrainConfig, WarmStartConfig
 from rlchat.evaluate import Result, difference, evaluate
 from rlchat.files import atomic_folder, write_json
-from rlchat.machine import describe_cpu
-from rlchat.models import weights_hash
+from rlchat.models.adapter_io import adapter_hash, base_spec
+from rlchat.models.catalog import weights_hash
+from rlchat.models.chat_template import Rendering
+from rlchat.models.device import describe_cpu
+from rlchat.models.starters import CARD, FOLDER, STARTERS
+from rlchat.models.tiny import byte_tokenizer
 from rlchat.pipeline import run_training
-from rlchat.rendering import Rendering
 from rlchat.runs import Run, read_metrics, to_json
-from rlchat.starters import CARD, FOLDER, STARTERS
 from rlchat.statistics import Interval
 from rlchat.tables import with_interval
-from rlchat.tiny import byte_tokenizer
 from rlchat.warmstart import demonstrate
 from rlchat.worlds import WorldConfig
 from rlchat_envs import SPLITS, Conversation
@@ -155,7 +155,7 @@ def fits(adapter: Path) -> dict[str, str]:
     """What an adapter has learned to deal with, as hashes: base, world, rendering and template."""
     from transformers import AutoTokenizer
 
-    from rlchat.models import fetch
+    from rlchat.models.catalog import fetch
 
     spoken = conversations()
     base = fetch(base_spec(adapter))

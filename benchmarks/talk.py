@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlchat.decoding import Speaker
-from rlchat.rendering import Rendering
+from rlchat.models.chat_template import Rendering
 from rlchat.rollout import RolloutConfig, collect
 from rlchat.warmstart import demonstrate
 from rlchat.worlds import WorldConfig, Worlds

@@ -15,10 +15,10 @@ from torch import Tensor
 from rlchat.batch import Batch, Estimated, annotate, estimate, pack
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
-from rlchat.methods import AdapterConfig
+from rlchat.distributed import Ranks
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.optimiser import MasterAdamW
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
 from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd
 from rlchat.update import Learner, accumulate

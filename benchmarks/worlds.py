@@ -26,9 +26,9 @@ from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.evaluate import Result, difference, evaluate
 from rlchat.files import write_json, write_text
-from rlchat.methods import POLICY
+from rlchat.models.adapters import POLICY
+from rlchat.models.policy import REFERENCE, Policy
 from rlchat.pipeline import run_training
-from rlchat.policy import REFERENCE, Policy
 from rlchat.runs import Run, to_json
 from rlchat.statistics import bootstrap, paired
 from rlchat.tables import markdown, with_interval

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from rlchat import models
-from rlchat.adapters import adapter_hash, base_spec
 from rlchat.decoding import Speaker
 from rlchat.errors import UserError
-from rlchat.methods import POLICY, AdapterConfig, leave_shape
-from rlchat.policy import Policy
-from rlchat.rendering import Rendering
+from rlchat.models.adapter_io import adapter_hash, base_spec
+from rlchat.models.adapters import POLICY, AdapterConfig, leave_shape
+from rlchat.models.catalog import catalog
+from rlchat.models.chat_template import Rendering
+from rlchat.models.policy import Policy
+from rlchat.models.starters import STARTERS
 from rlchat.rollout import RolloutConfig, Trajectory, collect
-from rlchat.starters import STARTERS
 from rlchat.worlds import Purpose, World, Worlds, episode_seeds
 from rlchat.writers import EndpointAgent, find_endpoint
 from rlchat_envs import DialogueEnv, ScriptedAgent
@@ -50,7 +50,7 @@ def load_agent(
     name: str,
     base: str = "smollm2-135m",
     adapter: AdapterConfig | None = None,
-    say: models.Say = lambda line: None,
+    say: catalog.Say = lambda line: None,
 ) -> Agent:
     """Find an agent: a run or adapter folder, a starter, ``base``, or a scripted one.
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from rlchat import ppo
 from rlchat.critic import PRIVILEGED, Critic, features, hash_hidden
-from rlchat.logits import token_logprobs
-from rlchat.packing import Packing
-from rlchat.policy import REFERENCE, Policy
+from rlchat.models.logits import token_logprobs
+from rlchat.models.packing import Packing
+from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd
 

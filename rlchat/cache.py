@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlchat.attention import Mask, attend
+from rlchat.models.attention import Mask, attend
 
 GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies unused
 

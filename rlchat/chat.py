@@ -21,7 +21,7 @@ from rlchat.errors import UserError, expect
 from rlchat.lines import ReadLine, at_terminal, open_lines, printable
 from rlchat.lookups import make_lookup
 from rlchat.masking import check_region
-from rlchat.methods import AdapterConfig
+from rlchat.models.adapters import AdapterConfig
 from rlchat.ratings import Ratings
 from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat

@@ -302,10 +302,11 @@ def feedback_style(words: Sequence[str], console: Console) -> None:
 def models_list(words: Sequence[str], console: Console) -> None:
     """Verb ``models list``."""
     parse(ListOptions, "models list", words)
-    from rlchat import models, starters
+    from rlchat.models import starters
+    from rlchat.models.catalog import catalog
 
     table = Table("name", "what it is", "licence", "MB", "here")
-    for model, here in models.list_models():
+    for model, here in catalog.list_models():
         table.add_row(
             model.name, model.about, model.licence, str(model.megabytes), "yes" if here else "no"
         )
@@ -329,9 +330,9 @@ class FetchOptions:
 def models_fetch(words: Sequence[str], console: Console) -> None:
     """Verb ``models fetch``."""
     options = parse(FetchOptions, "models fetch", words)
-    from rlchat import models
+    from rlchat.models.catalog import catalog
 
-    folder = models.fetch(options.name, lambda line: console.print(line, markup=False))
+    folder = catalog.fetch(options.name, lambda line: console.print(line, markup=False))
     console.print(f"{options.name} is in {folder}", highlight=False, markup=False, soft_wrap=True)
 
 

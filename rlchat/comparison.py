@@ -14,8 +14,8 @@ from rlchat import files
 from rlchat.agents import ModelAgent, NamedAgent, adapter_folder
 from rlchat.config import TrainConfig
 from rlchat.evaluate import Result, difference, evaluate
-from rlchat.methods import POLICY
-from rlchat.policy import REFERENCE, Policy
+from rlchat.models.adapters import POLICY
+from rlchat.models.policy import REFERENCE, Policy
 from rlchat.progress import Progress
 from rlchat.runs import Run
 from rlchat.tables import dialogue, difference_table, ending, results_table, summary

@@ -10,7 +10,7 @@ from rlchat import ppo
 from rlchat.batch import EstimatorSettings
 from rlchat.critic import CriticConfig
 from rlchat.errors import UserError, expect
-from rlchat.methods import AdapterConfig
+from rlchat.models.adapters import AdapterConfig
 from rlchat.rewards import RewardConfig
 from rlchat.rollout import RolloutConfig
 from rlchat.watch import WatchConfig

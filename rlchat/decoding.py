@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlchat.attention import Mask, attend, middle_layer, trunk_and_head
 from rlchat.cache import Cache, Run, Step
 from rlchat.graphs import Replayed
-from rlchat.logits import sample
-from rlchat.packing import Past, common_beginning
+from rlchat.models.attention import Mask, attend, middle_layer, trunk_and_head
+from rlchat.models.logits import sample
+from rlchat.models.packing import Past, common_beginning
 
 FORWARD = 1024  # tokens in one forward: enough for full speed, few enough for memory
 REPLAYED = ("cuda",)  # devices on which a token for everybody is one recorded graph

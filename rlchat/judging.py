@@ -19,7 +19,7 @@ from rlchat import files
 from rlchat.building import read_file
 from rlchat.errors import UserError, expect
 from rlchat.lines import say
-from rlchat.machine import DTypeName, choose_device, choose_dtype
+from rlchat.models.device import DTypeName, choose_device, choose_dtype
 from rlchat.progress import Progress
 from rlchat.scorers import load_scorer
 from rlchat.statistics import wilson

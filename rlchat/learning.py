@@ -13,19 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat import ppo
-from rlchat.adapters import base_spec
 from rlchat.agents import ModelAgent, adapter_folder
 from rlchat.batch import annotate, pack
 from rlchat.config import SEEDS, PPOConfig, TrainConfig, names
 from rlchat.critic import Critic, CriticConfig
+from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, evaluate
 from rlchat.kto import KtoConfig, Thumb, learn_thumbs
 from rlchat.lines import say
-from rlchat.methods import POLICY, AdapterConfig
-from rlchat.policy import Policy
+from rlchat.models.adapter_io import base_spec
+from rlchat.models.adapters import POLICY, AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.progress import Progress
-from rlchat.ranks import Ranks
 from rlchat.rewards import RewardConfig
 from rlchat.rollout import RolloutConfig, collect
 from rlchat.runs import Run

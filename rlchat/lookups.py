@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import cache
 
-from rlchat.encoders import MiniLm
 from rlchat.errors import UserError
 from rlchat.files import at_home
+from rlchat.models.sentence_encoder import MiniLm
 from rlchat_envs.knowledge import (
     Bm25Index,
     DenseIndex,

@@ -14,19 +14,19 @@ import tyro
 from rich.console import Console
 
 from rlchat import files
-from rlchat.adapters import base_spec
 from rlchat.agents import adapter_folder, load_agent
 from rlchat.comparison import measure_end, measure_start, program, show
 from rlchat.config import SEEDS, TrainConfig, WarmStartConfig, names
 from rlchat.curve import show_curve
+from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, check_range, difference, evaluate
-from rlchat.machine import peak_memory
-from rlchat.methods import AdapterConfig, leave_shape
+from rlchat.models.adapter_io import base_spec
+from rlchat.models.adapters import AdapterConfig, leave_shape
+from rlchat.models.device import peak_memory
+from rlchat.models.policy import Policy
 from rlchat.pace import minutes
-from rlchat.policy import Policy
 from rlchat.progress import Progress
-from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, to_json
 from rlchat.tables import difference_table, results_table

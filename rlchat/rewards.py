@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
+from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
-from rlchat.machine import DTypeName
+from rlchat.models.device import DTypeName
 from rlchat.personal import known_person
-from rlchat.ranks import Ranks
 from rlchat.rollout import Trajectory
 from rlchat.scorers import load_scorer
 from rlchat_envs import Conversation

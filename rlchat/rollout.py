@@ -14,7 +14,7 @@ from rlchat.decoding import Speaker
 from rlchat.desk import Desk
 from rlchat.engines import EngineName, engine
 from rlchat.errors import UserError, expect
-from rlchat.rendering import Rendering
+from rlchat.models.chat_template import Rendering
 from rlchat.worlds import Outcome, World, Worlds, episode_seeds
 from rlchat_envs import Conversation
 

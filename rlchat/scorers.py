@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlchat.errors import UserError
-from rlchat.machine import DTypeName, choose_device, choose_dtype
+from rlchat.models.device import DTypeName, choose_device, choose_dtype
 from rlchat.trunks import open_base
 from rlchat_reward_models.learned import LearnedScorer
 

@@ -10,9 +10,9 @@ import torch
 
 from rlchat.config import TrainConfig
 from rlchat.critic import Critic
+from rlchat.distributed import Ranks
+from rlchat.models.policy import Policy
 from rlchat.optimiser import MasterAdamW
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
 from rlchat.rewards import Reward
 from rlchat.runs import Run
 from rlchat.statistics import RunningStd

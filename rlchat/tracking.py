@@ -16,9 +16,9 @@ from accelerate import tracking as accelerates
 from huggingface_hub import constants
 
 from rlchat.config import names
+from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.files import write_json
-from rlchat.ranks import Ranks
 from rlchat.rollout import Trajectory
 from rlchat.runs import Run, finite
 from rlchat.train import Watcher

@@ -13,10 +13,10 @@ import torch
 from rlchat import ppo
 from rlchat.batch import Estimated, annotate, estimate, pack
 from rlchat.config import TrainConfig
+from rlchat.distributed import Ranks
 from rlchat.errors import RunError
-from rlchat.machine import peak_memory, release_memory
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
+from rlchat.models.device import peak_memory, release_memory
+from rlchat.models.policy import Policy
 from rlchat.rollout import Trajectory, collect
 from rlchat.runs import Run
 from rlchat.state import State

@@ -9,11 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlchat import models
-from rlchat.attention import trunk_and_head
-from rlchat.encoders import MINILM, minilm_folder
 from rlchat.errors import UserError
-from rlchat.models import Say
+from rlchat.models.attention import trunk_and_head
+from rlchat.models.catalog import Say, catalog
+from rlchat.models.sentence_encoder import MINILM, minilm_folder
 
 
 def open_trunk(
@@ -34,8 +33,8 @@ def open_trunk(
     """
     if name == MINILM.name:
         return *_encoder(minilm_folder(say)), False
-    found = models.resolve(name, say)
-    folder = found if isinstance(found, Path) else models.snapshot(found)
+    found = catalog.resolve(name, say)
+    folder = found if isinstance(found, Path) else catalog.snapshot(found)
     if _is_encoder(folder):
         return *_encoder(folder), False
     trunk, tokenizer = open_base(name)
@@ -47,7 +46,7 @@ def open_trunk(
 
 def open_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A language model without its head."""
-    model, tokenizer, _ = models.load_base(name)
+    model, tokenizer, _ = catalog.load_base(name)
     trunk, _ = trunk_and_head(model)
     assert isinstance(trunk, PreTrainedModel)
     return trunk, tokenizer
@@ -71,7 +70,7 @@ def _encoder(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
 
-    models.no_progress_bars()
+    catalog.no_progress_bars()
     try:
         trunk = AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
         return trunk, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

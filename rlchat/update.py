@@ -18,10 +18,10 @@ from rlchat.batch import (
 )
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, features
-from rlchat.logits import token_logprobs
+from rlchat.distributed import Ranks
+from rlchat.models.logits import token_logprobs
+from rlchat.models.policy import Policy
 from rlchat.optimiser import MasterAdamW
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
 
 CRITIC_NORM = 1.0
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rlchat import files
-from rlchat.adapters import adapter_hash
 from rlchat.errors import UserError
 from rlchat.evaluate import Result, difference
+from rlchat.models.adapter_io import adapter_hash
 from rlchat.runs import Run
 from rlchat.statistics import Interval
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlchat.agents import ModelAgent
 from rlchat.decoding import Decoder
-from rlchat.rendering import Rendering
+from rlchat.models.chat_template import Rendering
 from rlchat.rollout import RolloutConfig
 from rlchat_envs import Conversation, ScriptedAgent
 

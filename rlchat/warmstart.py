@@ -24,11 +24,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
-from rlchat.logits import token_logprobs
+from rlchat.models.chat_template import Rendering
+from rlchat.models.logits import token_logprobs
+from rlchat.models.packing import Packing
+from rlchat.models.policy import Policy
 from rlchat.optimiser import MasterAdamW
-from rlchat.packing import Packing
-from rlchat.policy import Policy
-from rlchat.rendering import Rendering
 from rlchat.worlds import WRITTEN, Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message
 

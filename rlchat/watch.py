@@ -10,9 +10,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from rlchat.agents import ModelAgent, talk
+from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
+from rlchat.models.policy import Policy
 from rlchat.rewards import Reward
 from rlchat.rollout import RolloutConfig, Trajectory
 from rlchat.scorers import load_scorer

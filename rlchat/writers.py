@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlchat import models
 from rlchat.endpoint import Endpoint, EndpointError, NothingSaid, parse_spec
 from rlchat.errors import RunError
 from rlchat.files import at_home
+from rlchat.models.catalog import catalog
 from rlchat_envs import Conversation
 from rlchat_envs.written import Writer, WriterError, whole
 
 if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
     import torch
 
-    from rlchat.machine import DTypeName
+    from rlchat.models.device import DTypeName
 
 TEMPERATURE = 0.7  # of users: as lively as they can be without rambling
 MAX_NEW_TOKENS = 60  # of a user's message
@@ -32,7 +32,7 @@ def make_writer(spec: str) -> Writer:
     """A writer from its name on the command line, one for all who ask.
 
     Args:
-        spec: ``MODEL@URL``, or a local model as `rlchat.models.resolve` takes it.
+        spec: ``MODEL@URL``, or a local model as `rlchat.models.catalog.resolve` takes it.
 
     Raises:
         UserError: no such model, or an address that cannot be asked.
@@ -87,7 +87,7 @@ class LocalWriter:
         """Load the model.
 
         Args:
-            spec: see `rlchat.models.resolve`.
+            spec: see `rlchat.models.catalog.resolve`.
             device: where it computes.
             dtype: of its weights.
 
@@ -96,12 +96,12 @@ class LocalWriter:
         """
         from transformers import GenerationConfig
 
-        from rlchat.machine import choose_device, choose_dtype
-        from rlchat.rendering import Rendering
+        from rlchat.models.chat_template import Rendering
+        from rlchat.models.device import choose_device, choose_dtype
 
         place = choose_device(device)
         self._model: Any
-        self._model, tokenizer, _ = models.load_base(spec, dtype=choose_dtype(dtype, place))
+        self._model, tokenizer, _ = catalog.load_base(spec, dtype=choose_dtype(dtype, place))
         self._model.to(place)
         self._rendering = Rendering(tokenizer)
         end = self._rendering.end_of_turn

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from rlchat.policy import Policy
+    from rlchat.models.policy import Policy
     from rlchat.rollout import Trajectory
 
 MakePolicy = Callable[..., "Policy"]
@@ -35,7 +35,7 @@ def make_policy() -> MakePolicy:
     """Make a tiny policy whose adapter is moved away from its start by seeded noise."""
     import torch
 
-    from rlchat.policy import AdapterConfig, Policy
+    from rlchat.models.policy import AdapterConfig, Policy
 
     def make(
         method: str = "lora", noise: float = 0.1, dtype: str = "float32", layers: float = 1.0

@@ -19,10 +19,10 @@ import torch
 from rlchat.batch import annotate, estimate, pack
 from rlchat.config import PPOConfig, TrainConfig
 from rlchat.decoding import Decoder
-from rlchat.machine import peak_memory
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
+from rlchat.distributed import Ranks
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.device import peak_memory
+from rlchat.models.policy import Policy
 from rlchat.rollout import Trajectory
 from rlchat.runs import Run, read_metrics
 from rlchat.state import make_learner

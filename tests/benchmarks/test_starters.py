@@ -14,15 +14,15 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import starters as bench
 
-from rlchat.adapters import adapter_hash
 from rlchat.agents import adapter_folder, version
 from rlchat.cli import main
 from rlchat.errors import UserError
-from rlchat.models import list_models
-from rlchat.rendering import Rendering
-from rlchat.starters import STARTERS, read_card
+from rlchat.models.adapter_io import adapter_hash
+from rlchat.models.catalog import list_models
+from rlchat.models.chat_template import Rendering
+from rlchat.models.starters import STARTERS, read_card
+from rlchat.models.tiny import byte_tokenizer
 from rlchat.statistics import Interval
-from rlchat.tiny import byte_tokenizer
 
 HERE = {model.name for model, here in list_models() if here}
 STALE = "the starters no longer fit; python benchmarks/starters.py --keep makes them anew"
@@ -73,7 +73,7 @@ def test_they_can_be_measured_against_each_other(capsys: pytest.CaptureFixture[s
 
 
 def test_a_package_without_them_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("rlchat.starters.FOLDER", tmp_path)
+    monkeypatch.setattr("rlchat.models.starters.FOLDER", tmp_path)
     with pytest.raises(UserError, match=r"expected the adapter starter in .*install rlchat again"):
         adapter_folder("starter")
 

@@ -22,8 +22,8 @@ from rlchat.batch import (
     pack,
 )
 from rlchat.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
-from rlchat.methods import POLICY
-from rlchat.policy import REFERENCE, Policy
+from rlchat.models.adapters import POLICY
+from rlchat.models.policy import REFERENCE, Policy
 from rlchat.ppo import Discounts
 from rlchat.rollout import Trajectory
 from rlchat.statistics import RunningStd

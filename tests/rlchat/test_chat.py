@@ -26,8 +26,8 @@ from rlchat.chat import FULL, Chat, ChatOptions, run_chat
 from rlchat.decoding import Decoder
 from rlchat.errors import UserError
 from rlchat.lines import open_lines, piped_lines, terminal_lines
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.rollout import RolloutConfig
 from rlchat.seat import Seat
 from rlchat.store import Rating, Store, store_path

@@ -339,7 +339,8 @@ def test_a_full_disk_while_a_result_is_written(
 
 
 @pytest.mark.parametrize(
-    "place", ["rlchat.files.os.fsync", "rlchat.adapters.save_file", "rlchat.runs.save_file"]
+    "place",
+    ["rlchat.files.os.fsync", "rlchat.models.adapter_io.save_file", "rlchat.runs.save_file"],
 )
 def test_a_full_disk_while_training(
     place: str, complain: Complain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -363,10 +364,10 @@ def whole(folder: Path) -> None:
 
 
 PHASES = [
-    "rlchat.models.resolve",
+    "rlchat.models.catalog.resolve",
     "rlchat.pipeline.demonstrate",
     "rlchat.pipeline.warm_start",
-    "rlchat.adapters.save_file",
+    "rlchat.models.adapter_io.save_file",
     "rlchat.train.collect",
     "rlchat.train.annotate",
     "rlchat.train.update_policy",
@@ -401,7 +402,7 @@ def test_ctrl_c_in_every_phase(
         ("eval expert", "rlchat.evaluate.talk"),
         ("sft --policy tiny --out out", "rlchat.pipeline.warm_start"),
         ("chat expert", "rlchat.chat.load_agent"),
-        ("models fetch tiny", "rlchat.models.fetch"),
+        ("models fetch tiny", "rlchat.models.catalog.fetch"),
     ],
 )
 def test_ctrl_c_elsewhere(

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from rlchat import decoding
 from rlchat.cache import GROWTH
 from rlchat.decoding import Decoder, Noise, Sampled, Speaker
-from rlchat.policy import Policy
+from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]
 END = 257  # the tiny model's last id: numbers just below 1 draw it

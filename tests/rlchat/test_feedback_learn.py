@@ -11,13 +11,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from rlchat import learning
-from rlchat.adapters import adapter_hash
 from rlchat.errors import UserError
 from rlchat.evaluate import Result
 from rlchat.kto import KtoConfig, Thumb, dataset, learn_thumbs
 from rlchat.learning import LearnOptions, RestoreOptions, VersionsOptions
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
+from rlchat.models.adapter_io import adapter_hash
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.rollout import RolloutConfig, Trajectory
 from rlchat.runs import Run
 from rlchat.statistics import Interval

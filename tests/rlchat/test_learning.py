@@ -21,9 +21,9 @@ from torch import Tensor
 from rlchat import ppo
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.critic import CriticConfig
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
+from rlchat.distributed import Ranks
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, read_metrics
 from rlchat.train import train

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from rlchat import cli
 from rlchat.asking import AskOptions, run_ask
+from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.personal import StyleOptions, in_words, known, known_person, run_style
-from rlchat.ranks import Ranks
 from rlchat.rewards import Reward, RewardConfig
 from rlchat.rollout import Trajectory
 from rlchat.store import Reply, Store, store_path

@@ -20,7 +20,7 @@ from rlchat import train as loop
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.critic import CriticConfig
 from rlchat.errors import UserError
-from rlchat.methods import AdapterConfig
+from rlchat.models.adapters import AdapterConfig
 from rlchat.pipeline import run_training
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, read_metrics

@@ -7,8 +7,8 @@ import torch
 import rlchat.rewards as room
 from rlchat.config import PPOConfig
 from rlchat.critic import CriticConfig
+from rlchat.distributed import Ranks
 from rlchat.errors import UserError
-from rlchat.ranks import Ranks
 from rlchat.rewards import Reward, RewardConfig, shaped
 from rlchat.rollout import Trajectory
 from rlchat_envs import Message

@@ -12,9 +12,9 @@ from transformers import AutoTokenizer, PreTrainedModel
 from rlchat import engines
 from rlchat.decoding import Decoder, Noise, Sampled, Speaker
 from rlchat.errors import UserError
-from rlchat.models import fetch, list_models
-from rlchat.policy import Policy
-from rlchat.rendering import Rendering
+from rlchat.models.catalog import fetch, list_models
+from rlchat.models.chat_template import Rendering
+from rlchat.models.policy import Policy
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.warmstart import dataset, demonstrate
 from rlchat.worlds import Purpose, WorldConfig, Worlds

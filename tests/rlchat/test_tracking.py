@@ -20,10 +20,10 @@ from rich.console import Console
 
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.critic import CriticConfig
+from rlchat.distributed import Ranks
 from rlchat.errors import UserError
-from rlchat.methods import AdapterConfig
+from rlchat.models.adapters import AdapterConfig
 from rlchat.pipeline import run_training
-from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run, read_metrics
 from rlchat.tracking import Tracking, as_markdown, chosen, environment, flat, transcripts

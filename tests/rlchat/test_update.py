@@ -16,11 +16,11 @@ from rlchat import ppo, update
 from rlchat.batch import Estimated, annotate, estimate, pack
 from rlchat.config import PPOConfig
 from rlchat.critic import Critic, CriticConfig
-from rlchat.methods import METHODS
+from rlchat.distributed import Ranks
+from rlchat.models.adapters import METHODS
+from rlchat.models.packing import Packing
+from rlchat.models.policy import Policy
 from rlchat.optimiser import MasterAdamW
-from rlchat.packing import Packing
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
 from rlchat.rollout import RolloutConfig, Trajectory, collect
 from rlchat.statistics import RunningStd
 from rlchat.update import Learner, accumulate, fit_critic, update_policy

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.rollout import Trajectory
 from rlchat.warmstart import (
     IGNORED,

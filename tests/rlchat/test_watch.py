@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import rlchat.rewards as rewards
-from rlchat.adapters import adapter_hash
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.critic import CriticConfig
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
+from rlchat.distributed import Ranks
+from rlchat.models.adapter_io import adapter_hash
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.rewards import RewardConfig
 from rlchat.rollout import RolloutConfig, Trajectory
 from rlchat.runs import Run, read_metrics

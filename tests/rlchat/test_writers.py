@@ -15,7 +15,7 @@ import torch
 
 from rlchat.endpoint import Endpoint, EndpointError, NothingSaid
 from rlchat.errors import RunError, UserError
-from rlchat.models import make_tiny
+from rlchat.models.catalog import make_tiny
 from rlchat.writers import (
     FAILURES,
     MAX_NEW_TOKENS,

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from rlchat.batch import annotate, estimate, pack
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.critic import CriticConfig
+from rlchat.distributed import Ranks
 from rlchat.files import write_json
-from rlchat.methods import AdapterConfig
-from rlchat.policy import Policy
-from rlchat.ranks import Ranks
+from rlchat.models.adapters import AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.rollout import RolloutConfig
 from rlchat.runs import Run
 from rlchat.state import make_learner

@@ -6,8 +6,8 @@ import psutil
 import pytest
 import torch
 
-from rlchat import machine
-from rlchat.machine import choose_dtype, peak_memory, release_memory
+from rlchat.models import device
+from rlchat.models.device import choose_dtype, peak_memory, release_memory
 
 
 def test_peak_memory_is_in_gibibytes() -> None:
@@ -36,7 +36,7 @@ def test_a_machine_is_asked_once(
         asked.append(of)
         return ratio if of == torch.bfloat16 else 1.0
 
-    monkeypatch.setattr(machine, "seconds_of_products", seconds)
+    monkeypatch.setattr(device, "seconds_of_products", seconds)
     for broken in (None, "{", "[]", '{"another machine": 0.1}'):
         if broken is not None:
             kept.write_text(broken)
@@ -53,7 +53,7 @@ def test_a_machine_is_asked_once(
 
 
 def test_products_take_time() -> None:
-    assert 0 < machine.seconds_of_products(torch.float32, repeats=1) < 60
+    assert 0 < device.seconds_of_products(torch.float32, repeats=1) < 60
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks GNU's C library")

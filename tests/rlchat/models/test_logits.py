@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlchat.logits import sample, token_logprobs
+from rlchat.models.logits import sample, token_logprobs
 
 
 def test_sample_draws_the_distribution() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from transformers.models.llama.modeling_llama import rotate_half
 
-from rlchat.packing import Packing
+from rlchat.models.packing import Packing
 
 
 def last_layer(

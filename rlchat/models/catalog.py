@@ -246,7 +246,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
         folder: Replaced when it is there.
         seed: Of the weights. The global random state stays as it was.
     """
-    from rlchat.tiny import byte_tokenizer, random_llama
+    from rlchat.models.tiny import byte_tokenizer, random_llama
 
     no_progress_bars()
     tokenizer = byte_tokenizer()

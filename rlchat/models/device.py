@@ -17,7 +17,7 @@ import torch
 
 from rlchat.errors import UserError
 from rlchat.files import write_json
-from rlchat.models import cache_dir
+from rlchat.models.catalog import cache_dir
 
 LONG_ENOUGH = 0.5  # seconds of measuring one kind of product
 CLEARLY = 0.7  # of the time of float32 is what half the precision has to pay with

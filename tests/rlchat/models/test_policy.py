@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat.attention import use_layouts
 from rlchat.errors import UserError
-from rlchat.fused import Frozen, fuse
-from rlchat.methods import MERGED, METHODS, POLICY, AdapterConfig
-from rlchat.models import load_base
-from rlchat.packing import Packing
-from rlchat.policy import REFERENCE, Policy
+from rlchat.models.adapters import MERGED, METHODS, POLICY, AdapterConfig
+from rlchat.models.attention import use_layouts
+from rlchat.models.catalog import load_base
+from rlchat.models.kernels import Frozen, fuse
+from rlchat.models.packing import Packing
+from rlchat.models.policy import REFERENCE, Policy
 
 MakePolicy = Callable[..., Policy]
 IDS = torch.arange(64).reshape(2, 32)

@@ -10,7 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 
-from rlchat.fused import Spoken
+from rlchat.models.kernels import Spoken
 
 
 def without_adapters(model: PreTrainedModel) -> PreTrainedModel:

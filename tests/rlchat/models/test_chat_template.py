@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlchat.errors import UserError
-from rlchat.models import fetch, list_models
-from rlchat.rendering import Rendering
+from rlchat.models.catalog import fetch, list_models
+from rlchat.models.chat_template import Rendering
 from rlchat_envs import Conversation, Message
 
 HERE = [model.name for model, here in list_models() if here or model.name == "tiny"]

@@ -21,18 +21,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlchat import models
-from rlchat.adapters import check_base, load_adapter, write_adapter
-from rlchat.attention import middle_layer, trunk_and_head, use_layouts
 from rlchat.decoding import Speaker, past_of
 from rlchat.errors import UserError
-from rlchat.fused import Frozen, Spoken, fuse
-from rlchat.last_layer import last_layer
-from rlchat.machine import choose_device, choose_dtype, release_memory
-from rlchat.methods import POLICY, AdapterConfig, adapted
-from rlchat.packing import Packing, Past
-from rlchat.rendering import Rendering
-from rlchat.speaking import merge_into, without_adapters
+from rlchat.models.adapter_io import check_base, load_adapter, write_adapter
+from rlchat.models.adapters import POLICY, AdapterConfig, adapted
+from rlchat.models.attention import middle_layer, trunk_and_head, use_layouts
+from rlchat.models.catalog import catalog
+from rlchat.models.chat_template import Rendering
+from rlchat.models.device import choose_device, choose_dtype, release_memory
+from rlchat.models.generation_model import merge_into, without_adapters
+from rlchat.models.kernels import Frozen, Spoken, fuse
+from rlchat.models.last_layer import last_layer
+from rlchat.models.packing import Packing, Past
 
 REFERENCE = "reference"
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
@@ -45,7 +45,7 @@ class Policy:
     ``model`` holds the adapters ``policy`` (trained) and ``reference`` (frozen).
     """
 
-    def __init__(self, model: PeftModel, rendering: Rendering, base: models.BaseInfo):
+    def __init__(self, model: PeftModel, rendering: Rendering, base: catalog.BaseInfo):
         """Wrap a PEFT model that has the adapter ``policy``; the reference is made a copy of it."""
         self.model, self.rendering, self.base = model, rendering, base
         model.eval()  # dropout off, in training too
@@ -70,7 +70,7 @@ class Policy:
         config: AdapterConfig,
         adapter: Path | None = None,
         seed: int = 0,
-        say: models.Say = lambda line: None,
+        say: catalog.Say = lambda line: None,
     ) -> Policy:
         """Load a base model and put a fresh adapter on it, or the one saved in ``adapter``.
 
@@ -86,7 +86,7 @@ class Policy:
         """
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
-        model, tokenizer, info = models.load_base(base, dtype=dtype, say=say)
+        model, tokenizer, info = catalog.load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
         _check(model)
         peft: PeftModel

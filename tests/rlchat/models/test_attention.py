@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from rlchat.attention import NAME, Mask, attend, use_layouts
-from rlchat.models import load_base
+from rlchat.models.attention import NAME, Mask, attend, use_layouts
+from rlchat.models.catalog import load_base
 
 
 def states(heads: int, tokens: int) -> Tensor:

@@ -11,11 +11,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from rlchat.adapters import base_spec, read_config
 from rlchat.errors import UserError
-from rlchat.methods import MERGED, METHODS, AdapterConfig
-from rlchat.models import fetch, make_tiny
-from rlchat.policy import Policy
+from rlchat.models.adapter_io import base_spec, read_config
+from rlchat.models.adapters import MERGED, METHODS, AdapterConfig
+from rlchat.models.catalog import fetch, make_tiny
+from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]
 IDS = torch.arange(40).reshape(2, 20)

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from rlchat.errors import UserError, expect
-from rlchat.machine import DTypeName
+from rlchat.models.device import DTypeName
 
 POLICY = "policy"  # the name of the adapter that trains
 MERGED, PROMPTED = ("lora", "dora", "rslora", "ia3"), ("prefix", "prompt")

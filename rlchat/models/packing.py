@@ -9,7 +9,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor, nn
 
-from rlchat.attention import Mask, attend
+from rlchat.models.attention import Mask, attend
 
 STRIDE = 32  # packings are multiples of it long: a CPU prepares its products once per shape
 
