@@ -8,7 +8,7 @@ import floor
 import talk
 from bench import Report, SpeedOptions
 
-from rlchat.decoding import Decoder
+from rlchat.inference.decoder import Decoder
 from rlchat.models.policy import Policy
 from rlchat.worlds import episode_seeds
 

@@ -12,8 +12,8 @@ from typing import Any
 import talk
 from matplotlib.figure import Figure
 
-from rlchat.cache import Step
 from rlchat.files import write_text
+from rlchat.inference.kv_cache import Step
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import DTypeName
 from rlchat.models.policy import Policy

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlchat.decoding import Speaker
+from rlchat.inference.decoder import Speaker
 from rlchat.models.chat_template import Rendering
 from rlchat.rollout import RolloutConfig, collect
 from rlchat.warmstart import demonstrate

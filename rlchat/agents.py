@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from rlchat.decoding import Speaker
 from rlchat.errors import UserError
+from rlchat.inference.decoder import Speaker
 from rlchat.models.adapter_io import adapter_hash, base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig, leave_shape
 from rlchat.models.catalog import catalog

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlchat.agents import ModelAgent
-from rlchat.decoding import Decoder
+from rlchat.inference.decoder import Decoder
 from rlchat.models.chat_template import Rendering
 from rlchat.rollout import RolloutConfig
 from rlchat_envs import Conversation, ScriptedAgent

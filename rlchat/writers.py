@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlchat.endpoint import Endpoint, EndpointError, NothingSaid, parse_spec
 from rlchat.errors import RunError
 from rlchat.files import at_home
+from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid, parse_spec
 from rlchat.models.catalog import catalog
 from rlchat_envs import Conversation
 from rlchat_envs.written import Writer, WriterError, whole

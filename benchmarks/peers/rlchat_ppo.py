@@ -18,8 +18,8 @@ import torch
 
 from rlchat.batch import annotate, estimate, pack
 from rlchat.config import PPOConfig, TrainConfig
-from rlchat.decoding import Decoder
 from rlchat.distributed import Ranks
+from rlchat.inference.decoder import Decoder
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlchat.decoding import Speaker, past_of
 from rlchat.errors import UserError
+from rlchat.inference.decoder import Speaker, past_of
 from rlchat.models.adapter_io import check_base, load_adapter, write_adapter
 from rlchat.models.adapters import POLICY, AdapterConfig, adapted
 from rlchat.models.attention import middle_layer, trunk_and_head, use_layouts

@@ -23,8 +23,8 @@ from rlchat import chat as chat_module
 from rlchat import files
 from rlchat.agents import ModelAgent, load_agent
 from rlchat.chat import FULL, Chat, ChatOptions, run_chat
-from rlchat.decoding import Decoder
 from rlchat.errors import UserError
+from rlchat.inference.decoder import Decoder
 from rlchat.lines import open_lines, piped_lines, terminal_lines
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from rlchat import engines
-from rlchat.decoding import Decoder, Noise, Sampled, Speaker
 from rlchat.errors import UserError
+from rlchat.inference import engine
+from rlchat.inference.decoder import Decoder, Noise, Sampled, Speaker
 from rlchat.models.catalog import fetch, list_models
 from rlchat.models.chat_template import Rendering
 from rlchat.models.policy import Policy
@@ -52,7 +52,7 @@ class Played:
 
         episodes = [(i, (0, 0, 1, i), (0, 0, 2, i)) for i in order]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engines, "Decoder", Recorder)
+            patch.setattr(engine, "Decoder", Recorder)
             return collect(
                 Speaker(self.model), self.rendering, Worlds(WorldConfig()), episodes, config
             )
@@ -246,7 +246,7 @@ def test_the_warm_starts_ids_and_labels_are_the_rollouts(
     rows = dataset(conversations, rendering, 100_000)
     for i, conversation in enumerate(conversations):
         turns = [rendering.reply(m.content) for m in conversation if m.role == "assistant"]
-        monkeypatch.setattr(engines, "Decoder", lambda *_, turns=turns: Reciter(turns))
+        monkeypatch.setattr(engine, "Decoder", lambda *_, turns=turns: Reciter(turns))
         keys = (5, Purpose.DEMONSTRATE, i)
         (t,) = collect(None, rendering, worlds, [(0, keys, keys)], config)  # type: ignore[arg-type]
         assert t.conversation == conversation

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from rlchat.endpoint import Endpoint, EndpointError, NothingSaid
 from rlchat.errors import RunError, UserError
+from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid
 from rlchat.models.catalog import make_tiny
 from rlchat.writers import (
     FAILURES,

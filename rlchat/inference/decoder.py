@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlchat.cache import Cache, Run, Step
-from rlchat.graphs import Replayed
+from rlchat.inference.cuda_graphs import Replayed
+from rlchat.inference.kv_cache import Cache, Run, Step
 from rlchat.models.attention import Mask, attend, middle_layer, trunk_and_head
 from rlchat.models.logits import sample
 from rlchat.models.packing import Past, common_beginning

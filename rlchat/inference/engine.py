@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
-from rlchat.decoding import FORWARD, Decoder, Noise, Sampled, Speaker
 from rlchat.errors import RunError, UserError
+from rlchat.inference.decoder import FORWARD, Decoder, Noise, Sampled, Speaker
 
 EngineName = Literal["own", "paged"]
 PAGE = 32  # tokens in a page of the paged cache: what a conversation wastes, half of it on average
@@ -20,7 +20,7 @@ WAIT = 0.01  # seconds that a step waits for a turn to end, before users are lis
 
 
 class Engine(Protocol):
-    """Speaks for conversations, each at its own pace; `rlchat.decoding.Decoder` says more."""
+    """Speaks for conversations, each at its own pace; `rlchat.inference.decoder.Decoder` says more."""
 
     @property
     def busy(self) -> bool:

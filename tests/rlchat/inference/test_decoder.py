@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlchat import decoding
-from rlchat.cache import GROWTH
-from rlchat.decoding import Decoder, Noise, Sampled, Speaker
+from rlchat.inference import decoder
+from rlchat.inference.decoder import Decoder, Noise, Sampled, Speaker
+from rlchat.inference.kv_cache import GROWTH
 from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]
@@ -88,12 +88,12 @@ class Record:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-@pytest.mark.parametrize("forward", [1, 9, decoding.FORWARD])
+@pytest.mark.parametrize("forward", [1, 9, decoder.FORWARD])
 def test_cached_turns_are_one_full_forward(
     model: PreTrainedModel, temperature: float, forward: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of different lengths, some of which finish early or sit a turn out."""
-    monkeypatch.setattr(decoding, "FORWARD", forward)
+    monkeypatch.setattr(decoder, "FORWARD", forward)
     decoder, record = make_decoder(model, 5, 200, temperature), Record()
     noise = {c: uniform(c, ends=0.2) for c in range(5)}
     rng = np.random.default_rng(0)
@@ -111,8 +111,8 @@ def test_a_forward_holds_who_speaks_and_as_much_as_fits_of_what_is_to_be_heard(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With room for 9: 9 of 12 tokens; the other 3, and 5 of 7; then the first speaks beside."""
-    monkeypatch.setattr(decoding, "FORWARD", 9)
-    monkeypatch.setattr(decoding, "BLOCK", 1)
+    monkeypatch.setattr(decoder, "FORWARD", 9)
+    monkeypatch.setattr(decoder, "BLOCK", 1)
     decoder, heard = make_decoder(model, 3, 100), []
     forward = decoder.trunk.forward
 
@@ -139,7 +139,7 @@ def test_a_forward_of_all_rows_says_the_same(
     said: list[list[dict[int, Sampled]]] = []
     starts: list[list[Tensor]] = []
     for devices in ((), ("cpu",)):
-        monkeypatch.setattr(decoding, "REPLAYED", devices)
+        monkeypatch.setattr(decoder, "REPLAYED", devices)
         decoder, record = make_decoder(model, 4, 60, kept_layers=kept_layers), Record()
         noise = {c: uniform(c, ends=0.2) for c in range(5)}
         turns = []

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlchat import endpoint as module
-from rlchat.endpoint import (
+from rlchat.errors import RunError, UserError
+from rlchat.inference import openai_client as module
+from rlchat.inference.openai_client import (
     MOST_BYTES,
     MOST_LETTERS,
     TRIES,
@@ -27,7 +28,6 @@ from rlchat.endpoint import (
     check_url,
     parse_spec,
 )
-from rlchat.errors import RunError, UserError
 from rlchat_envs import Conversation, Message
 
 KEY = "sk-a-secret-of-ours"
