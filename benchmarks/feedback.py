@@ -23,7 +23,7 @@ from rich.text import Text
 from rlchat.agents import load_agent
 from rlchat.chat import Chat, ChatOptions
 from rlchat.cli import guarded, quiet
-from rlchat.worlds import World, WorldConfig
+from rlchat.rollout.environment import World, WorldConfig
 
 
 @dataclass(frozen=True)

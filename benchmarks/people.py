@@ -26,7 +26,7 @@ import tyro
 from rich.console import Console
 
 from rlchat.asking import Question, questions
-from rlchat.branches import BranchConfig
+from rlchat.rollout.branching import BranchConfig
 from rlchat.statistics import bootstrap, paired
 from rlchat.tables import with_interval
 from rlchat_reward_models.preferences import fraction

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from rlchat.models.catalog import load_base
 from rlchat.models.chat_template import Rendering
-from rlchat.worlds import Worlds, episode_seeds
+from rlchat.rollout.environment import Worlds, episode_seeds
 
 Messages = list[dict[str, str]]
 

@@ -37,11 +37,11 @@ from rlchat.models.device import describe_cpu
 from rlchat.models.starters import CARD, FOLDER, STARTERS
 from rlchat.models.tiny import byte_tokenizer
 from rlchat.pipeline import run_training
+from rlchat.rollout.environment import WorldConfig
 from rlchat.runs import Run, read_metrics, to_json
 from rlchat.statistics import Interval
 from rlchat.tables import with_interval
 from rlchat.warmstart import demonstrate
-from rlchat.worlds import WorldConfig
 from rlchat_envs import SPLITS, Conversation
 
 SIDES = ("test",)

@@ -12,9 +12,9 @@ import numpy as np
 
 from rlchat.inference.decoder import Speaker
 from rlchat.models.chat_template import Rendering
-from rlchat.rollout import RolloutConfig, collect
+from rlchat.rollout.collect import RolloutConfig, collect
+from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.warmstart import demonstrate
-from rlchat.worlds import WorldConfig, Worlds
 from rlchat_envs import Utterance
 
 ID = "rlchat-bench/Turns"

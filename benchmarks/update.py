@@ -19,7 +19,7 @@ from rlchat.distributed import Ranks
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.optimiser import MasterAdamW
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.statistics import RunningStd
 from rlchat.update import Learner, accumulate
 

@@ -29,10 +29,10 @@ from rlchat.files import write_json, write_text
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.pipeline import run_training
+from rlchat.rollout.environment import WorldConfig
 from rlchat.runs import Run, to_json
 from rlchat.statistics import bootstrap, paired
 from rlchat.tables import markdown, with_interval
-from rlchat.worlds import WorldConfig
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 WORLDS = ("Tutoring", "Medical", "Finance", "GuessNumber")
@@ -211,7 +211,7 @@ def worlds_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> st
 
 def agents_of(world: WorldConfig) -> tuple[str, ...]:
     """Scripted agents that a world has."""
-    from rlchat.worlds import World
+    from rlchat.rollout.environment import World
     from rlchat_envs import DialogueEnv
 
     env = World(world).env.unwrapped

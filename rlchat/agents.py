@@ -15,9 +15,9 @@ from rlchat.models.catalog import catalog
 from rlchat.models.chat_template import Rendering
 from rlchat.models.policy import Policy
 from rlchat.models.starters import STARTERS
-from rlchat.rollout import RolloutConfig, Trajectory, collect
-from rlchat.worlds import Purpose, World, Worlds, episode_seeds
-from rlchat.writers import EndpointAgent, find_endpoint
+from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
+from rlchat.rollout.environment import Purpose, World, Worlds, episode_seeds
+from rlchat.rollout.llm_users import EndpointAgent, find_endpoint
 from rlchat_envs import DialogueEnv, ScriptedAgent
 from rlchat_envs.retrieval_agent import RetrievalAgent
 

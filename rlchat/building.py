@@ -13,14 +13,14 @@ from rich.table import Table
 
 from rlchat import files
 from rlchat.agents import load_agent
-from rlchat.branches import BranchConfig, Forest
 from rlchat.config import SEEDS, names
 from rlchat.errors import UserError, expect
 from rlchat.feedback import stored_preferences
 from rlchat.lines import say
 from rlchat.progress import Progress
-from rlchat.rollout import RolloutConfig
-from rlchat.worlds import WorldConfig
+from rlchat.rollout.branching import BranchConfig, Forest
+from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.environment import WorldConfig
 from rlchat_reward_models import chitchat
 from rlchat_reward_models.preferences import Preference, preference, read_preferences, tidy
 

@@ -19,15 +19,15 @@ from rlchat.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.config import names
 from rlchat.errors import UserError, expect
 from rlchat.lines import ReadLine, at_terminal, open_lines, printable
-from rlchat.lookups import make_lookup
 from rlchat.masking import check_region
 from rlchat.models.adapters import AdapterConfig
 from rlchat.ratings import Ratings
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seeds
+from rlchat.rollout.knowledge import make_lookup
 from rlchat.seat import Seat
 from rlchat.tables import indented, label, spoken
 from rlchat.voice import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
-from rlchat.worlds import Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_envs.knowledge import Lookup
 from rlchat_reward_models import RuleScorer

@@ -17,9 +17,9 @@ from rlchat.evaluate import Result, difference, evaluate
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.progress import Progress
+from rlchat.rollout.environment import Worlds
 from rlchat.runs import Run
 from rlchat.tables import dialogue, difference_table, ending, results_table, summary
-from rlchat.worlds import Worlds
 
 
 def measure_start(config: TrainConfig, policy: Policy, run: Run, progress: Progress) -> Result:

@@ -12,9 +12,9 @@ from rlchat.critic import CriticConfig
 from rlchat.errors import UserError, expect
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rewards import RewardConfig
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.environment import WorldConfig
 from rlchat.watch import WatchConfig
-from rlchat.worlds import WorldConfig
 
 SEEDS = 2**32  # numpy, which transformers seeds too, knows no larger ones
 

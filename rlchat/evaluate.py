@@ -9,9 +9,9 @@ from typing import Any
 
 from rlchat.agents import Agent, OnEpisode, talk
 from rlchat.errors import UserError
-from rlchat.rollout import RolloutConfig, Trajectory
+from rlchat.rollout.collect import RolloutConfig, Trajectory
+from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.statistics import Interval, bootstrap, paired, wilson
-from rlchat.worlds import WorldConfig, Worlds
 from rlchat_envs import Message
 from rlchat_envs.knowledge import hit_rate
 

@@ -27,13 +27,13 @@ from rlchat.models.adapters import POLICY, AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.progress import Progress
 from rlchat.rewards import RewardConfig
-from rlchat.rollout import RolloutConfig, collect
+from rlchat.rollout.collect import RolloutConfig, collect
+from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
 from rlchat.runs import Run
 from rlchat.store import Messages, Store, store_path
 from rlchat.train import train
 from rlchat.updates import Verdict, Versions, judge_update
 from rlchat.watch import WatchConfig
-from rlchat.worlds import Purpose, WorldConfig, Worlds
 from rlchat_envs import Conversation, Message
 
 KL_EPISODES = 32

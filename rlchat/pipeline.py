@@ -27,13 +27,13 @@ from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy
 from rlchat.pace import minutes
 from rlchat.progress import Progress
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.environment import World, WorldConfig, Worlds
 from rlchat.runs import Run, to_json
 from rlchat.tables import difference_table, results_table
 from rlchat.tracking import Tracking, chosen
 from rlchat.train import Clock, Watcher, train
 from rlchat.warmstart import demonstrate, read_conversations, warm_start
-from rlchat.worlds import World, WorldConfig, Worlds
 from rlchat_envs import Conversation
 
 

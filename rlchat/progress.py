@@ -17,7 +17,7 @@ from rich.text import Text
 
 from rlchat.load import Load, slowed
 from rlchat.pace import Beat, Pace, minutes
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.sparkline import course
 from rlchat.tables import dialogue, ending
 from rlchat.tally import Tally

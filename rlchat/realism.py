@@ -11,8 +11,8 @@ from rich.table import Table
 
 from rlchat.config import names
 from rlchat.errors import UserError
+from rlchat.rollout.environment import WorldConfig
 from rlchat.warmstart import demonstrate, read_conversations
-from rlchat.worlds import WorldConfig
 from rlchat_envs.realism import HEADINGS, Talk, listen, rows
 from rlchat_envs.users import FAMILIES
 

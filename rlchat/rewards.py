@@ -15,7 +15,7 @@ from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.models.device import DTypeName
 from rlchat.personal import known_person
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.scorers import load_scorer
 from rlchat_envs import Conversation
 from rlchat_reward_models import RULES

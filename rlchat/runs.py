@@ -20,7 +20,7 @@ from torch import Tensor
 from rlchat.config import TrainConfig
 from rlchat.errors import UserError
 from rlchat.files import atomic_folder, recover_folder, write_json, write_text
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "gymnasium", "numpy")
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from rlchat.evaluate import Result
 from rlchat.lines import printable
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.statistics import Interval
 from rlchat_envs import Conversation, Message
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlchat.pace import Pace
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.sparkline import bounds
 from rlchat.statistics import wilson
 

@@ -19,7 +19,7 @@ from rlchat.config import names
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.files import write_json
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.runs import Run, finite
 from rlchat.train import Watcher
 

@@ -17,11 +17,11 @@ from rlchat.distributed import Ranks
 from rlchat.errors import RunError
 from rlchat.models.device import peak_memory, release_memory
 from rlchat.models.policy import Policy
-from rlchat.rollout import Trajectory, collect
+from rlchat.rollout.collect import Trajectory, collect
+from rlchat.rollout.environment import Purpose, Worlds
 from rlchat.runs import Run
 from rlchat.state import State
 from rlchat.update import fit_critic, update_policy
-from rlchat.worlds import Purpose, Worlds
 
 MOST_SKIPPED = 5  # non-finite updates in a row
 

@@ -11,7 +11,7 @@ import numpy as np
 from rlchat.agents import ModelAgent
 from rlchat.inference.decoder import Decoder
 from rlchat.models.chat_template import Rendering
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
 from rlchat_envs import Conversation, ScriptedAgent
 
 OnText = Callable[[str], None]

@@ -29,7 +29,7 @@ from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
 from rlchat.optimiser import MasterAdamW
-from rlchat.worlds import WRITTEN, Purpose, World, WorldConfig, episode_seeds
+from rlchat.rollout.environment import WRITTEN, Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message
 
 VALIDATION_SHARE = 0.1

@@ -23,13 +23,13 @@ from rlchat.inference.decoder import Decoder
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.environment import episode_seeds
 from rlchat.runs import Run, read_metrics
 from rlchat.state import make_learner
 from rlchat.statistics import RunningStd
 from rlchat.train import train
 from rlchat.update import fit_critic, update_policy
-from rlchat.worlds import episode_seeds
 
 
 def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, Any]:

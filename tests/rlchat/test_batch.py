@@ -25,7 +25,7 @@ from rlchat.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.ppo import Discounts
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.statistics import RunningStd
 
 MakePolicy = Callable[..., Policy]

@@ -28,12 +28,12 @@ from rlchat.inference.decoder import Decoder
 from rlchat.lines import open_lines, piped_lines, terminal_lines
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.environment import World, WorldConfig
 from rlchat.seat import Seat
 from rlchat.store import Rating, Store, store_path
 from rlchat.voice import ContextFull, ModelVoice, _Stream
 from rlchat.warmstart import read_conversations
-from rlchat.worlds import World, WorldConfig
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario
 from rlchat_reward_models import RuleScorer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rlchat.comparison import _keep, _kept, before_and_after
 from rlchat.evaluate import Result
-from rlchat.rollout import Trajectory
-from rlchat.worlds import WorldConfig
+from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.environment import WorldConfig
 
 
 def result(agent: str, episodes: int = 2) -> Result:

@@ -17,9 +17,9 @@ from rich.console import Console
 from rlchat.config import TrainConfig
 from rlchat.curve import Curve, draw_png, show_curve, terminal_curve
 from rlchat.evaluate import Result
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.environment import WorldConfig
 from rlchat.runs import Run
-from rlchat.worlds import WorldConfig
 
 ROWS: list[dict[str, Any]] = [
     {"iteration": i, "success": s, "return": 2 * s - 1} for i, s in enumerate((0.25, 0.5, 0.75))

@@ -18,12 +18,12 @@ from rlchat.learning import LearnOptions, RestoreOptions, VersionsOptions
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout import RolloutConfig, Trajectory
+from rlchat.rollout.collect import RolloutConfig, Trajectory
+from rlchat.rollout.environment import WorldConfig
 from rlchat.runs import Run
 from rlchat.statistics import Interval
 from rlchat.store import Reply, Store, store_path
 from rlchat.updates import Verdict, Versions, judge_update
-from rlchat.worlds import WorldConfig
 from rlchat_envs import Message
 
 ADAPTER = AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu")

@@ -24,7 +24,7 @@ from rlchat.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
 from rlchat.runs import Run, read_metrics
 from rlchat.train import train
 

@@ -9,7 +9,7 @@ import pytest
 
 from rlchat.errors import UserError
 from rlchat.masking import check_region, masked
-from rlchat.worlds import World, WorldConfig
+from rlchat.rollout.environment import World, WorldConfig
 from rlchat_envs import DialogueEnv
 
 WORLDS = ("Support", "SupportHard", "Finance", "FinanceFacts", "Tutoring", "Medical")

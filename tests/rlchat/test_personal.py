@@ -18,7 +18,7 @@ from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.personal import StyleOptions, in_words, known, known_person, run_style
 from rlchat.rewards import Reward, RewardConfig
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.store import Reply, Store, store_path
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.style import PARTS, manner

@@ -13,7 +13,7 @@ from rlchat import progress
 from rlchat.load import Load, Used
 from rlchat.pace import Beat, Pace
 from rlchat.progress import Progress, signs
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
 from rlchat.tally import Tally
 from rlchat_envs import Message
 

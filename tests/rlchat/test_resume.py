@@ -22,7 +22,7 @@ from rlchat.critic import CriticConfig
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.pipeline import run_training
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
 from rlchat.runs import Run, read_metrics
 
 ITERATIONS = 4

@@ -24,7 +24,7 @@ from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.pipeline import run_training
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
 from rlchat.runs import Run, read_metrics
 from rlchat.tracking import Tracking, as_markdown, chosen, environment, flat, transcripts
 

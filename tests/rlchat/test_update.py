@@ -21,10 +21,10 @@ from rlchat.models.adapters import METHODS
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
 from rlchat.optimiser import MasterAdamW
-from rlchat.rollout import RolloutConfig, Trajectory, collect
+from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
+from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.statistics import RunningStd
 from rlchat.update import Learner, accumulate, fit_critic, update_policy
-from rlchat.worlds import WorldConfig, Worlds
 
 MakePolicy = Callable[..., Policy]
 MakeTrajectories = Callable[..., list[Trajectory]]

@@ -16,7 +16,8 @@ from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout import Trajectory
+from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.environment import WorldConfig
 from rlchat.warmstart import (
     IGNORED,
     KEPT,
@@ -27,7 +28,6 @@ from rlchat.warmstart import (
     read_conversations,
     warm_start,
 )
-from rlchat.worlds import WorldConfig
 from rlchat_envs import Conversation, Message
 
 ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu")

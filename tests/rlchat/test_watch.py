@@ -19,7 +19,7 @@ from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards import RewardConfig
-from rlchat.rollout import RolloutConfig, Trajectory
+from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.runs import Run, read_metrics
 from rlchat.train import Watcher, train
 from rlchat.watch import Measured, Sighting, WatchConfig

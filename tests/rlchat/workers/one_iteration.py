@@ -18,13 +18,13 @@ from rlchat.distributed import Ranks
 from rlchat.files import write_json
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout import RolloutConfig
+from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.environment import Worlds
 from rlchat.runs import Run
 from rlchat.state import make_learner
 from rlchat.statistics import RunningStd
 from rlchat.train import Watcher, play, train
 from rlchat.update import accumulate
-from rlchat.worlds import Worlds
 
 CONFIG = TrainConfig(
     env="rlchat/Support-v0",

@@ -16,8 +16,8 @@ import numpy as np
 
 import rlchat_envs
 from rlchat.errors import UserError
-from rlchat.lookups import make_lookup
-from rlchat.writers import make_writer
+from rlchat.rollout.knowledge import make_lookup
+from rlchat.rollout.llm_users import make_writer
 from rlchat_envs import Conversation, DialogueEnv, Maker, Message
 from rlchat_envs.knowledge import KnowledgeWrapper, Lookup
 from rlchat_reward_models import RuleScorer

@@ -16,7 +16,7 @@ import torch
 from rlchat.errors import RunError, UserError
 from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid
 from rlchat.models.catalog import make_tiny
-from rlchat.writers import (
+from rlchat.rollout.llm_users import (
     FAILURES,
     MAX_NEW_TOKENS,
     TEMPERATURE,

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from rlchat.desk import Desk
 from rlchat.errors import UserError, expect
 from rlchat.inference.decoder import Speaker
 from rlchat.inference.engine import EngineName, engine
 from rlchat.models.chat_template import Rendering
-from rlchat.worlds import Outcome, World, Worlds, episode_seeds
+from rlchat.rollout.environment import Outcome, World, Worlds, episode_seeds
+from rlchat.rollout.workers import Desk
 from rlchat_envs import Conversation
 
 

@@ -5,11 +5,11 @@ import pytest
 from gymnasium.spaces import Text
 
 from rlchat.agents import ModelAgent, NamedAgent
-from rlchat.branches import Branch, BranchConfig, Forest, Moment, compare, live
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.worlds import Purpose, World, WorldConfig, episode_seeds
+from rlchat.rollout.branching import Branch, BranchConfig, Forest, Moment, compare, live
+from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Message
 from rlchat_reward_models.preferences import tidy, weight
 

@@ -15,9 +15,9 @@ from rlchat.inference.decoder import Decoder, Noise, Sampled, Speaker
 from rlchat.models.catalog import fetch, list_models
 from rlchat.models.chat_template import Rendering
 from rlchat.models.policy import Policy
-from rlchat.rollout import RolloutConfig, Trajectory, collect
+from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
+from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
 from rlchat.warmstart import dataset, demonstrate
-from rlchat.worlds import Purpose, WorldConfig, Worlds
 
 MakePolicy = Callable[..., Policy]
 HERE = [model.name for model, here in list_models() if here or model.name == "tiny"]

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from rlchat.desk import Desk
+from rlchat.rollout.workers import Desk
 
 
 def test_without_workers_answers_come_in_order() -> None:

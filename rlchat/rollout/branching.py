@@ -14,8 +14,8 @@ from statistics import fmean, variance
 
 from rlchat.agents import Agent, ModelAgent, scripted, talk
 from rlchat.errors import UserError
-from rlchat.rollout import RolloutConfig, collect
-from rlchat.worlds import Outcome, Purpose, World, WorldConfig, Worlds, episode_seeds
+from rlchat.rollout.collect import RolloutConfig, collect
+from rlchat.rollout.environment import Outcome, Purpose, World, WorldConfig, Worlds, episode_seeds
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.learned import split_whole
 from rlchat_reward_models.preferences import Preference, weight
