@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rlchat import ppo
-from rlchat.batch import EstimatorSettings
-from rlchat.critic import CriticConfig
+from rlchat.algorithms import ppo
+from rlchat.algorithms.batch import EstimatorSettings
+from rlchat.algorithms.critic import CriticConfig
 from rlchat.errors import UserError, expect
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rewards import RewardConfig

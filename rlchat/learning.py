@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlchat import ppo
 from rlchat.agents import ModelAgent, adapter_folder
-from rlchat.batch import annotate, pack
+from rlchat.algorithms import ppo
+from rlchat.algorithms.batch import annotate, pack
+from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.config import SEEDS, PPOConfig, TrainConfig, names
-from rlchat.critic import Critic, CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, evaluate

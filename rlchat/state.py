@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
+from rlchat.algorithms.critic import Critic
+from rlchat.algorithms.optimizer import MasterAdamW
+from rlchat.algorithms.update import Learner
 from rlchat.config import TrainConfig
-from rlchat.critic import Critic
 from rlchat.distributed import Ranks
 from rlchat.models.policy import Policy
-from rlchat.optimiser import MasterAdamW
 from rlchat.rewards import Reward
 from rlchat.runs import Run
 from rlchat.statistics import RunningStd
-from rlchat.update import Learner
 from rlchat.watch import Watch
 
 CHECKED = 8  # every so many iterations the sampler's logprobs are compared with a forward's

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from rlchat import ppo
-from rlchat.batch import Estimated, annotate, estimate, pack
+from rlchat.algorithms import ppo
+from rlchat.algorithms.batch import Estimated, annotate, estimate, pack
+from rlchat.algorithms.update import fit_critic, update_policy
 from rlchat.config import TrainConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import RunError
@@ -21,7 +22,6 @@ from rlchat.rollout.collect import Trajectory, collect
 from rlchat.rollout.environment import Purpose, Worlds
 from rlchat.runs import Run
 from rlchat.state import State
-from rlchat.update import fit_critic, update_policy
 
 MOST_SKIPPED = 5  # non-finite updates in a row
 

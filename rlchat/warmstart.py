@@ -22,13 +22,13 @@ from transformers import (
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.models.chat_template import Rendering
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
-from rlchat.optimiser import MasterAdamW
 from rlchat.rollout.environment import WRITTEN, Purpose, World, WorldConfig, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message
 

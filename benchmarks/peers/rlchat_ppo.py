@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from rlchat.batch import annotate, estimate, pack
+from rlchat.algorithms.batch import annotate, estimate, pack
+from rlchat.algorithms.update import fit_critic, update_policy
 from rlchat.config import PPOConfig, TrainConfig
 from rlchat.distributed import Ranks
 from rlchat.inference.decoder import Decoder
@@ -29,7 +30,6 @@ from rlchat.runs import Run, read_metrics
 from rlchat.state import make_learner
 from rlchat.statistics import RunningStd
 from rlchat.train import train
-from rlchat.update import fit_critic, update_policy
 
 
 def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, Any]:

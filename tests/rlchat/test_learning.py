@@ -18,9 +18,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat import ppo
+from rlchat.algorithms import ppo
+from rlchat.algorithms.critic import CriticConfig
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
-from rlchat.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy

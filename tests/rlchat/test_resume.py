@@ -17,8 +17,8 @@ from rich.console import Console
 
 from rlchat import runs
 from rlchat import train as loop
+from rlchat.algorithms.critic import CriticConfig
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
-from rlchat.critic import CriticConfig
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.pipeline import run_training

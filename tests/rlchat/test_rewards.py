@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import rlchat.rewards as room
+from rlchat.algorithms.critic import CriticConfig
 from rlchat.config import PPOConfig
-from rlchat.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.rewards import Reward, RewardConfig, shaped

@@ -18,8 +18,8 @@ import pytest
 from accelerate import tracking as accelerates
 from rich.console import Console
 
+from rlchat.algorithms.critic import CriticConfig
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
-from rlchat.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig

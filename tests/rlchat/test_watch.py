@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import rlchat.rewards as rewards
+from rlchat.algorithms.critic import CriticConfig
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
-from rlchat.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from rlchat.batch import annotate, estimate, pack
+from rlchat.algorithms.batch import annotate, estimate, pack
+from rlchat.algorithms.critic import CriticConfig
+from rlchat.algorithms.update import accumulate
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
-from rlchat.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.files import write_json
 from rlchat.models.adapters import AdapterConfig
@@ -24,7 +25,6 @@ from rlchat.runs import Run
 from rlchat.state import make_learner
 from rlchat.statistics import RunningStd
 from rlchat.train import Watcher, play, train
-from rlchat.update import accumulate
 
 CONFIG = TrainConfig(
     env="rlchat/Support-v0",

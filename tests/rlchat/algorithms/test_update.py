@@ -12,19 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat import ppo, update
-from rlchat.batch import Estimated, annotate, estimate, pack
+from rlchat.algorithms import ppo, update
+from rlchat.algorithms.batch import Estimated, annotate, estimate, pack
+from rlchat.algorithms.critic import Critic, CriticConfig
+from rlchat.algorithms.optimizer import MasterAdamW
+from rlchat.algorithms.update import Learner, accumulate, fit_critic, update_policy
 from rlchat.config import PPOConfig
-from rlchat.critic import Critic, CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapters import METHODS
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
-from rlchat.optimiser import MasterAdamW
 from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
 from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.statistics import RunningStd
-from rlchat.update import Learner, accumulate, fit_critic, update_policy
 
 MakePolicy = Callable[..., Policy]
 MakeTrajectories = Callable[..., list[Trajectory]]

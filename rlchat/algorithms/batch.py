@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rlchat import ppo
-from rlchat.critic import PRIVILEGED, Critic, features, hash_hidden
+from rlchat.algorithms import ppo
+from rlchat.algorithms.critic import PRIVILEGED, Critic, features, hash_hidden
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import REFERENCE, Policy

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlchat.optimiser import MasterAdamW
+from rlchat.algorithms.optimizer import MasterAdamW
 
 
 def make_parameters(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:

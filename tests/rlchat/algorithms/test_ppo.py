@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat import ppo
-from rlchat.ppo import Clip, Discounts
+from rlchat.algorithms import ppo
+from rlchat.algorithms.ppo import Clip, Discounts
 
 DOUBLE = torch.float64
 ANY = Discounts(gamma_token=0.97, lambda_token=0.9, gamma_turn=0.8, lambda_turn=0.6)

@@ -9,19 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlchat import ppo
-from rlchat.batch import (
-    Batch,
-    Estimated,
-    action_positions,
-    microbatches,
-)
+from rlchat.algorithms import ppo
+from rlchat.algorithms.batch import Batch, Estimated, action_positions, microbatches
+from rlchat.algorithms.critic import Critic, features
+from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.config import PPOConfig
-from rlchat.critic import Critic, features
 from rlchat.distributed import Ranks
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
-from rlchat.optimiser import MasterAdamW
 
 CRITIC_NORM = 1.0
 

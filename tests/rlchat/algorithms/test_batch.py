@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat.batch import (
+from rlchat.algorithms.batch import (
     Annotated,
     Batch,
     Estimated,
@@ -21,10 +21,10 @@ from rlchat.batch import (
     microbatches,
     pack,
 )
-from rlchat.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
+from rlchat.algorithms.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
+from rlchat.algorithms.ppo import Discounts
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.ppo import Discounts
 from rlchat.rollout.collect import Trajectory
 from rlchat.statistics import RunningStd
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat.critic import PRIVILEGED, RIDGE, Critic, CriticConfig, hash_hidden
+from rlchat.algorithms.critic import PRIVILEGED, RIDGE, Critic, CriticConfig, hash_hidden
 
 SIZE = 3
 
