@@ -13,12 +13,12 @@ from rich.text import Text
 
 from rlchat.agents import NamedAgent
 from rlchat.errors import expect
+from rlchat.feedback.store import Reply, Store, store_path
+from rlchat.feedback.style_profile import Known, known, show
 from rlchat.lines import ReadLine, open_lines
 from rlchat.opinions import compare
-from rlchat.personal import Known, known, show
 from rlchat.rollout.branching import Branch, BranchConfig, Forest
 from rlchat.rollout.environment import WorldConfig
-from rlchat.store import Reply, Store, store_path
 from rlchat.tables import dialogue
 from rlchat_reward_models.preferences import messages_to_json
 from rlchat_reward_models.style import Array, manner

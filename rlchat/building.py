@@ -15,7 +15,7 @@ from rlchat import files
 from rlchat.agents import load_agent
 from rlchat.config import SEEDS, names
 from rlchat.errors import UserError, expect
-from rlchat.feedback import stored_preferences
+from rlchat.feedback.export import stored_preferences
 from rlchat.lines import say
 from rlchat.progress import Progress
 from rlchat.rollout.branching import BranchConfig, Forest

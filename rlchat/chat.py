@@ -18,10 +18,10 @@ from rlchat import files, opinions
 from rlchat.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.config import names
 from rlchat.errors import UserError, expect
+from rlchat.feedback.pii import check_region
+from rlchat.feedback.recorder import Ratings
 from rlchat.lines import ReadLine, at_terminal, open_lines, printable
-from rlchat.masking import check_region
 from rlchat.models.adapters import AdapterConfig
-from rlchat.ratings import Ratings
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seeds
 from rlchat.rollout.knowledge import make_lookup

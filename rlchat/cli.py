@@ -244,7 +244,7 @@ def reward_report(words: Sequence[str], console: Console) -> None:
 
 def feedback_stats(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback stats``."""
-    from rlchat.feedback import StatsOptions, run_stats
+    from rlchat.feedback.export import StatsOptions, run_stats
 
     parse(StatsOptions, "feedback stats", words)
     run_stats(console)
@@ -252,7 +252,7 @@ def feedback_stats(words: Sequence[str], console: Console) -> None:
 
 def feedback_export(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback export``."""
-    from rlchat.feedback import ExportOptions, run_export
+    from rlchat.feedback.export import ExportOptions, run_export
 
     run_export(parse(ExportOptions, "feedback export", words), console)
 
@@ -280,7 +280,7 @@ def feedback_restore(words: Sequence[str], console: Console) -> None:
 
 def feedback_forget(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback forget``."""
-    from rlchat.feedback import ForgetOptions, run_forget
+    from rlchat.feedback.export import ForgetOptions, run_forget
 
     run_forget(parse(ForgetOptions, "feedback forget", words), console)
 
@@ -294,7 +294,7 @@ def feedback_ask(words: Sequence[str], console: Console) -> None:
 
 def feedback_style(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback style``."""
-    from rlchat.personal import StyleOptions, run_style
+    from rlchat.feedback.style_profile import StyleOptions, run_style
 
     run_style(parse(StyleOptions, "feedback style", words), console)
 

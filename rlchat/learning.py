@@ -20,6 +20,7 @@ from rlchat.config import SEEDS, PPOConfig, TrainConfig, names
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluate import Result, evaluate
+from rlchat.feedback.store import Messages, Store, store_path
 from rlchat.kto import KtoConfig, Thumb, learn_thumbs
 from rlchat.lines import say
 from rlchat.models.adapter_io import base_spec
@@ -30,7 +31,6 @@ from rlchat.rewards import RewardConfig
 from rlchat.rollout.collect import RolloutConfig, collect
 from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
 from rlchat.runs import Run
-from rlchat.store import Messages, Store, store_path
 from rlchat.train import train
 from rlchat.updates import Verdict, Versions, judge_update
 from rlchat.watch import WatchConfig

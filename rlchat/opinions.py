@@ -10,10 +10,10 @@ from rich.text import Text
 
 from rlchat.agents import version
 from rlchat.errors import UserError
+from rlchat.feedback.pii import masked
+from rlchat.feedback.recorder import Sitting
+from rlchat.feedback.store import store_path
 from rlchat.lines import ReadLine
-from rlchat.masking import masked
-from rlchat.ratings import Sitting
-from rlchat.store import store_path
 from rlchat.tables import indented, label
 from rlchat.voice import ModelVoice, Said
 

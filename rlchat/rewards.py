@@ -13,8 +13,8 @@ import torch
 
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
+from rlchat.feedback.style_profile import known_person
 from rlchat.models.device import DTypeName
-from rlchat.personal import known_person
 from rlchat.rollout.collect import Trajectory
 from rlchat.scorers import load_scorer
 from rlchat_envs import Conversation

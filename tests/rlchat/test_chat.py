@@ -24,6 +24,7 @@ from rlchat import files
 from rlchat.agents import ModelAgent, load_agent
 from rlchat.chat import FULL, Chat, ChatOptions, run_chat
 from rlchat.errors import UserError
+from rlchat.feedback.store import Rating, Store, store_path
 from rlchat.inference.decoder import Decoder
 from rlchat.lines import open_lines, piped_lines, terminal_lines
 from rlchat.models.adapters import AdapterConfig
@@ -31,7 +32,6 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import World, WorldConfig
 from rlchat.seat import Seat
-from rlchat.store import Rating, Store, store_path
 from rlchat.voice import ContextFull, ModelVoice, _Stream
 from rlchat.warmstart import read_conversations
 from rlchat_envs import Conversation, DialogueEnv, Message

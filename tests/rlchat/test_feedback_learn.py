@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from rlchat import learning
 from rlchat.errors import UserError
 from rlchat.evaluate import Result
+from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.kto import KtoConfig, Thumb, dataset, learn_thumbs
 from rlchat.learning import LearnOptions, RestoreOptions, VersionsOptions
 from rlchat.models.adapter_io import adapter_hash
@@ -22,7 +23,6 @@ from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import WorldConfig
 from rlchat.runs import Run
 from rlchat.statistics import Interval
-from rlchat.store import Reply, Store, store_path
 from rlchat.updates import Verdict, Versions, judge_update
 from rlchat_envs import Message
 

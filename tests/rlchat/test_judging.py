@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rlchat.cli import main
+from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.judging import _some
-from rlchat.store import Reply, Store, store_path
 from rlchat_envs import Message
 from rlchat_reward_models.preferences import Preference, read_preferences
 

@@ -8,8 +8,8 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-from rlchat.masking import masked
-from rlchat.ratings import Ratings, Sitting
+from rlchat.feedback.pii import masked
+from rlchat.feedback.recorder import Ratings, Sitting
 
 Said = namedtuple("Said", "text ids logprobs temperature")
 Message = namedtuple("Message", "role content")

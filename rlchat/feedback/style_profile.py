@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.errors import UserError
-from rlchat.feedback import existing_store, preference_rows
+from rlchat.feedback.export import existing_store, preference_rows
+from rlchat.feedback.store import Rating, Store
 from rlchat.lines import printable
 from rlchat.statistics import Z
-from rlchat.store import Rating, Store
 from rlchat_reward_models.preferences import preference
 from rlchat_reward_models.style import PARTS, Array, Taste, begin, differences, learn
 

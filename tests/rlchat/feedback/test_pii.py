@@ -8,7 +8,7 @@ import phonenumbers
 import pytest
 
 from rlchat.errors import UserError
-from rlchat.masking import check_region, masked
+from rlchat.feedback.pii import check_region, masked
 from rlchat.rollout.environment import World, WorldConfig
 from rlchat_envs import DialogueEnv
 

@@ -14,8 +14,15 @@ from trl import is_conversational
 
 from rlchat import cli
 from rlchat.errors import UserError
-from rlchat.feedback import ExportOptions, ForgetOptions, Format, run_export, run_forget, run_stats
-from rlchat.store import Reply, Store, store_path
+from rlchat.feedback.export import (
+    ExportOptions,
+    ForgetOptions,
+    Format,
+    run_export,
+    run_forget,
+    run_stats,
+)
+from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.warmstart import read_conversations
 
 CONTEXT = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rlchat.store import Messages, Reply, Store
+from rlchat.feedback.store import Messages, Reply, Store
 
 if TYPE_CHECKING:  # which brings torch
     from rlchat.voice import Said

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from rlchat import store as store_module
 from rlchat.errors import UserError
-from rlchat.masking import masked
-from rlchat.ratings import Ratings, Sitting
-from rlchat.store import Reply, Store, store_path
+from rlchat.feedback import store as store_module
+from rlchat.feedback.pii import masked
+from rlchat.feedback.recorder import Ratings, Sitting
+from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.voice import Said
 from rlchat_envs import Message
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KILLS = 100
 
 

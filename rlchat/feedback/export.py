@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.errors import UserError
+from rlchat.feedback.store import Messages, Rating, Store, store_path
 from rlchat.files import at_home, data_folder, write_text
 from rlchat.lines import printable, say
-from rlchat.store import Messages, Rating, Store, store_path
 
 Format = Literal["preference", "kto", "sft"]
 
