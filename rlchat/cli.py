@@ -216,28 +216,28 @@ def envs_users(words: Sequence[str], console: Console) -> None:
 
 def reward_build(words: Sequence[str], console: Console) -> None:
     """Verb ``reward build``."""
-    from rlchat.building import BuildOptions, run_build
+    from rlchat.rewards.preference_data import BuildOptions, run_build
 
     run_build(parse(BuildOptions, "reward build", words), console)
 
 
 def reward_train(words: Sequence[str], console: Console) -> None:
     """Verb ``reward train``."""
-    from rlchat.judging import TrainOptions, run_train
+    from rlchat.rewards.training import TrainOptions, run_train
 
     run_train(parse(TrainOptions, "reward train", words), console)
 
 
 def reward_score(words: Sequence[str], console: Console) -> None:
     """Verb ``reward score``."""
-    from rlchat.judging import ScoreOptions, run_score
+    from rlchat.rewards.training import ScoreOptions, run_score
 
     run_score(parse(ScoreOptions, "reward score", words), console)
 
 
 def reward_report(words: Sequence[str], console: Console) -> None:
     """Verb ``reward report``."""
-    from rlchat.judging import ReportOptions, run_report
+    from rlchat.rewards.training import ReportOptions, run_report
 
     run_report(parse(ReportOptions, "reward report", words), console)
 
@@ -287,7 +287,7 @@ def feedback_forget(words: Sequence[str], console: Console) -> None:
 
 def feedback_ask(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback ask``."""
-    from rlchat.asking import AskOptions, run_ask
+    from rlchat.rewards.elicitation import AskOptions, run_ask
 
     run_ask(parse(AskOptions, "feedback ask", words), console)
 

@@ -11,7 +11,7 @@ from rlchat.algorithms.batch import EstimatorSettings
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.errors import UserError, expect
 from rlchat.models.adapters import AdapterConfig
-from rlchat.rewards import RewardConfig
+from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import WorldConfig
 from rlchat.watch import WatchConfig

@@ -27,7 +27,7 @@ from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.progress import Progress
-from rlchat.rewards import RewardConfig
+from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import RolloutConfig, collect
 from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
 from rlchat.runs import Run

@@ -14,7 +14,7 @@ from rlchat.algorithms.update import Learner
 from rlchat.config import TrainConfig
 from rlchat.distributed import Ranks
 from rlchat.models.policy import Policy
-from rlchat.rewards import Reward
+from rlchat.rewards.composite import Reward
 from rlchat.runs import Run
 from rlchat.statistics import RunningStd
 from rlchat.watch import Watch

@@ -13,10 +13,10 @@ from rlchat.agents import ModelAgent, talk
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.models.policy import Policy
-from rlchat.rewards import Reward
+from rlchat.rewards.composite import Reward
+from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import WorldConfig, Worlds
-from rlchat.scorers import load_scorer
 from rlchat_reward_models.learned import LearnedScorer, parts_of
 
 Z = 1.645  # one-sided 95%: of two rates, one is really larger

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-import rlchat.rewards as rewards
+import rlchat.rewards.composite as rewards
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rewards import RewardConfig
+from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.runs import Run, read_metrics
 from rlchat.train import Watcher, train

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlchat.errors import UserError
 from rlchat.models.device import DTypeName, choose_device, choose_dtype
-from rlchat.trunks import open_base
+from rlchat.rewards.backbone import open_base
 from rlchat_reward_models.learned import LearnedScorer
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import rlchat.rewards as room
+import rlchat.rewards.composite as room
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.config import PPOConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
-from rlchat.rewards import Reward, RewardConfig, shaped
+from rlchat.rewards.composite import Reward, RewardConfig, shaped
 from rlchat.rollout.collect import Trajectory
 from rlchat_envs import Message
 from rlchat_reward_models.judge import Opinion

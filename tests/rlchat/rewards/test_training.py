@@ -9,7 +9,7 @@ import pytest
 
 from rlchat.cli import main
 from rlchat.feedback.store import Reply, Store, store_path
-from rlchat.judging import _some
+from rlchat.rewards.training import _some
 from rlchat_envs import Message
 from rlchat_reward_models.preferences import Preference, read_preferences
 
