@@ -25,7 +25,7 @@ from rlchat.agents import Agent, ModelAgent, NamedAgent
 from rlchat.cli import guarded, quiet
 from rlchat.config import TrainConfig
 from rlchat.errors import UserError
-from rlchat.evaluate import Result, check_range, difference, evaluate
+from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
 from rlchat.files import write_json, write_text
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy

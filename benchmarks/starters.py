@@ -28,7 +28,7 @@ from rich.console import Console
 from rlchat.agents import load_agent
 from rlchat.cli import guarded, quiet
 from rlchat.config import TrainConfig, WarmStartConfig
-from rlchat.evaluate import Result, difference, evaluate
+from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import atomic_folder, write_json
 from rlchat.models.adapter_io import adapter_hash, base_spec
 from rlchat.models.catalog import weights_hash

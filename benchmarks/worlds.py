@@ -24,7 +24,7 @@ from rlchat.agents import Agent, ModelAgent, load_agent
 from rlchat.cli import guarded, quiet
 from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.errors import UserError
-from rlchat.evaluate import Result, difference, evaluate
+from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import write_json, write_text
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy

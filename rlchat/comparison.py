@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rlchat import files
 from rlchat.agents import ModelAgent, NamedAgent, adapter_folder
 from rlchat.config import TrainConfig
-from rlchat.evaluate import Result, difference, evaluate
+from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.progress import Progress

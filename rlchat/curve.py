@@ -14,7 +14,7 @@ from rich.text import Text
 
 from rlchat.comparison import before_and_after
 from rlchat.config import TrainConfig
-from rlchat.evaluate import Result
+from rlchat.evaluation.evaluate import Result
 from rlchat.files import write_bytes
 from rlchat.runs import Run, read_metrics
 from rlchat.sparkline import measured, success_interval

@@ -19,7 +19,7 @@ from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.config import SEEDS, PPOConfig, TrainConfig, names
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
-from rlchat.evaluate import Result, evaluate
+from rlchat.evaluation.evaluate import Result, evaluate
 from rlchat.feedback.store import Messages, Store, store_path
 from rlchat.kto import KtoConfig, Thumb, learn_thumbs
 from rlchat.lines import say

@@ -20,7 +20,7 @@ from rlchat.config import SEEDS, TrainConfig, WarmStartConfig, names
 from rlchat.curve import show_curve
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
-from rlchat.evaluate import Result, check_range, difference, evaluate
+from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import AdapterConfig, leave_shape
 from rlchat.models.device import peak_memory

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from rlchat.evaluate import Result
+from rlchat.evaluation.evaluate import Result
 from rlchat.lines import printable
 from rlchat.rollout.collect import Trajectory
 from rlchat.statistics import Interval

@@ -12,7 +12,7 @@ from typing import Any
 
 from rlchat import files
 from rlchat.errors import UserError
-from rlchat.evaluate import Result, difference
+from rlchat.evaluation.evaluate import Result, difference
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.runs import Run
 from rlchat.statistics import Interval

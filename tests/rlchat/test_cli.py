@@ -399,7 +399,7 @@ def test_ctrl_c_in_every_phase(
 @pytest.mark.parametrize(
     ("command", "phase"),
     [
-        ("eval expert", "rlchat.evaluate.talk"),
+        ("eval expert", "rlchat.evaluation.evaluate.talk"),
         ("sft --policy tiny --out out", "rlchat.pipeline.warm_start"),
         ("chat expert", "rlchat.chat.load_agent"),
         ("models fetch tiny", "rlchat.models.catalog.fetch"),

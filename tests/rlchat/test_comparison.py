@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlchat.comparison import _keep, _kept, before_and_after
-from rlchat.evaluate import Result
+from rlchat.evaluation.evaluate import Result
 from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import WorldConfig
 

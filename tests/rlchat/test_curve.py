@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rlchat.config import TrainConfig
 from rlchat.curve import Curve, draw_png, show_curve, terminal_curve
-from rlchat.evaluate import Result
+from rlchat.evaluation.evaluate import Result
 from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import WorldConfig
 from rlchat.runs import Run

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from rlchat import learning
 from rlchat.errors import UserError
-from rlchat.evaluate import Result
+from rlchat.evaluation.evaluate import Result
 from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.kto import KtoConfig, Thumb, dataset, learn_thumbs
 from rlchat.learning import LearnOptions, RestoreOptions, VersionsOptions
