@@ -23,15 +23,15 @@ from rich.console import Console
 
 from rlchat.agents import Agent, ModelAgent, NamedAgent
 from rlchat.cli import guarded, quiet
-from rlchat.config import TrainConfig
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
 from rlchat.files import write_json, write_text
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.pipeline import run_training
-from rlchat.runs import Run, to_json
 from rlchat.tables import markdown, with_interval
+from rlchat.training.config import TrainConfig
+from rlchat.training.pipeline import run_training
+from rlchat.training.run_folder import Run, to_json
 
 SEEDS = (0, 1, 2)
 TEMPERATURES = (0.0, 1.0)

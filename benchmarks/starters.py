@@ -27,7 +27,6 @@ from rich.console import Console
 
 from rlchat.agents import load_agent
 from rlchat.cli import guarded, quiet
-from rlchat.config import TrainConfig, WarmStartConfig
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import atomic_folder, write_json
 from rlchat.models.adapter_io import adapter_hash, base_spec
@@ -36,12 +35,13 @@ from rlchat.models.chat_template import Rendering
 from rlchat.models.device import describe_cpu
 from rlchat.models.starters import CARD, FOLDER, STARTERS
 from rlchat.models.tiny import byte_tokenizer
-from rlchat.pipeline import run_training
 from rlchat.rollout.environment import WorldConfig
-from rlchat.runs import Run, read_metrics, to_json
 from rlchat.statistics import Interval
 from rlchat.tables import with_interval
-from rlchat.warmstart import demonstrate
+from rlchat.training.config import TrainConfig, WarmStartConfig
+from rlchat.training.pipeline import run_training
+from rlchat.training.run_folder import Run, read_metrics, to_json
+from rlchat.training.sft import demonstrate
 from rlchat_envs import SPLITS, Conversation
 
 SIDES = ("test",)

@@ -14,7 +14,7 @@ from rlchat.inference.decoder import Speaker
 from rlchat.models.chat_template import Rendering
 from rlchat.rollout.collect import RolloutConfig, collect
 from rlchat.rollout.environment import WorldConfig, Worlds
-from rlchat.warmstart import demonstrate
+from rlchat.training.sft import demonstrate
 from rlchat_envs import Utterance
 
 ID = "rlchat-bench/Turns"

@@ -22,17 +22,17 @@ from rich.console import Console
 
 from rlchat.agents import Agent, ModelAgent, load_agent
 from rlchat.cli import guarded, quiet
-from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import write_json, write_text
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.pipeline import run_training
 from rlchat.rollout.environment import WorldConfig
-from rlchat.runs import Run, to_json
 from rlchat.statistics import bootstrap, paired
 from rlchat.tables import markdown, with_interval
+from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.training.pipeline import run_training
+from rlchat.training.run_folder import Run, to_json
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 WORLDS = ("Tutoring", "Medical", "Finance", "GuessNumber")

@@ -16,7 +16,6 @@ from rich.text import Text
 
 from rlchat import files, opinions
 from rlchat.agents import Agent, ModelAgent, load_agent, scripted
-from rlchat.config import names
 from rlchat.errors import UserError, expect
 from rlchat.feedback.pii import check_region
 from rlchat.feedback.recorder import Ratings
@@ -27,6 +26,7 @@ from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seed
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.seat import Seat
 from rlchat.tables import indented, label, spoken
+from rlchat.training.config import names
 from rlchat.voice import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_envs.knowledge import Lookup

@@ -141,24 +141,24 @@ def train(words: Sequence[str], console: Console) -> None:
     """Verb ``train``."""
     if not {"-h", "--help"} & set(words) and os.environ.get("RANK", "0") == "0":
         say(console, "loading libraries")  # for seconds, in which there would be silence
-    from rlchat.config import TrainConfig
+    from rlchat.training.config import TrainConfig
 
     config = parse(TrainConfig, "train", words)
-    from rlchat.pipeline import run_training
+    from rlchat.training.pipeline import run_training
 
     run_training(config, console)
 
 
 def sft(words: Sequence[str], console: Console) -> None:
     """Verb ``sft``."""
-    from rlchat.pipeline import SftOptions, run_sft
+    from rlchat.training.pipeline import SftOptions, run_sft
 
     run_sft(parse(SftOptions, "sft", words), console)
 
 
 def evaluate(words: Sequence[str], console: Console) -> None:
     """Verb ``eval``."""
-    from rlchat.pipeline import EvalOptions, run_evaluation
+    from rlchat.training.pipeline import EvalOptions, run_evaluation
 
     run_evaluation(parse(EvalOptions, "eval", words), console)
 
@@ -259,21 +259,21 @@ def feedback_export(words: Sequence[str], console: Console) -> None:
 
 def feedback_learn(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback learn``."""
-    from rlchat.learning import LearnOptions, run_learn
+    from rlchat.training.feedback_update import LearnOptions, run_learn
 
     run_learn(parse(LearnOptions, "feedback learn", words), console)
 
 
 def feedback_versions(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback versions``."""
-    from rlchat.learning import VersionsOptions, run_versions
+    from rlchat.training.feedback_update import VersionsOptions, run_versions
 
     run_versions(parse(VersionsOptions, "feedback versions", words), console)
 
 
 def feedback_restore(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback restore``."""
-    from rlchat.learning import RestoreOptions, run_restore
+    from rlchat.training.feedback_update import RestoreOptions, run_restore
 
     run_restore(parse(RestoreOptions, "feedback restore", words), console)
 

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from rlchat.agents import NamedAgent, talk
-from rlchat.config import names
 from rlchat.errors import UserError
 from rlchat.lines import ReadLine, open_lines, printable
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import Purpose, World, WorldConfig, Worlds, episode_seeds
 from rlchat.tables import ending, label, parts_line, spoken
+from rlchat.training.config import names
 from rlchat_envs import Conversation, DialogueEnv
 
 

@@ -21,7 +21,7 @@ from rlchat.rollout.collect import Trajectory
 from rlchat.sparkline import course
 from rlchat.tables import dialogue, ending
 from rlchat.tally import Tally
-from rlchat.train import Watcher
+from rlchat.training.loop import Watcher
 
 _COLUMNS = (
     ("iteration", "iteration", "{:.0f}"),

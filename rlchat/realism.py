@@ -9,10 +9,10 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from rlchat.config import names
 from rlchat.errors import UserError
 from rlchat.rollout.environment import WorldConfig
-from rlchat.warmstart import demonstrate, read_conversations
+from rlchat.training.config import names
+from rlchat.training.sft import demonstrate, read_conversations
 from rlchat_envs.realism import HEADINGS, Talk, listen, rows
 from rlchat_envs.users import FAMILIES
 

@@ -18,7 +18,6 @@ import torch
 
 from rlchat.algorithms.batch import annotate, estimate, pack
 from rlchat.algorithms.update import fit_critic, update_policy
-from rlchat.config import PPOConfig, TrainConfig
 from rlchat.distributed import Ranks
 from rlchat.inference.decoder import Decoder
 from rlchat.models.adapters import AdapterConfig
@@ -26,10 +25,11 @@ from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import episode_seeds
-from rlchat.runs import Run, read_metrics
-from rlchat.state import make_learner
 from rlchat.statistics import RunningStd
-from rlchat.train import train
+from rlchat.training.config import PPOConfig, TrainConfig
+from rlchat.training.loop import train
+from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.state import make_learner
 
 
 def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, Any]:

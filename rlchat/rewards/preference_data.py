@@ -13,7 +13,6 @@ from rich.table import Table
 
 from rlchat import files
 from rlchat.agents import load_agent
-from rlchat.config import SEEDS, names
 from rlchat.errors import UserError, expect
 from rlchat.feedback.export import stored_preferences
 from rlchat.lines import say
@@ -21,6 +20,7 @@ from rlchat.progress import Progress
 from rlchat.rollout.branching import BranchConfig, Forest
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import WorldConfig
+from rlchat.training.config import SEEDS, names
 from rlchat_reward_models import chitchat
 from rlchat_reward_models.preferences import Preference, preference, read_preferences, tidy
 

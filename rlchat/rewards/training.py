@@ -25,7 +25,7 @@ from rlchat.rewards.loading import load_scorer
 from rlchat.rewards.preference_data import read_file
 from rlchat.statistics import wilson
 from rlchat.tables import with_interval
-from rlchat.warmstart import read_conversations
+from rlchat.training.sft import read_conversations
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.judge import Judge
 from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, Span, parts_of

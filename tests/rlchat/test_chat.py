@@ -32,8 +32,8 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import World, WorldConfig
 from rlchat.seat import Seat
+from rlchat.training.sft import read_conversations
 from rlchat.voice import ContextFull, ModelVoice, _Stream
-from rlchat.warmstart import read_conversations
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario
 from rlchat_reward_models import RuleScorer

@@ -340,7 +340,11 @@ def test_a_full_disk_while_a_result_is_written(
 
 @pytest.mark.parametrize(
     "place",
-    ["rlchat.files.os.fsync", "rlchat.models.adapter_io.save_file", "rlchat.runs.save_file"],
+    [
+        "rlchat.files.os.fsync",
+        "rlchat.models.adapter_io.save_file",
+        "rlchat.training.run_folder.save_file",
+    ],
 )
 def test_a_full_disk_while_training(
     place: str, complain: Complain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -365,15 +369,15 @@ def whole(folder: Path) -> None:
 
 PHASES = [
     "rlchat.models.catalog.resolve",
-    "rlchat.pipeline.demonstrate",
-    "rlchat.pipeline.warm_start",
+    "rlchat.training.pipeline.demonstrate",
+    "rlchat.training.pipeline.warm_start",
     "rlchat.models.adapter_io.save_file",
-    "rlchat.train.collect",
-    "rlchat.train.annotate",
-    "rlchat.train.update_policy",
-    "rlchat.runs.transcript",
-    "rlchat.runs.save_file",
-    "rlchat.comparison.evaluate",
+    "rlchat.training.loop.collect",
+    "rlchat.training.loop.annotate",
+    "rlchat.training.loop.update_policy",
+    "rlchat.training.run_folder.transcript",
+    "rlchat.training.run_folder.save_file",
+    "rlchat.training.comparison.evaluate",
 ]
 
 
@@ -400,7 +404,7 @@ def test_ctrl_c_in_every_phase(
     ("command", "phase"),
     [
         ("eval expert", "rlchat.evaluation.evaluate.talk"),
-        ("sft --policy tiny --out out", "rlchat.pipeline.warm_start"),
+        ("sft --policy tiny --out out", "rlchat.training.pipeline.warm_start"),
         ("chat expert", "rlchat.chat.load_agent"),
         ("models fetch tiny", "rlchat.models.catalog.fetch"),
     ],

@@ -10,20 +10,20 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from rlchat import learning
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result
 from rlchat.feedback.store import Reply, Store, store_path
-from rlchat.kto import KtoConfig, Thumb, dataset, learn_thumbs
-from rlchat.learning import LearnOptions, RestoreOptions, VersionsOptions
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import WorldConfig
-from rlchat.runs import Run
 from rlchat.statistics import Interval
-from rlchat.updates import Verdict, Versions, judge_update
+from rlchat.training import feedback_update
+from rlchat.training.feedback_update import LearnOptions, RestoreOptions, VersionsOptions
+from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
+from rlchat.training.run_folder import Run
+from rlchat.training.versions import Verdict, Versions, judge_update
 from rlchat_envs import Message
 
 ADAPTER = AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu")
@@ -122,12 +122,12 @@ def test_a_round_is_accepted_listed_and_taken_back(run: Run) -> None:
     rate(run, 12)
     first = adapter_hash(run.adapter)
     console = Console(width=200, record=True)
-    learning.run_learn(options(run, max_kl=100.0, kto=LEARNING), console)
+    feedback_update.run_learn(options(run, max_kl=100.0, kto=LEARNING), console)
     second = adapter_hash(run.adapter)
     assert second != first
     assert [(v.number, v.accepted) for v in Versions(run).all()] == [(0, True), (1, True)]
-    learning.run_versions(VersionsOptions(run.folder), console)
-    learning.run_restore(RestoreOptions(run.folder, 0), console)
+    feedback_update.run_versions(VersionsOptions(run.folder), console)
+    feedback_update.run_restore(RestoreOptions(run.folder, 0), console)
     assert adapter_hash(run.adapter) == first
     assert Versions(run).current == 0
     text = console.export_text()
@@ -141,9 +141,9 @@ def test_a_round_that_does_harm_is_rolled_back(run: Run, monkeypatch: pytest.Mon
     before = adapter_hash(run.adapter)
     nothing = Interval(0.0, 0.0, 0.0)
     harm = Verdict(False, "held-out success fell beyond noise", nothing, nothing, 0.0)
-    monkeypatch.setattr(learning, "measure_update", lambda *_: harm)
+    monkeypatch.setattr(feedback_update, "measure_update", lambda *_: harm)
     console = Console(width=200, record=True)
-    learning.run_learn(options(run, flip=True), console)
+    feedback_update.run_learn(options(run, flip=True), console)
     assert adapter_hash(run.adapter) == before
     assert "Rolled back to version 0: held-out success fell" in console.export_text()
     assert [(v.number, v.accepted) for v in Versions(run).all()] == [(0, True), (1, False)]
@@ -153,21 +153,21 @@ def test_a_round_that_does_harm_is_rolled_back(run: Run, monkeypatch: pytest.Mon
 def test_far_is_far(run: Run, tmp_path: Path) -> None:
     learn_thumbs(run.adapter, THUMBS, LEARNING, tmp_path / "new")
     world = WorldConfig()
-    near = learning.measure_kl(options(run), run.adapter, run.adapter, world)
-    far = learning.measure_kl(options(run), run.adapter, tmp_path / "new", world)
+    near = feedback_update.measure_kl(options(run), run.adapter, run.adapter, world)
+    far = feedback_update.measure_kl(options(run), run.adapter, tmp_path / "new", world)
     assert near == 0.0 and far > 0.01
 
 
 def test_what_is_refused(run: Run, tmp_path: Path) -> None:
     console = Console(width=200)
     with pytest.raises(UserError, match="rate replies in rlchat chat first"):
-        learning.run_learn(options(run), console)
+        feedback_update.run_learn(options(run), console)
     rate(run, 4)
     with pytest.raises(UserError, match="at least 10 thumbs to learn from; there are 4"):
-        learning.run_learn(options(run), console)
+        feedback_update.run_learn(options(run), console)
     with pytest.raises(UserError, match="expected a run folder"):
-        learning.run_versions(VersionsOptions(tmp_path), console)
+        feedback_update.run_versions(VersionsOptions(tmp_path), console)
     with pytest.raises(UserError, match="expected a version out of none; got 3"):
-        learning.run_restore(RestoreOptions(run.folder, 3), console)
+        feedback_update.run_restore(RestoreOptions(run.folder, 3), console)
     with pytest.raises(UserError, match="expected --reward with --method ppo"):
         options(run, method="ppo")

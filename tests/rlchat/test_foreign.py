@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlchat.runs import read_metrics
+from rlchat.training.run_folder import read_metrics
 
 MODULE = '''
 """A user who likes the first half of the alphabet. Imports Gymnasium and nothing else of ours."""

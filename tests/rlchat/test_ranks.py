@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from rlchat.runs import Run, read_metrics
+from rlchat.training.run_folder import Run, read_metrics
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).parent / "workers" / "one_iteration.py"

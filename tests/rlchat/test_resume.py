@@ -15,15 +15,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from rlchat import runs
-from rlchat import train as loop
 from rlchat.algorithms.critic import CriticConfig
-from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
-from rlchat.pipeline import run_training
 from rlchat.rollout.collect import RolloutConfig
-from rlchat.runs import Run, read_metrics
+from rlchat.training import loop, run_folder
+from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.training.pipeline import run_training
+from rlchat.training.run_folder import Run, read_metrics
 
 ITERATIONS = 4
 CONFIG = TrainConfig(
@@ -184,7 +183,7 @@ def test_a_checkpoint_is_replaced_as_a_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "write_json", full)  # the tensors are written, the rest is not
+        patched.setattr(run_folder, "write_json", full)  # the tensors are written, the rest is not
         with pytest.raises(KeyboardInterrupt):
             run.save_checkpoint({"x": torch.tensor([2.0])}, {"iteration": 2})
     tensors, state = run.load_checkpoint()

@@ -17,7 +17,6 @@ from rlchat.algorithms.batch import Estimated, annotate, estimate, pack
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate, fit_critic, update_policy
-from rlchat.config import PPOConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapters import METHODS
 from rlchat.models.packing import Packing
@@ -25,6 +24,7 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
 from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.statistics import RunningStd
+from rlchat.training.config import PPOConfig
 
 MakePolicy = Callable[..., Policy]
 MakeTrajectories = Callable[..., list[Trajectory]]

@@ -17,7 +17,7 @@ from rlchat.models.chat_template import Rendering
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
 from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
-from rlchat.warmstart import dataset, demonstrate
+from rlchat.training.sft import dataset, demonstrate
 
 MakePolicy = Callable[..., Policy]
 HERE = [model.name for model, here in list_models() if here or model.name == "tiny"]

@@ -12,13 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.comparison import before_and_after
-from rlchat.config import TrainConfig
 from rlchat.evaluation.evaluate import Result
 from rlchat.files import write_bytes
-from rlchat.runs import Run, read_metrics
 from rlchat.sparkline import measured, success_interval
 from rlchat.statistics import Interval
+from rlchat.training.comparison import before_and_after
+from rlchat.training.config import TrainConfig
+from rlchat.training.run_folder import Run, read_metrics
 
 Rows = Sequence[Mapping[str, Any]]
 _WIDEST = 100  # characters

@@ -23,13 +23,13 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from rlchat.algorithms.optimizer import MasterAdamW
-from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.models.chat_template import Rendering
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
 from rlchat.rollout.environment import WRITTEN, Purpose, World, WorldConfig, episode_seeds
+from rlchat.training.config import WarmStartConfig
 from rlchat_envs import Conversation, DialogueEnv, Message
 
 VALIDATION_SHARE = 0.1

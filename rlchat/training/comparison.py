@@ -12,14 +12,14 @@ from rich.panel import Panel
 
 from rlchat import files
 from rlchat.agents import ModelAgent, NamedAgent, adapter_folder
-from rlchat.config import TrainConfig
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.progress import Progress
 from rlchat.rollout.environment import Worlds
-from rlchat.runs import Run
 from rlchat.tables import dialogue, difference_table, ending, results_table, summary
+from rlchat.training.config import TrainConfig
+from rlchat.training.run_folder import Run
 
 
 def measure_start(config: TrainConfig, policy: Policy, run: Run, progress: Progress) -> Result:

@@ -14,8 +14,8 @@ from rlchat import files
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, difference
 from rlchat.models.adapter_io import adapter_hash
-from rlchat.runs import Run
 from rlchat.statistics import Interval
+from rlchat.training.run_folder import Run
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.critic import CriticConfig
-from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig
-from rlchat.runs import Run, read_metrics
-from rlchat.train import train
+from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.training.loop import train
+from rlchat.training.run_folder import Run, read_metrics
 
 # --- Test 10: a dialogue of a few tokens, enumerated -----------------------------------------
 

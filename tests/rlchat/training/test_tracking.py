@@ -19,14 +19,14 @@ from accelerate import tracking as accelerates
 from rich.console import Console
 
 from rlchat.algorithms.critic import CriticConfig
-from rlchat.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
-from rlchat.pipeline import run_training
 from rlchat.rollout.collect import RolloutConfig
-from rlchat.runs import Run, read_metrics
-from rlchat.tracking import Tracking, as_markdown, chosen, environment, flat, transcripts
+from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.training.pipeline import run_training
+from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.tracking import Tracking, as_markdown, chosen, environment, flat, transcripts
 
 WORKER = Path(__file__).parent / "workers" / "tracked.py"
 CONFIG = TrainConfig(

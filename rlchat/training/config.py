@@ -14,7 +14,7 @@ from rlchat.models.adapters import AdapterConfig
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import WorldConfig
-from rlchat.watch import WatchConfig
+from rlchat.training.reward_monitor import WatchConfig
 
 SEEDS = 2**32  # numpy, which transformers seeds too, knows no larger ones
 

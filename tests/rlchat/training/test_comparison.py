@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlchat.comparison import _keep, _kept, before_and_after
 from rlchat.evaluation.evaluate import Result
 from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import WorldConfig
+from rlchat.training.comparison import _keep, _kept, before_and_after
 
 
 def result(agent: str, episodes: int = 2) -> Result:

@@ -15,13 +15,13 @@ from typing import Any
 from accelerate import tracking as accelerates
 from huggingface_hub import constants
 
-from rlchat.config import names
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.files import write_json
 from rlchat.rollout.collect import Trajectory
-from rlchat.runs import Run, finite
-from rlchat.train import Watcher
+from rlchat.training.config import names
+from rlchat.training.loop import Watcher
+from rlchat.training.run_folder import Run, finite
 
 PROJECT = "rlchat"  # under which runs stand beside each other
 COLUMNS = ("episode", "score", "success", "turns", "conversation")  # of the transcripts

@@ -15,9 +15,6 @@ from rich.console import Console
 
 from rlchat import files
 from rlchat.agents import adapter_folder, load_agent
-from rlchat.comparison import measure_end, measure_start, program, show
-from rlchat.config import SEEDS, TrainConfig, WarmStartConfig, names
-from rlchat.curve import show_curve
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
@@ -29,11 +26,14 @@ from rlchat.pace import minutes
 from rlchat.progress import Progress
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import World, WorldConfig, Worlds
-from rlchat.runs import Run, to_json
 from rlchat.tables import difference_table, results_table
-from rlchat.tracking import Tracking, chosen
-from rlchat.train import Clock, Watcher, train
-from rlchat.warmstart import demonstrate, read_conversations, warm_start
+from rlchat.training.comparison import measure_end, measure_start, program, show
+from rlchat.training.config import SEEDS, TrainConfig, WarmStartConfig, names
+from rlchat.training.learning_curve import show_curve
+from rlchat.training.loop import Clock, Watcher, train
+from rlchat.training.run_folder import Run, to_json
+from rlchat.training.sft import demonstrate, read_conversations, warm_start
+from rlchat.training.tracking import Tracking, chosen
 from rlchat_envs import Conversation
 
 

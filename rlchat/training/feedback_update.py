@@ -16,12 +16,10 @@ from rlchat.agents import ModelAgent, adapter_folder
 from rlchat.algorithms import ppo
 from rlchat.algorithms.batch import annotate, pack
 from rlchat.algorithms.critic import Critic, CriticConfig
-from rlchat.config import SEEDS, PPOConfig, TrainConfig, names
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluation.evaluate import Result, evaluate
 from rlchat.feedback.store import Messages, Store, store_path
-from rlchat.kto import KtoConfig, Thumb, learn_thumbs
 from rlchat.lines import say
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig
@@ -30,10 +28,12 @@ from rlchat.progress import Progress
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import RolloutConfig, collect
 from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
-from rlchat.runs import Run
-from rlchat.train import train
-from rlchat.updates import Verdict, Versions, judge_update
-from rlchat.watch import WatchConfig
+from rlchat.training.config import SEEDS, PPOConfig, TrainConfig, names
+from rlchat.training.kto import KtoConfig, Thumb, learn_thumbs
+from rlchat.training.loop import train
+from rlchat.training.reward_monitor import WatchConfig
+from rlchat.training.run_folder import Run
+from rlchat.training.versions import Verdict, Versions, judge_update
 from rlchat_envs import Conversation, Message
 
 KL_EPISODES = 32

@@ -11,13 +11,13 @@ import torch
 from rlchat.algorithms.critic import Critic
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner
-from rlchat.config import TrainConfig
 from rlchat.distributed import Ranks
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import Reward
-from rlchat.runs import Run
 from rlchat.statistics import RunningStd
-from rlchat.watch import Watch
+from rlchat.training.config import TrainConfig
+from rlchat.training.reward_monitor import Watch
+from rlchat.training.run_folder import Run
 
 CHECKED = 8  # every so many iterations the sampler's logprobs are compared with a forward's
 EXACT = 1e-4  # nats, mean: what the sampler's logprobs may be off and still be used as they are

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from rlchat.config import WarmStartConfig
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import WorldConfig
-from rlchat.warmstart import (
+from rlchat.training.config import WarmStartConfig
+from rlchat.training.sft import (
     IGNORED,
     KEPT,
     _ActionTrainer,
@@ -154,7 +154,7 @@ def test_what_is_kept_from_epoch_to_epoch_has_a_limit(
     config = WarmStartConfig(learning_rate=1e-2, batch=3, epochs=2, tolerance=-1.0)
     losses = []
     for bytes_kept in (2**30, 20_000, 0):
-        monkeypatch.setattr("rlchat.warmstart.KEPT", bytes_kept)
+        monkeypatch.setattr("rlchat.training.sft.KEPT", bytes_kept)
         policy = Policy.create("tiny", top)
         losses.append(warm_start(policy, TALKS[:12], config, 0, tmp_path / str(bytes_kept)))
     assert len(losses[0]) == 2

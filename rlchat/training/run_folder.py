@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlchat.config import TrainConfig
 from rlchat.errors import UserError
 from rlchat.files import atomic_folder, recover_folder, write_json, write_text
 from rlchat.rollout.collect import Trajectory
+from rlchat.training.config import TrainConfig
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "gymnasium", "numpy")
 

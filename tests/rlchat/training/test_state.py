@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from rlchat.state import State
+from rlchat.training.state import State
 
 
 @pytest.mark.parametrize(

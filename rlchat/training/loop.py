@@ -13,15 +13,15 @@ import torch
 from rlchat.algorithms import ppo
 from rlchat.algorithms.batch import Estimated, annotate, estimate, pack
 from rlchat.algorithms.update import fit_critic, update_policy
-from rlchat.config import TrainConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import RunError
 from rlchat.models.device import peak_memory, release_memory
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import Trajectory, collect
 from rlchat.rollout.environment import Purpose, Worlds
-from rlchat.runs import Run
-from rlchat.state import State
+from rlchat.training.config import TrainConfig
+from rlchat.training.run_folder import Run
+from rlchat.training.state import State
 
 MOST_SKIPPED = 5  # non-finite updates in a row
 

@@ -14,12 +14,12 @@ from matplotlib import image
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from rlchat.config import TrainConfig
-from rlchat.curve import Curve, draw_png, show_curve, terminal_curve
 from rlchat.evaluation.evaluate import Result
 from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import WorldConfig
-from rlchat.runs import Run
+from rlchat.training.config import TrainConfig
+from rlchat.training.learning_curve import Curve, draw_png, show_curve, terminal_curve
+from rlchat.training.run_folder import Run
 
 ROWS: list[dict[str, Any]] = [
     {"iteration": i, "success": s, "return": 2 * s - 1} for i, s in enumerate((0.25, 0.5, 0.75))
