@@ -20,9 +20,9 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.agents import load_agent
 from rlchat.chat import Chat, ChatOptions
 from rlchat.cli import guarded, quiet
+from rlchat.inference.agents import load_agent
 from rlchat.rollout.environment import World, WorldConfig
 
 

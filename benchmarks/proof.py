@@ -21,11 +21,11 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from rlchat.agents import Agent, ModelAgent, NamedAgent
 from rlchat.cli import guarded, quiet
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
 from rlchat.files import write_json, write_text
+from rlchat.inference.agents import Agent, ModelAgent, NamedAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.tables import markdown, with_interval

@@ -25,10 +25,10 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from rlchat.agents import load_agent
 from rlchat.cli import guarded, quiet
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import atomic_folder, write_json
+from rlchat.inference.agents import load_agent
 from rlchat.models.adapter_io import adapter_hash, base_spec
 from rlchat.models.catalog import weights_hash
 from rlchat.models.chat_template import Rendering

@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from rlchat.agents import Agent, ModelAgent, load_agent
 from rlchat.cli import guarded, quiet
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import write_json, write_text
+from rlchat.inference.agents import Agent, ModelAgent, load_agent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.environment import WorldConfig

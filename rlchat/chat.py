@@ -15,19 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat import files, opinions
-from rlchat.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.errors import UserError, expect
 from rlchat.feedback.pii import check_region
 from rlchat.feedback.recorder import Ratings
+from rlchat.inference.agents import Agent, ModelAgent, load_agent, scripted
 from rlchat.lines import ReadLine, at_terminal, open_lines, printable
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seeds
 from rlchat.rollout.knowledge import make_lookup
-from rlchat.seat import Seat
+from rlchat.serving.session import Seat
+from rlchat.serving.streaming import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
 from rlchat.tables import indented, label, spoken
 from rlchat.training.config import names
-from rlchat.voice import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_envs.knowledge import Lookup
 from rlchat_reward_models import RuleScorer

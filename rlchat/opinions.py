@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
-from rlchat.agents import version
 from rlchat.errors import UserError
 from rlchat.feedback.pii import masked
 from rlchat.feedback.recorder import Sitting
 from rlchat.feedback.store import store_path
+from rlchat.inference.agents import version
 from rlchat.lines import ReadLine
+from rlchat.serving.streaming import ModelVoice, Said
 from rlchat.tables import indented, label
-from rlchat.voice import ModelVoice, Said
 
 if TYPE_CHECKING:
     from rlchat.chat import Chat, ChatOptions

@@ -8,8 +8,8 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.agents import NamedAgent, talk
 from rlchat.errors import UserError
+from rlchat.inference.agents import NamedAgent, talk
 from rlchat.lines import ReadLine, open_lines, printable
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import Purpose, World, WorldConfig, Worlds, episode_seeds

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rlchat.agents import Agent, OnEpisode, talk
 from rlchat.errors import UserError
+from rlchat.inference.agents import Agent, OnEpisode, talk
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.statistics import Interval, bootstrap, paired, wilson

@@ -11,10 +11,10 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.agents import NamedAgent
 from rlchat.errors import expect
 from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.feedback.style_profile import Known, known, show
+from rlchat.inference.agents import NamedAgent
 from rlchat.lines import ReadLine, open_lines
 from rlchat.opinions import compare
 from rlchat.rollout.branching import Branch, BranchConfig, Forest

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rlchat import files
-from rlchat.agents import load_agent
 from rlchat.errors import UserError, expect
 from rlchat.feedback.export import stored_preferences
+from rlchat.inference.agents import load_agent
 from rlchat.lines import say
 from rlchat.progress import Progress
 from rlchat.rollout.branching import BranchConfig, Forest

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from statistics import fmean, variance
 
-from rlchat.agents import Agent, ModelAgent, scripted, talk
 from rlchat.errors import UserError
+from rlchat.inference.agents import Agent, ModelAgent, scripted, talk
 from rlchat.rollout.collect import RolloutConfig, collect
 from rlchat.rollout.environment import Outcome, Purpose, World, WorldConfig, Worlds, episode_seeds
 from rlchat_envs import Conversation, Message

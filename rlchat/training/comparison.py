@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.panel import Panel
 
 from rlchat import files
-from rlchat.agents import ModelAgent, NamedAgent, adapter_folder
 from rlchat.evaluation.evaluate import Result, difference, evaluate
+from rlchat.inference.agents import ModelAgent, NamedAgent, adapter_folder
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.progress import Progress

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlchat.agents import ModelAgent, adapter_folder
 from rlchat.algorithms import ppo
 from rlchat.algorithms.batch import annotate, pack
 from rlchat.algorithms.critic import Critic, CriticConfig
@@ -20,6 +19,7 @@ from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluation.evaluate import Result, evaluate
 from rlchat.feedback.store import Messages, Store, store_path
+from rlchat.inference.agents import ModelAgent, adapter_folder
 from rlchat.lines import say
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig

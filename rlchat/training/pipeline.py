@@ -14,10 +14,10 @@ import tyro
 from rich.console import Console
 
 from rlchat import files
-from rlchat.agents import adapter_folder, load_agent
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
+from rlchat.inference.agents import adapter_folder, load_agent
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import AdapterConfig, leave_shape
 from rlchat.models.device import peak_memory

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rlchat.agents import ModelAgent, talk
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
+from rlchat.inference.agents import ModelAgent, talk
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import Reward
 from rlchat.rewards.loading import load_scorer

@@ -14,9 +14,9 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import starters as bench
 
-from rlchat.agents import adapter_folder, version
 from rlchat.cli import main
 from rlchat.errors import UserError
+from rlchat.inference.agents import adapter_folder, version
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.catalog import list_models
 from rlchat.models.chat_template import Rendering

@@ -21,19 +21,19 @@ from rich.text import Text
 
 from rlchat import chat as chat_module
 from rlchat import files
-from rlchat.agents import ModelAgent, load_agent
 from rlchat.chat import FULL, Chat, ChatOptions, run_chat
 from rlchat.errors import UserError
 from rlchat.feedback.store import Rating, Store, store_path
+from rlchat.inference.agents import ModelAgent, load_agent
 from rlchat.inference.decoder import Decoder
 from rlchat.lines import open_lines, piped_lines, terminal_lines
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import World, WorldConfig
-from rlchat.seat import Seat
+from rlchat.serving.session import Seat
+from rlchat.serving.streaming import ContextFull, ModelVoice, _Stream
 from rlchat.training.sft import read_conversations
-from rlchat.voice import ContextFull, ModelVoice, _Stream
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario
 from rlchat_reward_models import RuleScorer

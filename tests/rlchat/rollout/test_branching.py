@@ -4,8 +4,8 @@ import gymnasium as gym
 import pytest
 from gymnasium.spaces import Text
 
-from rlchat.agents import ModelAgent, NamedAgent
 from rlchat.errors import UserError
+from rlchat.inference.agents import ModelAgent, NamedAgent
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.branching import Branch, BranchConfig, Forest, Moment, compare, live

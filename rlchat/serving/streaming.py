@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlchat.agents import ModelAgent
+from rlchat.inference.agents import ModelAgent
 from rlchat.inference.decoder import Decoder
 from rlchat.models.chat_template import Rendering
 from rlchat.rollout.collect import RolloutConfig
