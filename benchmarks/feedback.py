@@ -20,8 +20,8 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.chat import Chat, ChatOptions
-from rlchat.cli import guarded, quiet
+from rlchat.cli.chat import Chat, ChatOptions
+from rlchat.cli.main import guarded, quiet
 from rlchat.inference.agents import load_agent
 from rlchat.rollout.environment import World, WorldConfig
 

@@ -25,10 +25,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from rlchat.cli.tables import with_interval
 from rlchat.rewards.elicitation import Question, questions
 from rlchat.rollout.branching import BranchConfig
 from rlchat.statistics import bootstrap, paired
-from rlchat.tables import with_interval
 from rlchat_reward_models.preferences import fraction
 from rlchat_reward_models.style import PARTS, Array, begin, learn
 

@@ -21,14 +21,14 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from rlchat.cli import guarded, quiet
+from rlchat.cli.main import guarded, quiet
+from rlchat.cli.tables import markdown, with_interval
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
 from rlchat.files import write_json, write_text
 from rlchat.inference.agents import Agent, ModelAgent, NamedAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.tables import markdown, with_interval
 from rlchat.training.config import TrainConfig
 from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, to_json

@@ -31,7 +31,7 @@ from bench import Part, Report, SpeedOptions
 from rich.console import Console
 
 from rlchat import files
-from rlchat.cli import guarded, quiet
+from rlchat.cli.main import guarded, quiet
 from rlchat.models.device import choose_dtype, describe_cpu, peak_memory
 
 

@@ -25,7 +25,8 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from rlchat.cli import guarded, quiet
+from rlchat.cli.main import guarded, quiet
+from rlchat.cli.tables import with_interval
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import atomic_folder, write_json
 from rlchat.inference.agents import load_agent
@@ -37,7 +38,6 @@ from rlchat.models.starters import CARD, FOLDER, STARTERS
 from rlchat.models.tiny import byte_tokenizer
 from rlchat.rollout.environment import WorldConfig
 from rlchat.statistics import Interval
-from rlchat.tables import with_interval
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, read_metrics, to_json

@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from rlchat.cli import guarded, quiet
+from rlchat.cli.main import guarded, quiet
+from rlchat.cli.tables import markdown, with_interval
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import write_json, write_text
@@ -29,7 +30,6 @@ from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.environment import WorldConfig
 from rlchat.statistics import bootstrap, paired
-from rlchat.tables import markdown, with_interval
 from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
 from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, to_json

@@ -2,7 +2,7 @@
 
 import sys
 
-from rlchat.cli import main
+from rlchat.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["eval", *sys.argv[1:]]))

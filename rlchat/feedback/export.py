@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlchat.cli.terminal import printable, say
 from rlchat.errors import UserError
 from rlchat.feedback.store import Messages, Rating, Store, store_path
 from rlchat.files import at_home, data_folder, write_text
-from rlchat.lines import printable, say
 
 Format = Literal["preference", "kto", "sft"]
 

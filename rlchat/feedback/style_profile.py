@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlchat.cli.terminal import printable
 from rlchat.errors import UserError
 from rlchat.feedback.export import existing_store, preference_rows
 from rlchat.feedback.store import Rating, Store
-from rlchat.lines import printable
 from rlchat.statistics import Z
 from rlchat_reward_models.preferences import preference
 from rlchat_reward_models.style import PARTS, Array, Taste, begin, differences, learn

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from rlchat import files
+from rlchat.cli.progress import Progress
+from rlchat.cli.terminal import say
 from rlchat.errors import UserError, expect
 from rlchat.feedback.export import stored_preferences
 from rlchat.inference.agents import load_agent
-from rlchat.lines import say
-from rlchat.progress import Progress
 from rlchat.rollout.branching import BranchConfig, Forest
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import WorldConfig

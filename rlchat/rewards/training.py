@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from rlchat import files
+from rlchat.cli.progress import Progress
+from rlchat.cli.tables import with_interval
+from rlchat.cli.terminal import say
 from rlchat.errors import UserError, expect
-from rlchat.lines import say
 from rlchat.models.device import DTypeName, choose_device, choose_dtype
-from rlchat.progress import Progress
 from rlchat.rewards.backbone import open_trunk
 from rlchat.rewards.loading import load_scorer
 from rlchat.rewards.preference_data import read_file
 from rlchat.statistics import wilson
-from rlchat.tables import with_interval
 from rlchat.training.sft import read_conversations
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.judge import Judge

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.panel import Panel
 
 from rlchat import files
+from rlchat.cli.progress import Progress
+from rlchat.cli.tables import dialogue, difference_table, ending, results_table, summary
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.inference.agents import ModelAgent, NamedAgent, adapter_folder
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.progress import Progress
 from rlchat.rollout.environment import Worlds
-from rlchat.tables import dialogue, difference_table, ending, results_table, summary
 from rlchat.training.config import TrainConfig
 from rlchat.training.run_folder import Run
 

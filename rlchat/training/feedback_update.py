@@ -15,16 +15,16 @@ from rich.text import Text
 from rlchat.algorithms import ppo
 from rlchat.algorithms.batch import annotate, pack
 from rlchat.algorithms.critic import Critic, CriticConfig
+from rlchat.cli.progress import Progress
+from rlchat.cli.terminal import say
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluation.evaluate import Result, evaluate
 from rlchat.feedback.store import Messages, Store, store_path
 from rlchat.inference.agents import ModelAgent, adapter_folder
-from rlchat.lines import say
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.progress import Progress
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import RolloutConfig, collect
 from rlchat.rollout.environment import Purpose, WorldConfig, Worlds

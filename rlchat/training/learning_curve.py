@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from rlchat.cli.sparkline import measured, success_interval
 from rlchat.evaluation.evaluate import Result
 from rlchat.files import write_bytes
-from rlchat.sparkline import measured, success_interval
 from rlchat.statistics import Interval
 from rlchat.training.comparison import before_and_after
 from rlchat.training.config import TrainConfig

@@ -14,6 +14,9 @@ import tyro
 from rich.console import Console
 
 from rlchat import files
+from rlchat.cli.pace import minutes
+from rlchat.cli.progress import Progress
+from rlchat.cli.tables import difference_table, results_table
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError, expect
 from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
@@ -22,11 +25,8 @@ from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import AdapterConfig, leave_shape
 from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy
-from rlchat.pace import minutes
-from rlchat.progress import Progress
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import World, WorldConfig, Worlds
-from rlchat.tables import difference_table, results_table
 from rlchat.training.comparison import measure_end, measure_start, program, show
 from rlchat.training.config import SEEDS, TrainConfig, WarmStartConfig, names
 from rlchat.training.learning_curve import show_curve

@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import starters as bench
 
-from rlchat.cli import main
+from rlchat.cli.main import main
 from rlchat.errors import UserError
 from rlchat.inference.agents import adapter_folder, version
 from rlchat.models.adapter_io import adapter_hash

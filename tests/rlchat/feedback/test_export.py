@@ -12,7 +12,7 @@ from datasets import load_dataset
 from rich.console import Console
 from trl import is_conversational
 
-from rlchat import cli
+from rlchat.cli.main import main
 from rlchat.errors import UserError
 from rlchat.feedback.export import (
     ExportOptions,
@@ -209,10 +209,10 @@ def test_ten_thousand_ratings_are_exported_and_forgotten_in_seconds(tmp_path: Pa
 def test_the_command_line(
     kept: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["feedback", "stats"]) == 0
+    assert main.main(["feedback", "stats"]) == 0
     out = tmp_path / "x.jsonl"
-    assert cli.main(["feedback", "export", "--format", "kto", "--out", str(out)]) == 0
-    assert cli.main(["feedback", "forget", "--person", "ben", "--yes"]) == 0
+    assert main.main(["feedback", "export", "--format", "kto", "--out", str(out)]) == 0
+    assert main.main(["feedback", "forget", "--person", "ben", "--yes"]) == 0
     printed = capsys.readouterr().out
     assert "Wrote 2 kto rows" in printed and "Gone: 1 session, " in printed
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from rlchat import cli
+from rlchat.cli.main import main
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.feedback.store import Reply, Store, store_path
@@ -99,7 +99,7 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1] == "length not known +0.0 (-2.0 … +2.0)"
     assert lines[4].startswith("warmth surely more +1.0 (")
     assert lines[-1].startswith("ann, from 9 comparisons, beside 0 of others. Log-odds")
-    assert cli.main(["feedback", "style", "--person", "nobody"]) == 2
+    assert main.main(["feedback", "style", "--person", "nobody"]) == 2
     assert "there are none" in "".join(capsys.readouterr())
 
 

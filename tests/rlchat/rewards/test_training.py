@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlchat.cli import main
+from rlchat.cli.main import main
 from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.rewards.training import _some
 from rlchat_envs import Message

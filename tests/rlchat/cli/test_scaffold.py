@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlchat.cli import main
+from rlchat.cli.main import main
 
 
 @pytest.fixture

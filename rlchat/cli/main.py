@@ -17,8 +17,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rlchat.cli.terminal import say
 from rlchat.errors import RunError, UserError
-from rlchat.lines import say
 
 Options = TypeVar("Options")
 
@@ -165,14 +165,14 @@ def evaluate(words: Sequence[str], console: Console) -> None:
 
 def chat(words: Sequence[str], console: Console) -> None:
     """Verb ``chat``."""
-    from rlchat.chat import ChatOptions, run_chat
+    from rlchat.cli.chat import ChatOptions, run_chat
 
     run_chat(parse(ChatOptions, "chat", words), console)
 
 
 def play(words: Sequence[str], console: Console) -> None:
     """Verb ``play``."""
-    from rlchat.play import PlayOptions, run_play
+    from rlchat.cli.play import PlayOptions, run_play
 
     run_play(parse(PlayOptions, "play", words), console)
 
@@ -202,14 +202,14 @@ def envs(words: Sequence[str], console: Console) -> None:
 
 def envs_new(words: Sequence[str], console: Console) -> None:
     """Verb ``envs new``."""
-    from rlchat.scaffold import NewOptions, run_new
+    from rlchat.cli.scaffold import NewOptions, run_new
 
     run_new(parse(NewOptions, "envs new", words), console)
 
 
 def envs_users(words: Sequence[str], console: Console) -> None:
     """Verb ``envs users``."""
-    from rlchat.realism import UsersOptions, run_users
+    from rlchat.cli.realism import UsersOptions, run_users
 
     run_users(parse(UsersOptions, "envs users", words), console)
 

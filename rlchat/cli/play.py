@@ -8,12 +8,12 @@ from typing import Literal
 from rich.console import Console
 from rich.text import Text
 
+from rlchat.cli.tables import ending, label, parts_line, spoken
+from rlchat.cli.terminal import ReadLine, open_lines, printable
 from rlchat.errors import UserError
 from rlchat.inference.agents import NamedAgent, talk
-from rlchat.lines import ReadLine, open_lines, printable
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import Purpose, World, WorldConfig, Worlds, episode_seeds
-from rlchat.tables import ending, label, parts_line, spoken
 from rlchat.training.config import names
 from rlchat_envs import Conversation, DialogueEnv
 

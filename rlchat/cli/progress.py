@@ -15,12 +15,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rlchat.load import Load, slowed
-from rlchat.pace import Beat, Pace, minutes
+from rlchat.cli.load import Load, slowed
+from rlchat.cli.pace import Beat, Pace, minutes
+from rlchat.cli.sparkline import course
+from rlchat.cli.tables import dialogue, ending
+from rlchat.cli.tally import Tally
 from rlchat.rollout.collect import Trajectory
-from rlchat.sparkline import course
-from rlchat.tables import dialogue, ending
-from rlchat.tally import Tally
 from rlchat.training.loop import Watcher
 
 _COLUMNS = (

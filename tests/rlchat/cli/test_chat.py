@@ -19,14 +19,14 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from rlchat import chat as chat_module
 from rlchat import files
-from rlchat.chat import FULL, Chat, ChatOptions, run_chat
+from rlchat.cli import chat as chat_module
+from rlchat.cli.chat import FULL, Chat, ChatOptions, run_chat
+from rlchat.cli.terminal import open_lines, piped_lines, terminal_lines
 from rlchat.errors import UserError
 from rlchat.feedback.store import Rating, Store, store_path
 from rlchat.inference.agents import ModelAgent, load_agent
 from rlchat.inference.decoder import Decoder
-from rlchat.lines import open_lines, piped_lines, terminal_lines
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig

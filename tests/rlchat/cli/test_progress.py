@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
-from rlchat import progress
-from rlchat.load import Load, Used
-from rlchat.pace import Beat, Pace
-from rlchat.progress import Progress, signs
+from rlchat.cli import progress
+from rlchat.cli.load import Load, Used
+from rlchat.cli.pace import Beat, Pace
+from rlchat.cli.progress import Progress, signs
+from rlchat.cli.tally import Tally
 from rlchat.rollout.collect import Trajectory
-from rlchat.tally import Tally
 from rlchat_envs import Message
 
 

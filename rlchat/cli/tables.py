@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from rlchat.cli.terminal import printable
 from rlchat.evaluation.evaluate import Result
-from rlchat.lines import printable
 from rlchat.rollout.collect import Trajectory
 from rlchat.statistics import Interval
 from rlchat_envs import Conversation, Message

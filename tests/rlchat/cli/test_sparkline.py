@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rlchat.sparkline import bounds, course, measured, sparkline, success_interval
+from rlchat.cli.sparkline import bounds, course, measured, sparkline, success_interval
 
 
 def test_bars_are_on_a_fixed_scale() -> None:

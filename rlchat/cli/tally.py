@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlchat.pace import Pace
+from rlchat.cli.pace import Pace
+from rlchat.cli.sparkline import bounds
 from rlchat.rollout.collect import Trajectory
-from rlchat.sparkline import bounds
 from rlchat.statistics import wilson
 
 

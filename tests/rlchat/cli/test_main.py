@@ -15,10 +15,9 @@ import pytest
 from datasets import disable_progress_bars
 from safetensors.torch import load_file, save_file
 
-from rlchat import cli
-from rlchat.cli import main
+from rlchat.cli.main import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = (
     "--policy tiny --adapter.dtype float32 --adapter.device cpu --episodes 4 --ppo.minibatches 1 "
     "--ppo.critic-warmup 0 --rollout.rows 4 --rollout.max-new-tokens 4 --iterations 1 "
@@ -171,8 +170,8 @@ def test_help_is_not_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], ["--help"]):
         assert main(words) == 0
         shown = capsys.readouterr().out
-        assert all(f"rlchat {verb}" in shown for verb in cli.VERBS)
-    for verb in cli.VERBS:
+        assert all(f"rlchat {verb}" in shown for verb in main.VERBS)
+    for verb in main.VERBS:
         with pytest.raises(SystemExit) as leaving:
             main([*verb.split(), "--help"])
         assert leaving.value.code == 0
@@ -317,7 +316,7 @@ def test_a_saved_adapter_keeps_its_shape(run: Path, complain: Complain) -> None:
 def test_a_run_can_be_measured_and_talked_to(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rlchat.chat.open_lines", lambda console, history: lambda who: "/quit")
+    monkeypatch.setattr("rlchat.cli.chat.open_lines", lambda console, history: lambda who: "/quit")
     assert main(["chat", "run"]) == 0
     assert "You talk to run." in capsys.readouterr().out
     command = "eval run --episodes 1 --rollout.max-new-tokens 4 --json e.json"
@@ -405,7 +404,7 @@ def test_ctrl_c_in_every_phase(
     [
         ("eval expert", "rlchat.evaluation.evaluate.talk"),
         ("sft --policy tiny --out out", "rlchat.training.pipeline.warm_start"),
-        ("chat expert", "rlchat.chat.load_agent"),
+        ("chat expert", "rlchat.cli.chat.load_agent"),
         ("models fetch tiny", "rlchat.models.catalog.fetch"),
     ],
 )
@@ -462,7 +461,7 @@ def test_training_by_accelerate_launch(tmp_path: Path) -> None:
 
 def test_chat_through_a_pipe(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "rlchat.cli", "chat", "expert"],
+        [sys.executable, "-m", "rlchat.cli.main", "chat", "expert"],
         input=b"hi \xff \xe4\xbd\xa0\n/quit\n",
         cwd=ROOT,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from rlchat.cli.play import PlayOptions, run_play
+from rlchat.cli.terminal import piped_lines
 from rlchat.errors import UserError
-from rlchat.lines import piped_lines
-from rlchat.play import PlayOptions, run_play
 
 OPENING = (
     "system  Oak & Ember support desk. Ask, read record and policy, then offer the right solution. "

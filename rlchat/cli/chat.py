@@ -14,19 +14,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlchat import files, opinions
+from rlchat import files
+from rlchat.cli import rating_commands
+from rlchat.cli.tables import indented, label, spoken
+from rlchat.cli.terminal import ReadLine, at_terminal, open_lines, printable
 from rlchat.errors import UserError, expect
 from rlchat.feedback.pii import check_region
 from rlchat.feedback.recorder import Ratings
 from rlchat.inference.agents import Agent, ModelAgent, load_agent, scripted
-from rlchat.lines import ReadLine, at_terminal, open_lines, printable
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seeds
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.serving.session import Seat
 from rlchat.serving.streaming import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
-from rlchat.tables import indented, label, spoken
 from rlchat.training.config import names
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_envs.knowledge import Lookup
@@ -107,7 +108,7 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
     except (EOFError, KeyboardInterrupt):
         pass
     if at_terminal(console):
-        opinions.ask_stars(chat)
+        rating_commands.ask_stars(chat)
     chat.say("Goodbye.")
 
 
@@ -138,7 +139,7 @@ class Chat:
         """Set the table; `begin` opens the first conversation."""
         self.options, self.agent, self.world, self.console = options, agent, world, console
         self.read, self.order = read, random.Random(options.seed)  # of A and B
-        self.sitting = opinions.sitting(options)
+        self.sitting = rating_commands.sitting(options)
         self._count = 0
         self._earlier: list[dict[str, Any]] = []
         self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
@@ -151,7 +152,7 @@ class Chat:
     def begin(self) -> None:
         """Greet, and open the first conversation."""
         self.say(f"You talk to {self.options.agent}. /help lists what you can do; Ctrl-D leaves.")
-        self.say(opinions.promise(self.options))
+        self.say(rating_commands.promise(self.options))
         self._open()
 
     def line(self, line: str) -> bool:
@@ -344,7 +345,7 @@ COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
         "/user [N]",
         "let the simulated user take over, for N turns or to the end",
     ),
-    **opinions.COMMANDS,
+    **rating_commands.COMMANDS,
     "/score": (Chat.score, "/score", "what each turn of the agent's was worth, in named parts"),
     "/save": (Chat.save, "/save FILE", "write every conversation so far, as JSON lines"),
 }

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
+from rlchat.cli.tables import indented, label
+from rlchat.cli.terminal import ReadLine
 from rlchat.errors import UserError
 from rlchat.feedback.pii import masked
 from rlchat.feedback.recorder import Sitting
 from rlchat.feedback.store import store_path
 from rlchat.inference.agents import version
-from rlchat.lines import ReadLine
 from rlchat.serving.streaming import ModelVoice, Said
-from rlchat.tables import indented, label
 
 if TYPE_CHECKING:
-    from rlchat.chat import Chat, ChatOptions
+    from rlchat.cli.chat import Chat, ChatOptions
 
 STARS = ("1", "2", "3", "4", "5")
 NOBODY = "The agent has not said anything yet."
