@@ -12,10 +12,11 @@ import talk
 import torch
 from rich.console import Console
 
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import DTypeName
 from rlchat.models.policy import Policy
+from rlchat.settings import expect
 
 Part = Literal["decode", "update", "rollout", "loaded", "growth"]
 Result = TypeVar("Result")

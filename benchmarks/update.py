@@ -13,6 +13,7 @@ from bench import Report, SpeedOptions, runs
 from torch import Tensor
 
 from rlchat.algorithms.batch import Batch, Estimated, annotate, estimate, pack
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate
@@ -21,7 +22,6 @@ from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import Trajectory
 from rlchat.statistics import RunningStd
-from rlchat.training.config import PPOConfig
 
 CONVERSATIONS = 32
 PADDED = 4  # rows of a padded forward

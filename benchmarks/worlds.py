@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from rlchat.algorithms.config import PPOConfig
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.tables import markdown, with_interval
 from rlchat.errors import UserError
@@ -30,7 +31,7 @@ from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.environment import WorldConfig
 from rlchat.statistics import bootstrap, paired
-from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, to_json
 

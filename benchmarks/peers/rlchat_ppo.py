@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from rlchat.algorithms.batch import annotate, estimate, pack
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.update import fit_critic, update_policy
 from rlchat.distributed import Ranks
 from rlchat.inference.decoder import Decoder
@@ -26,7 +27,7 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import episode_seeds
 from rlchat.statistics import RunningStd
-from rlchat.training.config import PPOConfig, TrainConfig
+from rlchat.training.config import TrainConfig
 from rlchat.training.loop import train
 from rlchat.training.run_folder import Run, read_metrics
 from rlchat.training.state import make_learner

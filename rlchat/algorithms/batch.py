@@ -249,7 +249,7 @@ def _with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, turns: Tens
 
 @dataclass(frozen=True)
 class EstimatorSettings:
-    """How advantages are made; see `rlchat.training.config.PPOConfig`, which documents each."""
+    """How advantages are made; see `rlchat.algorithms.config.PPOConfig`, which documents each."""
 
     estimator: str
     discounts: ppo.Discounts

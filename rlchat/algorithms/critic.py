@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rlchat.algorithms.ppo import Reduce, alone
-from rlchat.errors import expect
+from rlchat.settings import expect
 
 PRIVILEGED = 1024  # hashed features of what the simulator hides; fewer collide too often
 RIDGE = 30.0  # turns that a fact must be seen in before it counts for half

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.batch import Batch, Estimated, action_positions, microbatches
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, features
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.distributed import Ranks
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
-from rlchat.training.config import PPOConfig
 
 CRITIC_NORM = 1.0
 

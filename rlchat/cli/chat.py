@@ -18,7 +18,7 @@ from rlchat import files
 from rlchat.cli import rating_commands
 from rlchat.cli.tables import indented, label, spoken
 from rlchat.cli.terminal import ReadLine, at_terminal, open_lines, printable
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.feedback.pii import check_region
 from rlchat.feedback.recorder import Ratings
 from rlchat.inference.agents import Agent, ModelAgent, load_agent, scripted
@@ -28,7 +28,7 @@ from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seed
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.serving.session import Seat
 from rlchat.serving.streaming import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
-from rlchat.training.config import names
+from rlchat.settings import expect, names
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_envs.knowledge import Lookup
 from rlchat_reward_models import RuleScorer

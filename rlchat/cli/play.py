@@ -14,7 +14,7 @@ from rlchat.errors import UserError
 from rlchat.inference.agents import NamedAgent, talk
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import Purpose, World, WorldConfig, Worlds, episode_seeds
-from rlchat.training.config import names
+from rlchat.settings import names
 from rlchat_envs import Conversation, DialogueEnv
 
 

@@ -20,8 +20,8 @@ from rlchat.cli.pace import Beat, Pace, minutes
 from rlchat.cli.sparkline import course
 from rlchat.cli.tables import dialogue, ending
 from rlchat.cli.tally import Tally
+from rlchat.listener import Watcher
 from rlchat.rollout.collect import Trajectory
-from rlchat.training.loop import Watcher
 
 _COLUMNS = (
     ("iteration", "iteration", "{:.0f}"),

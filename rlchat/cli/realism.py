@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rlchat.errors import UserError
 from rlchat.rollout.environment import WorldConfig
-from rlchat.training.config import names
+from rlchat.settings import names
 from rlchat.training.sft import demonstrate, read_conversations
 from rlchat_envs.realism import HEADINGS, Talk, listen, rows
 from rlchat_envs.users import FAMILIES

@@ -19,8 +19,9 @@ from peft import (
 from torch import nn
 from transformers import PreTrainedModel
 
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.models.device import DTypeName
+from rlchat.settings import expect
 
 POLICY = "policy"  # the name of the adapter that trains
 MERGED, PROMPTED = ("lora", "dora", "rslora", "ia3"), ("prefix", "prompt")

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from rlchat.distributed import Ranks
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.feedback.style_profile import known_person
 from rlchat.models.device import DTypeName
 from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.collect import Trajectory
+from rlchat.settings import expect
 from rlchat_envs import Conversation
 from rlchat_reward_models import RULES
 from rlchat_reward_models.learned import LearnedScorer, Scale, Span, parts_of, turns_of

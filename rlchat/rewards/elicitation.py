@@ -14,12 +14,12 @@ from rich.text import Text
 from rlchat.cli.rating_commands import compare
 from rlchat.cli.tables import dialogue
 from rlchat.cli.terminal import ReadLine, open_lines
-from rlchat.errors import expect
 from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.feedback.style_profile import Known, known, show
 from rlchat.inference.agents import NamedAgent
 from rlchat.rollout.branching import Branch, BranchConfig, Forest
 from rlchat.rollout.environment import WorldConfig
+from rlchat.settings import expect
 from rlchat_reward_models.preferences import messages_to_json
 from rlchat_reward_models.style import Array, manner
 

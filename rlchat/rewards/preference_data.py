@@ -14,13 +14,13 @@ from rich.table import Table
 from rlchat import files
 from rlchat.cli.progress import Progress
 from rlchat.cli.terminal import say
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.feedback.export import stored_preferences
 from rlchat.inference.agents import load_agent
 from rlchat.rollout.branching import BranchConfig, Forest
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import WorldConfig
-from rlchat.training.config import SEEDS, names
+from rlchat.settings import SEEDS, expect, names
 from rlchat_reward_models import chitchat
 from rlchat_reward_models.preferences import Preference, preference, read_preferences, tidy
 

@@ -19,11 +19,12 @@ from rlchat import files
 from rlchat.cli.progress import Progress
 from rlchat.cli.tables import with_interval
 from rlchat.cli.terminal import say
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.models.device import DTypeName, choose_device, choose_dtype
 from rlchat.rewards.backbone import open_trunk
 from rlchat.rewards.loading import load_scorer
 from rlchat.rewards.preference_data import read_file
+from rlchat.settings import expect
 from rlchat.statistics import wilson
 from rlchat.training.sft import read_conversations
 from rlchat_reward_models.calibration import fit_temperature

@@ -14,11 +14,12 @@ from rich.text import Text
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.batch import annotate, pack
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.cli.progress import Progress
 from rlchat.cli.terminal import say
 from rlchat.distributed import Ranks
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, evaluate
 from rlchat.feedback.store import Messages, Store, store_path
 from rlchat.inference.agents import ModelAgent, adapter_folder
@@ -28,7 +29,8 @@ from rlchat.models.policy import Policy
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import RolloutConfig, collect
 from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
-from rlchat.training.config import SEEDS, PPOConfig, TrainConfig, names
+from rlchat.settings import SEEDS, expect, names
+from rlchat.training.config import TrainConfig
 from rlchat.training.kto import KtoConfig, Thumb, learn_thumbs
 from rlchat.training.loop import train
 from rlchat.training.reward_monitor import WatchConfig

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -15,6 +13,7 @@ from rlchat.algorithms.batch import Estimated, annotate, estimate, pack
 from rlchat.algorithms.update import fit_critic, update_policy
 from rlchat.distributed import Ranks
 from rlchat.errors import RunError
+from rlchat.listener import Watcher
 from rlchat.models.device import peak_memory, release_memory
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import Trajectory, collect
@@ -24,26 +23,6 @@ from rlchat.training.run_folder import Run
 from rlchat.training.state import State
 
 MOST_SKIPPED = 5  # non-finite updates in a row
-
-
-class Watcher:
-    """Told how training goes; this one does not care."""
-
-    def status(self, line: str) -> None:
-        """What is being done right now."""
-
-    def rollout(self, iteration: int, episodes: int) -> Callable[[Trajectory], None]:
-        """An iteration's episodes begin; what this gives is called with each that has ended."""
-        return lambda trajectory: None
-
-    def iteration(self, row: Mapping[str, Any]) -> None:
-        """An iteration's metrics."""
-
-    def dialogue(self, iteration: int, trajectory: Trajectory) -> None:
-        """An iteration's first episode, however it ended."""
-
-    def warn(self, line: str) -> None:
-        """What a person should know of at once."""
 
 
 def train(

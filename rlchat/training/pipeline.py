@@ -18,19 +18,21 @@ from rlchat.cli.pace import minutes
 from rlchat.cli.progress import Progress
 from rlchat.cli.tables import difference_table, results_table
 from rlchat.distributed import Ranks
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
 from rlchat.inference.agents import adapter_folder, load_agent
+from rlchat.listener import Watcher
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import AdapterConfig, leave_shape
 from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import World, WorldConfig, Worlds
+from rlchat.settings import SEEDS, expect, names
 from rlchat.training.comparison import measure_end, measure_start, program, show
-from rlchat.training.config import SEEDS, TrainConfig, WarmStartConfig, names
+from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.learning_curve import show_curve
-from rlchat.training.loop import Clock, Watcher, train
+from rlchat.training.loop import Clock, train
 from rlchat.training.run_folder import Run, to_json
 from rlchat.training.sft import demonstrate, read_conversations, warm_start
 from rlchat.training.tracking import Tracking, chosen

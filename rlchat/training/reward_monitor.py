@@ -10,13 +10,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 from rlchat.distributed import Ranks
-from rlchat.errors import UserError, expect
+from rlchat.errors import UserError
 from rlchat.inference.agents import ModelAgent, talk
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import Reward
 from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.collect import RolloutConfig, Trajectory
 from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.settings import expect
 from rlchat_reward_models.learned import LearnedScorer, parts_of
 
 Z = 1.645  # one-sided 95%: of two rates, one is really larger

@@ -18,9 +18,9 @@ from huggingface_hub import constants
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.files import write_json
+from rlchat.listener import Watcher
 from rlchat.rollout.collect import Trajectory
-from rlchat.training.config import names
-from rlchat.training.loop import Watcher
+from rlchat.settings import names
 from rlchat.training.run_folder import Run, finite
 
 PROJECT = "rlchat"  # under which runs stand beside each other

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rlchat.algorithms import ppo, update
 from rlchat.algorithms.batch import Estimated, annotate, estimate, pack
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate, fit_critic, update_policy
@@ -24,7 +25,6 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
 from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.statistics import RunningStd
-from rlchat.training.config import PPOConfig
 
 MakePolicy = Callable[..., Policy]
 MakeTrajectories = Callable[..., list[Trajectory]]

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import rlchat.rewards.composite as room
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.rewards.composite import Reward, RewardConfig, shaped
 from rlchat.rollout.collect import Trajectory
-from rlchat.training.config import PPOConfig
 from rlchat_envs import Message
 from rlchat_reward_models.judge import Opinion
 from rlchat_reward_models.learned import Scale

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from rlchat.algorithms import ppo
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig
-from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
+from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
 from rlchat.training.run_folder import Run, read_metrics
 

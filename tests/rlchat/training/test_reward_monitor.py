@@ -12,15 +12,17 @@ import pytest
 import torch
 
 import rlchat.rewards.composite as rewards
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.distributed import Ranks
+from rlchat.listener import Watcher
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import RolloutConfig, Trajectory
-from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
-from rlchat.training.loop import Watcher, train
+from rlchat.training.config import TrainConfig, WarmStartConfig
+from rlchat.training.loop import train
 from rlchat.training.reward_monitor import Measured, Sighting, WatchConfig
 from rlchat.training.run_folder import Run, read_metrics
 from rlchat_envs import Case, Conversation, Message, Reaction

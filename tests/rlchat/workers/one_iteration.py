@@ -12,17 +12,19 @@ import torch
 from safetensors.torch import save_file
 
 from rlchat.algorithms.batch import annotate, estimate, pack
+from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.algorithms.update import accumulate
 from rlchat.distributed import Ranks
 from rlchat.files import write_json
+from rlchat.listener import Watcher
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import Worlds
 from rlchat.statistics import RunningStd
-from rlchat.training.config import PPOConfig, TrainConfig, WarmStartConfig
-from rlchat.training.loop import Watcher, play, train
+from rlchat.training.config import TrainConfig, WarmStartConfig
+from rlchat.training.loop import play, train
 from rlchat.training.run_folder import Run
 from rlchat.training.state import make_learner
 
