@@ -10,8 +10,8 @@ import torch
 from bench import Report, SpeedOptions, runs
 from transformers import PreTrainedModel
 
-from rlchat.models.catalog import load_base
 from rlchat.models.chat_template import Rendering
+from rlchat.models.loading import load_base
 from rlchat.rollout.environment import Worlds, episode_seeds
 
 Messages = list[dict[str, str]]

@@ -31,9 +31,9 @@ from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import atomic_folder, write_json
 from rlchat.inference.agents import load_agent
 from rlchat.models.adapter_io import adapter_hash, base_spec
-from rlchat.models.catalog import weights_hash
 from rlchat.models.chat_template import Rendering
 from rlchat.models.device import describe_cpu
+from rlchat.models.loading import weights_hash
 from rlchat.models.starters import CARD, FOLDER, STARTERS
 from rlchat.models.tiny import byte_tokenizer
 from rlchat.rollout.environment import WorldConfig

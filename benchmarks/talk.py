@@ -10,8 +10,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlchat.inference.decoder import Speaker
 from rlchat.models.chat_template import Rendering
+from rlchat.models.generation_model import Speaker
 from rlchat.rollout.collect import RolloutConfig, collect
 from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.training.sft import demonstrate

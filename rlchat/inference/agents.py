@@ -8,11 +8,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rlchat.errors import UserError
-from rlchat.inference.decoder import Speaker
 from rlchat.models.adapter_io import adapter_hash, base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig, leave_shape
 from rlchat.models.catalog import catalog
 from rlchat.models.chat_template import Rendering
+from rlchat.models.generation_model import Speaker
 from rlchat.models.policy import Policy
 from rlchat.models.starters import STARTERS
 from rlchat.rollout.collect import RolloutConfig, Trajectory, collect

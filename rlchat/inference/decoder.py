@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from rlchat.inference.cuda_graphs import Replayed
 from rlchat.inference.kv_cache import Cache, Run, Step
-from rlchat.models.attention import Mask, attend, middle_layer, trunk_and_head
+from rlchat.models.attention import Mask, middle_layer, trunk_and_head
+from rlchat.models.generation_model import Speaker
 from rlchat.models.logits import sample
-from rlchat.models.packing import Past, common_beginning
+from rlchat.models.packing import common_beginning
 
 FORWARD = 1024  # tokens in one forward: enough for full speed, few enough for memory
 REPLAYED = ("cuda",)  # devices on which a token for everybody is one recorded graph
@@ -21,40 +21,6 @@ BLOCK = 8  # a CPU's bfloat16 products are slow for fewer rows, and prepared onc
 
 Noise = Callable[[], float]  # uniform in [0, 1), a row's own
 OnToken = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """A plain model that speaks, and what every conversation of its begins with, unheard.
-
-    ``past`` is where prefix and prompt tuning enter; other adapters are merged into the model.
-    """
-
-    model: PreTrainedModel
-    past: Past | None = None
-
-
-def past_of(model: PreTrainedModel, embeddings: Tensor) -> Past:
-    """Keys and values of virtual tokens, from their embeddings (P, D)."""
-    remembering = _Remembering()
-    trunk, _ = trunk_and_head(model)
-    trunk(inputs_embeds=embeddings[None], use_cache=False, layout=remembering)
-    return remembering.past
-
-
-@dataclass
-class _Remembering:
-    """The layout of one row whose keys and values are wanted."""
-
-    past: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    longest: int = 0
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attend as one row does."""
-        self.past.append((key, value))
-        tokens = key.shape[1]
-        hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=key.device).triu(1)
-        return attend(query, key, value, Mask(hidden), scale).transpose(0, 1)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from rlchat.errors import RunError, UserError
-from rlchat.inference.decoder import FORWARD, Decoder, Noise, Sampled, Speaker
+from rlchat.inference.decoder import FORWARD, Decoder, Noise, Sampled
+from rlchat.models.generation_model import Speaker
 
 EngineName = Literal["own", "paged"]
 PAGE = 32  # tokens in a page of the paged cache: what a conversation wastes, half of it on average

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from rlchat.errors import UserError
 from rlchat.files import atomic_folder, recover_folder, write_json
-from rlchat.models.catalog import BaseInfo
+from rlchat.models.loading import BaseInfo
 
 _BASE = "rlchat_base.json"
 

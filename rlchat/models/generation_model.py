@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlchat.models.attention import Mask, attend, trunk_and_head
 from rlchat.models.kernels import Spoken
+from rlchat.models.packing import Past
 
 
 def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
@@ -43,3 +46,37 @@ def merge_into(plain: nn.Module, layer: BaseTunerLayer, adapter: str | None) -> 
     for name, merged in base.named_parameters():
         merged.data = own[name]
     layer.merged_adapters.clear()
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A plain model that speaks, and what every conversation of its begins with, unheard.
+
+    ``past`` is where prefix and prompt tuning enter; other adapters are merged into the model.
+    """
+
+    model: PreTrainedModel
+    past: Past | None = None
+
+
+def past_of(model: PreTrainedModel, embeddings: Tensor) -> Past:
+    """Keys and values of virtual tokens, from their embeddings (P, D)."""
+    remembering = _Remembering()
+    trunk, _ = trunk_and_head(model)
+    trunk(inputs_embeds=embeddings[None], use_cache=False, layout=remembering)
+    return remembering.past
+
+
+@dataclass
+class _Remembering:
+    """The layout of one row whose keys and values are wanted."""
+
+    past: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    longest: int = 0
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attend as one row does."""
+        self.past.append((key, value))
+        tokens = key.shape[1]
+        hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=key.device).triu(1)
+        return attend(query, key, value, Mask(hidden), scale).transpose(0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,17 +21,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlchat.errors import UserError
-from rlchat.inference.decoder import Speaker, past_of
 from rlchat.models.adapter_io import check_base, load_adapter, write_adapter
 from rlchat.models.adapters import POLICY, AdapterConfig, adapted
-from rlchat.models.attention import middle_layer, trunk_and_head, use_layouts
+from rlchat.models.attention import middle_layer, trunk_and_head
 from rlchat.models.catalog import catalog
 from rlchat.models.chat_template import Rendering
+from rlchat.models.compatibility import _check
 from rlchat.models.device import choose_device, choose_dtype, release_memory
-from rlchat.models.generation_model import merge_into, without_adapters
+from rlchat.models.generation_model import Speaker, merge_into, past_of, without_adapters
 from rlchat.models.kernels import Frozen, Spoken, fuse
-from rlchat.models.last_layer import last_layer
-from rlchat.models.packing import Packing, Past
+from rlchat.models.packing import Packing, Past, last_layer
 
 REFERENCE = "reference"
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
@@ -367,41 +365,3 @@ def _layer(name: str) -> int:
     """The layer a parameter lies in."""
     found = _LAYER.search(name)
     return int(found[1]) if found else 0
-
-
-@torch.inference_mode()
-def _check(model: PreTrainedModel) -> None:
-    """Refuse models that compute otherwise than forwards of ours do.
-
-    Their logits have to be their head applied to their last states, and rows that lie in one
-    sequence have to be what they are alone.
-    """
-    trunk, head = trunk_and_head(model)
-    # Ordinary words, from the middle of the vocabulary: on marks that a model never saw side by
-    # side, half precision alone moves its logits by as much as a row's neighbours would.
-    word = model.config.vocab_size // 2
-    rows = [torch.arange(word, word + 8), torch.arange(word + 5, word, -1)]
-    rows = [row.to(model.device) for row in rows]
-    alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
-    packing = Packing.of(rows)
-    try:
-        use_layouts(model)
-        out = trunk(
-            input_ids=packing.ids[None],
-            position_ids=packing.positions[None],
-            use_cache=False,
-            layout=packing,
-        )
-        packed = head(out.last_hidden_state[0])
-        off = max(
-            float((packing.row(packed, i) - a).float().norm() / a.float().norm())
-            for i, a in enumerate(alone)
-        )
-    except (NotImplementedError, TypeError, ValueError, AttributeError):
-        off = math.inf
-    if off > (1e-3 if model.dtype == torch.float32 else 1e-1):
-        raise UserError(
-            "expected a model that attends through transformers' attention interface and whose "
-            f"logits are its output layer's; {type(model).__name__} computes otherwise, which "
-            "training here would miss; choose another model"
-        )

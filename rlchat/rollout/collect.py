@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from rlchat.errors import UserError
-from rlchat.inference.decoder import Speaker
 from rlchat.inference.engine import EngineName, engine
 from rlchat.models.chat_template import Rendering
+from rlchat.models.generation_model import Speaker
 from rlchat.rollout.environment import Outcome, World, Worlds, episode_seeds
 from rlchat.rollout.workers import Desk
 from rlchat.settings import expect

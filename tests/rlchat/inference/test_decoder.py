@@ -13,8 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlchat.inference import decoder
-from rlchat.inference.decoder import Decoder, Noise, Sampled, Speaker
+from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.kv_cache import GROWTH
+from rlchat.models.generation_model import Speaker
 from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from rlchat.models.attention import NAME, Mask, attend, use_layouts
-from rlchat.models.catalog import load_base
+from rlchat.models.loading import load_base
 
 
 def states(heads: int, tokens: int) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 from rlchat.errors import UserError
 from rlchat.models.adapters import MERGED, METHODS, POLICY, AdapterConfig
 from rlchat.models.attention import use_layouts
-from rlchat.models.catalog import load_base
 from rlchat.models.kernels import Frozen, fuse
+from rlchat.models.loading import load_base
 from rlchat.models.packing import Packing
 from rlchat.models.policy import REFERENCE, Policy
 

@@ -11,9 +11,10 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from rlchat.errors import UserError
 from rlchat.inference import engine
-from rlchat.inference.decoder import Decoder, Noise, Sampled, Speaker
+from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.models.catalog import fetch, list_models
 from rlchat.models.chat_template import Rendering
+from rlchat.models.generation_model import Speaker
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
 from rlchat.rollout.environment import Purpose, WorldConfig, Worlds

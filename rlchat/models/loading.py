@@ -1,0 +1,129 @@
+"""Base models with their tokenizers, opened from folders, the catalogue or the hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlchat.errors import UserError
+
+if TYPE_CHECKING:  # `rlchat models list` and `--help` should not wait for torch
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from rlchat.models.catalog import (
+    _WEIGHTS,
+    CATALOGUE,
+    Say,
+    cache_dir,
+    first_line,
+    manifest,
+    no_progress_bars,
+    resolve,
+    sha256,
+)
+
+
+@dataclass(frozen=True)
+class BaseInfo:
+    """What a run records about its base, so that another base is refused later.
+
+    Attributes:
+        spec: The user's word for it.
+        source: Package and version, hub id and commit, or folder.
+        weights_sha256: See `weights_hash`.
+    """
+
+    spec: str
+    source: str
+    weights_sha256: str
+
+
+def load_base(
+    spec: str,
+    dtype: torch.dtype | None = None,
+    say: Say = lambda line: None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, BaseInfo]:
+    """Load a causal language model with its tokenizer, on the CPU and in evaluation mode.
+
+    Only safetensors are read, and no code that comes with a model is run.
+
+    Args:
+        spec: See `resolve`.
+        dtype: Of the weights; None keeps that of the files.
+        say: As in `fetch`.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    no_progress_bars()
+    found = resolve(spec, say)
+    folder = found if isinstance(found, Path) else snapshot(found)
+    if not (folder / "config.json").is_file():
+        raise _unloadable(spec, f"no config.json in {folder}")
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype or "auto",
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        raise _unloadable(spec, first_line(error)) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would make them up
+        raise _unloadable(spec, f"files without {missing[0]} ({len(missing)} missing in all)")
+    return model, tokenizer, BaseInfo(spec, _source(found, folder), weights_hash(folder))
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over the weights of a model folder, hexadecimal; for one file that file's own.
+
+    The files are those that transformers would load, in the order of their names: a hub folder
+    may hold the same weights twice. A folder of the cache carries the number in its manifest.
+    """
+    if folder.parent == cache_dir() and (manifest := manifest(folder)):
+        return str(manifest["weights_sha256"])
+    index = folder / f"{_WEIGHTS}.index.json"
+    if (folder / _WEIGHTS).is_file():
+        files = [folder / _WEIGHTS]
+    elif index.is_file():
+        parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [folder / name for name in sorted(set(parts))]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"expected *.safetensors in {folder}, got none: use save_pretrained")
+    return sha256(*files)
+
+
+def snapshot(hub_id: str) -> Path:
+    """The folder of a hub model: its configuration, tokenizer and safetensors, nothing else."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "model*.safetensors"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"expected a folder or a hub model called {hub_id!r}, got neither "
+            f"({first_line(error)}): check the name and the network, or use one of "
+            + ", ".join(CATALOGUE)
+        ) from error
+
+
+def _source(found: Path | str, folder: Path) -> str:
+    if isinstance(found, str):
+        return f"{found}@{folder.name}"  # the hub's cache calls the folder by the commit
+    ours = folder.parent == cache_dir() and manifest(folder)
+    return str(ours["source"]) if ours else str(folder.resolve())
+
+
+def _unloadable(spec: str, got: str) -> UserError:
+    return UserError(
+        f"expected {spec!r} to be a causal language model with config.json, safetensors weights "
+        f"and a tokenizer, got: {got}; save one with save_pretrained or use {', '.join(CATALOGUE)}"
+    )
