@@ -21,13 +21,22 @@ from rlchat.cli.terminal import ReadLine, at_terminal, open_lines, printable
 from rlchat.errors import UserError
 from rlchat.feedback.pii import check_region
 from rlchat.feedback.recorder import Ratings
-from rlchat.inference.agents import Agent, ModelAgent, load_agent, scripted
+from rlchat.inference.agents import (
+    Agent,
+    ContextFull,
+    ModelAgent,
+    ModelVoice,
+    Said,
+    ScriptedVoice,
+    Voice,
+    load_agent,
+    scripted,
+)
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seeds
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.serving.session import Seat
-from rlchat.serving.streaming import ContextFull, ModelVoice, Said, ScriptedVoice, Voice
 from rlchat.settings import expect, names
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_envs.knowledge import Lookup

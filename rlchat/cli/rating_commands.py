@@ -14,8 +14,7 @@ from rlchat.errors import UserError
 from rlchat.feedback.pii import masked
 from rlchat.feedback.recorder import Sitting
 from rlchat.feedback.store import store_path
-from rlchat.inference.agents import version
-from rlchat.serving.streaming import ModelVoice, Said
+from rlchat.inference.agents import ModelVoice, Said, version
 
 if TYPE_CHECKING:
     from rlchat.cli.chat import Chat, ChatOptions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from rlchat.feedback.store import Messages, Reply, Store
 
 if TYPE_CHECKING:  # which brings torch
-    from rlchat.serving.streaming import Said
+    from rlchat.inference.agents import Said
     from rlchat_envs import Conversation
 
 

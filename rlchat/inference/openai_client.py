@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from functools import cache
 from ipaddress import ip_address
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ from urllib.parse import SplitResult, urlsplit
 from rlchat.errors import RunError, UserError
 from rlchat_envs import Conversation, as_text
 from rlchat_envs.written import whole
+
+if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
+    pass
+
 
 if TYPE_CHECKING:  # nobody waits for it, or needs it, who asks no endpoint
     import openai
@@ -308,3 +313,13 @@ def _has_host(parts: SplitResult) -> bool:
 def _hidden(address: str) -> str:
     """An address without the password in it."""
     return re.sub(r"//[^/@]*@", "//***@", address)
+
+
+@cache
+def find_endpoint(spec: str) -> Endpoint:
+    """The endpoint ``MODEL@URL``, one for all who ask.
+
+    Raises:
+        UserError: it is none.
+    """
+    return Endpoint(*parse_spec(spec))

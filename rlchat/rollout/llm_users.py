@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rlchat.errors import RunError
 from rlchat.files import at_home
-from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid, parse_spec
+from rlchat.inference.openai_client import Endpoint, EndpointError, find_endpoint
 from rlchat.models.catalog import catalog
 from rlchat_envs import Conversation
 from rlchat_envs.written import Writer, WriterError, whole
@@ -40,16 +37,6 @@ def make_writer(spec: str) -> Writer:
     if "@" in spec and not at_home(spec).is_dir():
         return EndpointWriter(find_endpoint(spec))
     return LocalWriter(spec)
-
-
-@cache
-def find_endpoint(spec: str) -> Endpoint:
-    """The endpoint ``MODEL@URL``, one for all who ask.
-
-    Raises:
-        UserError: it is none.
-    """
-    return Endpoint(*parse_spec(spec))
 
 
 class EndpointWriter:
@@ -158,30 +145,3 @@ class _Gumbel:
 
         waiting = torch.empty(scores.shape).exponential_(generator=self._generator)
         return scores.float() / TEMPERATURE - waiting.log().to(scores.device)
-
-
-class EndpointAgent:
-    """The agent ``openai:MODEL@URL`` in one conversation: a server's model, as it is."""
-
-    def __init__(self, endpoint: Endpoint, seed: int, temperature: float = 0.0):
-        """Ask ``endpoint`` what to say.
-
-        Args:
-            endpoint: the model.
-            seed: of the seeds that it is asked with, one a turn.
-            temperature: 0 is greedy.
-        """
-        self._endpoint, self._temperature = endpoint, temperature
-        self._rng = np.random.default_rng(seed)
-
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
-        """Say the next message; ``hidden`` is never looked at.
-
-        Raises:
-            EndpointError: no usable answer; a silent one is a message without words.
-        """
-        try:
-            seed = int(self._rng.integers(2**31))
-            return self._endpoint.ask(conversation, seed, self._temperature)
-        except NothingSaid:
-            return ""

@@ -25,14 +25,14 @@ from rlchat.cli.chat import FULL, Chat, ChatOptions, run_chat
 from rlchat.cli.terminal import open_lines, piped_lines, terminal_lines
 from rlchat.errors import UserError
 from rlchat.feedback.store import Rating, Store, store_path
-from rlchat.inference.agents import ModelAgent, load_agent
+from rlchat.inference.agents import ContextFull, ModelAgent, ModelVoice, load_agent
 from rlchat.inference.decoder import Decoder
+from rlchat.inference.streaming import _Stream
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import RolloutConfig
 from rlchat.rollout.environment import World, WorldConfig
 from rlchat.serving.session import Seat
-from rlchat.serving.streaming import ContextFull, ModelVoice, _Stream
 from rlchat.training.sft import read_conversations
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario

@@ -19,7 +19,7 @@ from rlchat.feedback import store as store_module
 from rlchat.feedback.pii import masked
 from rlchat.feedback.recorder import Ratings, Sitting
 from rlchat.feedback.store import Reply, Store, store_path
-from rlchat.serving.streaming import Said
+from rlchat.inference.agents import Said
 from rlchat_envs import Message
 
 ROOT = Path(__file__).parents[3]

@@ -14,17 +14,16 @@ import pytest
 import torch
 
 from rlchat.errors import RunError, UserError
-from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid
+from rlchat.inference.endpoint_agent import EndpointAgent
+from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid, find_endpoint
 from rlchat.models.catalog import make_tiny
 from rlchat.rollout.llm_users import (
     FAILURES,
     MAX_NEW_TOKENS,
     TEMPERATURE,
-    EndpointAgent,
     EndpointWriter,
     LocalWriter,
     _Gumbel,
-    find_endpoint,
     make_writer,
 )
 from rlchat_envs import Conversation, DialogueEnv, Message

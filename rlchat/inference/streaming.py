@@ -1,0 +1,32 @@
+"""Text of a growing list of tokens, shown in whole characters."""
+
+from __future__ import annotations
+
+from rlchat.inference.agents import OnText
+from rlchat.models.chat_template import Rendering
+
+_HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of an unfinished character decode to
+
+
+class _Stream:
+    """Shows the text of a growing list of tokens; a character only when it is whole."""
+
+    def __init__(self, rendering: Rendering, on_text: OnText):
+        self._rendering, self._on_text, self._shown = rendering, on_text, ""
+
+    def show(self, ids: list[int], last: bool) -> str:
+        """Pass on what is new; return the text so far.
+
+        Args:
+            ids: all tokens so far.
+            last: nothing follows, so that bytes that are no character are shown as such.
+        """
+        text = self._rendering.text(ids)
+        if not last:
+            text = text.rstrip(_HALF)
+        if not text.startswith(self._shown):
+            return text  # a tokenizer that tidied up behind itself: wait until it fits again
+        new, self._shown = text[len(self._shown) :], text
+        if new:
+            self._on_text(new)
+        return text
