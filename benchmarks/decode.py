@@ -10,7 +10,7 @@ from bench import Report, SpeedOptions
 
 from rlchat.inference.decoder import Decoder
 from rlchat.models.policy import Policy
-from rlchat.rollout.environment import episode_seeds
+from rlchat.rollout.seeding import episode_seeds
 
 ROWS, CONTEXT = 32, 256
 STEPS = 8  # timed for each repeat

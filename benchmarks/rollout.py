@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from rlchat.models.chat_template import Rendering
 from rlchat.models.loading import load_base
-from rlchat.rollout.environment import Worlds, episode_seeds
+from rlchat.rollout.environment import Worlds
+from rlchat.rollout.seeding import episode_seeds
 
 Messages = list[dict[str, str]]
 

@@ -36,12 +36,12 @@ from rlchat.models.device import describe_cpu
 from rlchat.models.loading import weights_hash
 from rlchat.models.starters import CARD, FOLDER, STARTERS
 from rlchat.models.tiny import byte_tokenizer
+from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import WorldConfig
 from rlchat.statistics import Interval
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, read_metrics, to_json
-from rlchat.training.sft import demonstrate
 from rlchat_envs import SPLITS, Conversation
 
 SIDES = ("test",)

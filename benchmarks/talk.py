@@ -12,9 +12,10 @@ import numpy as np
 
 from rlchat.models.chat_template import Rendering
 from rlchat.models.generation_model import Speaker
-from rlchat.rollout.collect import RolloutConfig, collect
+from rlchat.rollout.collect import collect
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import WorldConfig, Worlds
-from rlchat.training.sft import demonstrate
 from rlchat_envs import Utterance
 
 ID = "rlchat-bench/Turns"

@@ -20,7 +20,7 @@ from rlchat.algorithms.update import Learner, accumulate
 from rlchat.distributed import Ranks
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 
 CONVERSATIONS = 32

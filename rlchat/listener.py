@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 
 
 class Watcher:

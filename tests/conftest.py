@@ -16,7 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from rlchat.models.policy import Policy
-    from rlchat.rollout.collect import Trajectory
+    from rlchat.rollout.trajectory import Trajectory
 
 MakePolicy = Callable[..., "Policy"]
 MakeTrajectories = Callable[..., "list[Trajectory]"]
@@ -84,7 +84,7 @@ def policy(make_policy: MakePolicy) -> Policy:
 @pytest.fixture(scope="session")
 def make_trajectories() -> MakeTrajectories:
     """Make ragged episodes of random tokens, as a rollout would leave them."""
-    from rlchat.rollout.collect import Trajectory
+    from rlchat.rollout.trajectory import Trajectory
 
     def make(count: int = 5, seed: int = 0, vocabulary: int = 256) -> list[Trajectory]:
         rng = np.random.default_rng(seed)

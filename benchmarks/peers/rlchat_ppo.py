@@ -24,8 +24,8 @@ from rlchat.inference.decoder import Decoder
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import Trajectory
-from rlchat.rollout.environment import episode_seeds
+from rlchat.rollout.seeding import episode_seeds
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 from rlchat.training.config import TrainConfig
 from rlchat.training.loop import train

@@ -13,7 +13,7 @@ from rlchat.algorithms.critic import PRIVILEGED, Critic, features, hash_hidden
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 
 ROUNDING = 1e-5  # nats; what float32's rounding may make of two equal logprobs

@@ -30,12 +30,13 @@ from rlchat.inference.agents import (
     ScriptedVoice,
     Voice,
     load_agent,
-    scripted,
 )
 from rlchat.models.adapters import AdapterConfig
-from rlchat.rollout.collect import RolloutConfig
-from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seeds
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.environment import World, WorldConfig
+from rlchat.rollout.episodes import scripted
 from rlchat.rollout.knowledge import make_lookup
+from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.serving.session import Seat
 from rlchat.settings import expect, names
 from rlchat_envs import Conversation, DialogueEnv

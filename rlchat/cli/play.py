@@ -11,9 +11,12 @@ from rich.text import Text
 from rlchat.cli.tables import ending, label, parts_line, spoken
 from rlchat.cli.terminal import ReadLine, open_lines, printable
 from rlchat.errors import UserError
-from rlchat.inference.agents import NamedAgent, talk
-from rlchat.rollout.collect import RolloutConfig, Trajectory
-from rlchat.rollout.environment import Purpose, World, WorldConfig, Worlds, episode_seeds
+from rlchat.inference.agents import NamedAgent
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.environment import World, WorldConfig, Worlds
+from rlchat.rollout.episodes import talk
+from rlchat.rollout.seeding import Purpose, episode_seeds
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import names
 from rlchat_envs import Conversation, DialogueEnv
 

@@ -21,7 +21,7 @@ from rlchat.cli.sparkline import course
 from rlchat.cli.tables import dialogue, ending
 from rlchat.cli.tally import Tally
 from rlchat.listener import Watcher
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 
 _COLUMNS = (
     ("iteration", "iteration", "{:.0f}"),

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from rlchat.errors import UserError
+from rlchat.rollout.conversations import read_conversations
+from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import WorldConfig
 from rlchat.settings import names
-from rlchat.training.sft import demonstrate, read_conversations
 from rlchat_envs.realism import HEADINGS, Talk, listen, rows
 from rlchat_envs.users import FAMILIES
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from rlchat.cli.terminal import printable
 from rlchat.evaluation.evaluate import Result
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval
 from rlchat_envs import Conversation, Message
 

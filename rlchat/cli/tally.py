@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlchat.cli.pace import Pace
 from rlchat.cli.sparkline import bounds
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import wilson
 
 

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rlchat.errors import UserError
-from rlchat.inference.agents import Agent, OnEpisode, talk
-from rlchat.rollout.collect import RolloutConfig, Trajectory
+from rlchat.inference.agents import Agent
+from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.episodes import OnEpisode, talk
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
 from rlchat_envs.knowledge import hit_rate

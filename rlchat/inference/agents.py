@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,6 @@ import numpy as np
 
 from rlchat.errors import UserError
 from rlchat.inference.decoder import Decoder
-from rlchat.inference.endpoint_agent import EndpointAgent
 from rlchat.inference.openai_client import find_endpoint
 from rlchat.inference.streaming import _Stream
 from rlchat.models.adapter_io import adapter_hash, base_spec
@@ -22,16 +21,12 @@ from rlchat.models.chat_template import Rendering
 from rlchat.models.generation_model import Speaker
 from rlchat.models.policy import Policy
 from rlchat.models.starters import STARTERS
-from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
-from rlchat.rollout.environment import Purpose, World, Worlds, episode_seeds
-from rlchat_envs import Conversation, DialogueEnv, ScriptedAgent
-from rlchat_envs.retrieval_agent import RetrievalAgent
+from rlchat.rollout.config import RolloutConfig
+from rlchat_envs import Conversation, ScriptedAgent
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 
 ENDPOINT = "openai:"  # how names of agents begin that an OpenAI-compatible server speaks for
-
-OnEpisode = Callable[[Trajectory], None]
 
 
 @dataclass(frozen=True)
@@ -123,77 +118,6 @@ def version(name: str, base: str) -> str:
     if folder is not None:
         return adapter_hash(folder)
     return base if name == "base" else name
-
-
-def talk(
-    agent: Agent,
-    worlds: Worlds,
-    indices: Sequence[int],
-    seed: int,
-    temperature: float,
-    rollout: RolloutConfig,
-    on_episode: OnEpisode | None = None,
-) -> list[Trajectory]:
-    """Let an agent play episodes; episode i is the same for every agent.
-
-    Returns:
-        Their trajectories, in order; a scripted agent's have no tokens.
-    """
-    if isinstance(agent, ModelAgent):
-        keys = [(i, (seed, Purpose.EVALUATE, i), (seed, Purpose.ANSWER, i)) for i in indices]
-        return collect(
-            agent.speaker, agent.rendering, worlds, keys, rollout, temperature, on_episode
-        )
-    played = []
-    for i in indices:
-        played.append(_play_scripted(agent.name, worlds[0], i, seed, temperature))
-        if on_episode is not None:
-            on_episode(played[-1])
-    return played
-
-
-def scripted(name: str, world: World, seed: int, temperature: float = 0.0) -> ScriptedAgent:
-    """Make a scripted agent of the world's scenario, or one behind an endpoint.
-
-    Raises:
-        UserError: the scenario has none of that name.
-    """
-    env = world.env.unwrapped
-    if name.startswith(ENDPOINT):
-        return EndpointAgent(find_endpoint(name.removeprefix(ENDPOINT)), seed, temperature)
-    scenario = env.scenario if isinstance(env, DialogueEnv) else None
-    agents = {} if scenario is None else scenario.agents
-    if scenario is not None and name == "retrieval" and "demonstrator" in agents:
-        return RetrievalAgent(scenario, seed % 2**31)
-    if name not in agents:
-        raise UserError(
-            f"expected an environment with an agent called {name}; {world.config.env} has none; "
-            "name a model or a run folder, or an environment of rlchat envs"
-        )
-    return agents[name](seed % 2**31)
-
-
-def _play_scripted(
-    name: str, world: World, index: int, seed: int, temperature: float
-) -> Trajectory:
-    world_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
-    agent = scripted(name, world, world_seed, temperature)
-    trajectory = Trajectory(index, world_seed, [])
-    conversation = world.reset(world_seed)
-    while not (trajectory.terminated or trajectory.truncated):
-        outcome = world.step(agent.reply(conversation, world.hidden))
-        conversation = world.conversation
-        trajectory = replace(
-            trajectory,
-            parts=[*trajectory.parts, outcome.parts],
-            costs=[*trajectory.costs, outcome.costs],
-            knowledge=outcome.knowledge,
-            conversation=conversation,
-            terminated=outcome.terminated,
-            truncated=outcome.truncated,
-            success=outcome.success,
-        )
-    return trajectory
 
 
 OnText = Callable[[str], None]

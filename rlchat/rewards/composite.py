@@ -16,7 +16,7 @@ from rlchat.errors import UserError
 from rlchat.feedback.style_profile import known_person
 from rlchat.models.device import DTypeName
 from rlchat.rewards.loading import load_scorer
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
 from rlchat_envs import Conversation
 from rlchat_reward_models import RULES

@@ -18,7 +18,7 @@ from rlchat.errors import UserError
 from rlchat.feedback.export import stored_preferences
 from rlchat.inference.agents import load_agent
 from rlchat.rollout.branching import BranchConfig, Forest
-from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import WorldConfig
 from rlchat.settings import SEEDS, expect, names
 from rlchat_reward_models import chitchat

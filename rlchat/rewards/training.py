@@ -24,9 +24,9 @@ from rlchat.models.device import DTypeName, choose_device, choose_dtype
 from rlchat.rewards.backbone import open_trunk
 from rlchat.rewards.loading import load_scorer
 from rlchat.rewards.preference_data import read_file
+from rlchat.rollout.conversations import read_conversations
 from rlchat.settings import expect
 from rlchat.statistics import wilson
-from rlchat.training.sft import read_conversations
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.judge import Judge
 from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, Span, parts_of

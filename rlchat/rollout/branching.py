@@ -6,19 +6,21 @@ saying the same things again.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from statistics import fmean, variance
 
 from rlchat.errors import UserError
-from rlchat.inference.agents import Agent, ModelAgent, scripted, talk
-from rlchat.rollout.collect import RolloutConfig, collect
-from rlchat.rollout.environment import Outcome, Purpose, World, WorldConfig, Worlds, episode_seeds
+from rlchat.inference.agents import Agent, ModelAgent
+from rlchat.rewards.comparisons import compare
+from rlchat.rollout.collect import collect
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.environment import Outcome, World, WorldConfig, Worlds
+from rlchat.rollout.episodes import scripted, talk
+from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.learned import split_whole
-from rlchat_reward_models.preferences import Preference, weight
+from rlchat_reward_models.preferences import Preference
 
 
 @dataclass(frozen=True)
@@ -263,24 +265,3 @@ def live(world: World, moment: Moment) -> Outcome:
     for text in moment.said:
         outcome = world.step(text)
     return outcome
-
-
-def compare(
-    alike: Sequence[Branch], noise: float, source: str, dialogue: str
-) -> Iterator[Preference]:
-    """Each pair of replies in a moment; ties and all, which `tidy` leaves out."""
-    for a, b in combinations(alike, 2):
-        better, worse = (a, b) if a.mean >= b.mean else (b, a)
-        difference = round(better.mean - worse.mean, 9)  # sums of one value in another order tie
-        error = math.sqrt(a.squared_error + b.squared_error)
-        yield Preference(
-            a.context,
-            better.reply,
-            worse.reply,
-            weight(difference, error, noise),
-            source,
-            len(a.moment.said),
-            dialogue,
-            difference,
-            error,
-        )

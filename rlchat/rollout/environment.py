@@ -8,11 +8,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from enum import IntEnum
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 import rlchat_envs
 from rlchat.errors import UserError
@@ -188,28 +186,6 @@ def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
                 "it speaks strings"
             )
     return env
-
-
-class Purpose(IntEnum):
-    """What a seed is for: what is drawn for one purpose is drawn for no other."""
-
-    TRAIN = 1  # goals and users
-    PLAY = 2  # what is sampled in training
-    DEMONSTRATE = 3
-    EVALUATE = 4  # goals and users
-    ANSWER = 5  # what is sampled in evaluations
-    CHAT = 6
-    BRANCH = 7  # where to look closer, and other replies there
-    FOLLOW = 8  # what becomes of them
-
-
-def episode_seeds(*keys: int) -> tuple[int, np.random.Generator]:
-    """A seed for the environment and a generator for the sampler, from (seed, purpose, …, episode).
-
-    They depend on nothing else, so that the same episodes are played whoever plays them.
-    """
-    world, noise = np.random.SeedSequence([k % 2**32 for k in keys]).spawn(2)
-    return int(world.generate_state(1)[0]), np.random.default_rng(noise)
 
 
 def _import_here(module: str) -> None:

@@ -10,7 +10,7 @@ from rlchat.algorithms.critic import CriticConfig
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rewards.composite import RewardConfig
-from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import WorldConfig
 from rlchat.settings import SEEDS, expect, names
 from rlchat.training.reward_monitor import WatchConfig

@@ -27,8 +27,10 @@ from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import RewardConfig
-from rlchat.rollout.collect import RolloutConfig, collect
-from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
+from rlchat.rollout.collect import collect
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.seeding import Purpose
 from rlchat.settings import SEEDS, expect, names
 from rlchat.training.config import TrainConfig
 from rlchat.training.kto import KtoConfig, Thumb, learn_thumbs

@@ -16,8 +16,10 @@ from rlchat.errors import RunError
 from rlchat.listener import Watcher
 from rlchat.models.device import peak_memory, release_memory
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import Trajectory, collect
-from rlchat.rollout.environment import Purpose, Worlds
+from rlchat.rollout.collect import collect
+from rlchat.rollout.environment import Worlds
+from rlchat.rollout.seeding import Purpose
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
 from rlchat.training.run_folder import Run
 from rlchat.training.state import State

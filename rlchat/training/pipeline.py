@@ -26,7 +26,9 @@ from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import AdapterConfig, leave_shape
 from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.conversations import read_conversations
+from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import World, WorldConfig, Worlds
 from rlchat.settings import SEEDS, expect, names
 from rlchat.training.comparison import measure_end, measure_start, program, show
@@ -34,7 +36,7 @@ from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.learning_curve import show_curve
 from rlchat.training.loop import Clock, train
 from rlchat.training.run_folder import Run, to_json
-from rlchat.training.sft import demonstrate, read_conversations, warm_start
+from rlchat.training.sft import warm_start
 from rlchat.training.tracking import Tracking, chosen
 from rlchat_envs import Conversation
 

@@ -11,12 +11,14 @@ from typing import Any
 
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
-from rlchat.inference.agents import ModelAgent, talk
+from rlchat.inference.agents import ModelAgent
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import Reward
 from rlchat.rewards.loading import load_scorer
-from rlchat.rollout.collect import RolloutConfig, Trajectory
+from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.episodes import talk
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
 from rlchat_reward_models.learned import LearnedScorer, parts_of
 

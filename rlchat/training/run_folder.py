@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rlchat.errors import UserError
 from rlchat.files import atomic_folder, recover_folder, write_json, write_text
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "gymnasium", "numpy")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,97 +27,16 @@ from rlchat.models.chat_template import Rendering
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
-from rlchat.rollout.environment import WRITTEN, Purpose, World, WorldConfig, episode_seeds
 from rlchat.training.config import WarmStartConfig
-from rlchat_envs import Conversation, DialogueEnv, Message
+from rlchat_envs import Conversation
 
 VALIDATION_SHARE = 0.1
 IGNORED = -100  # transformers' mark for tokens without a loss
-ROLES = ("system", "user", "assistant", "tool")
 MICROBATCH = 4  # most conversations in one forward: activations are what memory goes to
 KEPT = 2**30  # bytes of states that are kept from epoch to epoch
 SETTLED = 0.01  # of the first learning rate is what the last epoch ends with
 
 Report = Callable[[Mapping[str, float]], None]
-
-
-def demonstrate(
-    world: WorldConfig, count: int, seed: int, split: str = "train"
-) -> list[Conversation]:
-    """Let the scenario's demonstrator talk to ``count`` users.
-
-    Raises:
-        UserError: the environment has no demonstrator.
-    """
-    plain = tuple(dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in world.users))
-    room = World(replace(world, users=plain), split)  # thousands of calls would cost time and money
-    env = room.env.unwrapped
-    if not isinstance(env, DialogueEnv) or "demonstrator" not in env.scenario.agents:
-        raise UserError(
-            f"expected an environment with a demonstrator to warm-start from; {world.env} has "
-            "none; set --warm-start.demonstrations 0 to train without, or give sft --data"
-        )
-    conversations = []
-    for i in range(count):
-        world_seed, noise = episode_seeds(seed, Purpose.DEMONSTRATE, i)
-        conversation = room.reset(world_seed)
-        agent = env.scenario.agents["demonstrator"](int(noise.integers(2**31)))
-        over = False
-        while not over:
-            outcome = room.step(agent.reply(conversation, room.hidden))
-            conversation = room.conversation
-            over = outcome.terminated or outcome.truncated
-        conversations.append(conversation)
-    return conversations
-
-
-def read_conversations(path: Path) -> list[Conversation]:
-    """Read trl's conversational format: one ``{"messages": [{"role", "content"}, …]}`` a line.
-
-    Raises:
-        UserError: no such file, an empty one, or a line that is not a conversation.
-    """
-    try:
-        # Not splitlines: JSON leaves U+2028 and its like unescaped inside a text.
-        lines = path.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"expected a readable UTF-8 file of conversations; got {path}: {error}"
-        ) from error
-    conversations = [
-        _conversation(path, n, line) for n, line in enumerate(lines, 1) if line.strip()
-    ]
-    if not conversations:
-        raise UserError(f"expected conversations, one a line; {path} is empty")
-    return conversations
-
-
-def _conversation(path: Path, number: int, line: str) -> Conversation:
-    def wrong(what: str) -> UserError:
-        return UserError(
-            f'{path}, line {number}: expected {{"messages": [{{"role": …, "content": …}}, …]}}; '
-            f"{what}"
-        )
-
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise wrong(f"this is not JSON: {error}") from error
-    messages = row.get("messages") if isinstance(row, dict) else None
-    if not isinstance(messages, list) or not messages:
-        raise wrong('there is no list "messages"')
-    said = []
-    for m in messages:
-        if (
-            not isinstance(m, dict)
-            or m.get("role") not in ROLES
-            or not isinstance(m.get("content"), str)
-        ):
-            raise wrong(f"one of its messages has no role out of {', '.join(ROLES)}, or no text")
-        said.append(Message(m["role"], m["content"]))
-    if not any(m.role == "assistant" for m in said) or said[0].role == "assistant":
-        raise wrong("somebody else has to speak first, and then an assistant")
-    return tuple(said)
 
 
 def dataset(

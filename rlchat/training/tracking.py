@@ -19,7 +19,7 @@ from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.files import write_json
 from rlchat.listener import Watcher
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import names
 from rlchat.training.run_folder import Run, finite
 

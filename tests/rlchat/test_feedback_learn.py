@@ -16,8 +16,9 @@ from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import RolloutConfig, Trajectory
+from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval
 from rlchat.training import feedback_update
 from rlchat.training.feedback_update import LearnOptions, RestoreOptions, VersionsOptions

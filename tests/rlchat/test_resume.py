@@ -19,7 +19,7 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
-from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.config import RolloutConfig
 from rlchat.training import loop, run_folder
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.pipeline import run_training

@@ -25,7 +25,7 @@ from rlchat.algorithms.critic import PRIVILEGED, Critic, CriticConfig, hash_hidd
 from rlchat.algorithms.ppo import Discounts
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 
 MakePolicy = Callable[..., Policy]

@@ -22,8 +22,10 @@ from rlchat.distributed import Ranks
 from rlchat.models.adapters import METHODS
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
+from rlchat.rollout.collect import collect
+from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 
 MakePolicy = Callable[..., Policy]

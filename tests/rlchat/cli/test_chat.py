@@ -30,10 +30,10 @@ from rlchat.inference.decoder import Decoder
 from rlchat.inference.streaming import _Stream
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.environment import World, WorldConfig
 from rlchat.serving.session import Seat
-from rlchat.training.sft import read_conversations
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario
 from rlchat_reward_models import RuleScorer

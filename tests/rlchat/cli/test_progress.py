@@ -14,7 +14,7 @@ from rlchat.cli.load import Load, Used
 from rlchat.cli.pace import Beat, Pace
 from rlchat.cli.progress import Progress, signs
 from rlchat.cli.tally import Tally
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
 
 

@@ -23,7 +23,7 @@ from rlchat.feedback.export import (
     run_stats,
 )
 from rlchat.feedback.store import Reply, Store, store_path
-from rlchat.training.sft import read_conversations
+from rlchat.rollout.conversations import read_conversations
 
 CONTEXT = [
     {"role": "system", "content": "You are the desk."},

@@ -19,7 +19,7 @@ from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.feedback.style_profile import StyleOptions, in_words, known, known_person, run_style
 from rlchat.rewards.composite import Reward, RewardConfig
 from rlchat.rewards.elicitation import AskOptions, run_ask
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.style import PARTS, manner
 

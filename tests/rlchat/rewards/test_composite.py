@@ -10,7 +10,7 @@ from rlchat.algorithms.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.rewards.composite import Reward, RewardConfig, shaped
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
 from rlchat_reward_models.judge import Opinion
 from rlchat_reward_models.learned import Scale

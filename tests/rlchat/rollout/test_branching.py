@@ -8,8 +8,10 @@ from rlchat.errors import UserError
 from rlchat.inference.agents import ModelAgent, NamedAgent
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout.branching import Branch, BranchConfig, Forest, Moment, compare, live
-from rlchat.rollout.environment import Purpose, World, WorldConfig, episode_seeds
+from rlchat.rewards.comparisons import compare
+from rlchat.rollout.branching import Branch, BranchConfig, Forest, Moment, live
+from rlchat.rollout.environment import World, WorldConfig
+from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Message
 from rlchat_reward_models.preferences import tidy, weight
 

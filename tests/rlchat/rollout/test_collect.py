@@ -16,9 +16,13 @@ from rlchat.models.catalog import fetch, list_models
 from rlchat.models.chat_template import Rendering
 from rlchat.models.generation_model import Speaker
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import RolloutConfig, Trajectory, collect
-from rlchat.rollout.environment import Purpose, WorldConfig, Worlds
-from rlchat.training.sft import dataset, demonstrate
+from rlchat.rollout.collect import collect
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.demonstrations import demonstrate
+from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.seeding import Purpose
+from rlchat.rollout.trajectory import Trajectory
+from rlchat.training.sft import dataset
 
 MakePolicy = Callable[..., Policy]
 HERE = [model.name for model, here in list_models() if here or model.name == "tiny"]

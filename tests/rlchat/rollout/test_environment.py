@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlchat.rollout.environment import World, WorldConfig, episode_seeds
+from rlchat.rollout.environment import World, WorldConfig
+from rlchat.rollout.seeding import episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message, Reaction
 
 POTENTIALS = [0.7, 0.1, 0.9, -0.4, 0.3]  # before each turn and after the last

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlchat.evaluation.evaluate import Result
-from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.comparison import _keep, _kept, before_and_after
 
 

@@ -24,7 +24,7 @@ from rlchat.algorithms.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
 from rlchat.training.run_folder import Run, read_metrics

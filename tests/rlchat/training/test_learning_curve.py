@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from rlchat.evaluation.evaluate import Result
-from rlchat.rollout.collect import Trajectory
 from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
 from rlchat.training.learning_curve import Curve, draw_png, show_curve, terminal_curve
 from rlchat.training.run_folder import Run

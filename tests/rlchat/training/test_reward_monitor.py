@@ -20,7 +20,8 @@ from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import RewardConfig
-from rlchat.rollout.collect import RolloutConfig, Trajectory
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
 from rlchat.training.reward_monitor import Measured, Sighting, WatchConfig

@@ -15,19 +15,12 @@ from torch.nn.functional import cross_entropy
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import Trajectory
+from rlchat.rollout.conversations import read_conversations
+from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import WarmStartConfig
-from rlchat.training.sft import (
-    IGNORED,
-    KEPT,
-    _ActionTrainer,
-    dataset,
-    demonstrate,
-    rate,
-    read_conversations,
-    warm_start,
-)
+from rlchat.training.sft import IGNORED, KEPT, _ActionTrainer, dataset, rate, warm_start
 from rlchat_envs import Conversation, Message
 
 ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu")

@@ -23,7 +23,7 @@ from rlchat.algorithms.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
-from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, read_metrics

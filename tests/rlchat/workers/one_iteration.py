@@ -20,7 +20,7 @@ from rlchat.files import write_json
 from rlchat.listener import Watcher
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import RolloutConfig
+from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import Worlds
 from rlchat.statistics import RunningStd
 from rlchat.training.config import TrainConfig, WarmStartConfig
