@@ -12,7 +12,9 @@ import torch
 from bench import Report, SpeedOptions, runs
 from torch import Tensor
 
-from rlchat.algorithms.batch import Batch, Estimated, annotate, estimate, pack
+from rlchat.algorithms.advantages import Estimated, estimate
+from rlchat.algorithms.annotate import annotate
+from rlchat.algorithms.batch import Batch, pack
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW

@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
-from rlchat.algorithms.batch import annotate, estimate, pack
+from rlchat.algorithms.advantages import estimate
+from rlchat.algorithms.annotate import annotate
+from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.update import fit_critic, update_policy
 from rlchat.distributed import Ranks

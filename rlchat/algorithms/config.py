@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rlchat.algorithms import ppo
-from rlchat.algorithms.batch import EstimatorSettings
+from rlchat.algorithms.advantages import EstimatorSettings
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.settings import expect
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from rlchat.algorithms import ppo
-from rlchat.algorithms.batch import Batch, Estimated, action_positions, microbatches
+from rlchat.algorithms.advantages import Estimated
+from rlchat.algorithms.batch import Batch, action_positions, microbatches
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, features
 from rlchat.algorithms.optimizer import MasterAdamW

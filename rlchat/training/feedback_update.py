@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.algorithms import ppo
-from rlchat.algorithms.batch import annotate, pack
+from rlchat.algorithms.annotate import annotate
+from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.cli.progress import Progress

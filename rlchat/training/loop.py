@@ -9,7 +9,9 @@ from dataclasses import replace
 import torch
 
 from rlchat.algorithms import ppo
-from rlchat.algorithms.batch import Estimated, annotate, estimate, pack
+from rlchat.algorithms.advantages import Estimated, estimate
+from rlchat.algorithms.annotate import annotate
+from rlchat.algorithms.batch import pack
 from rlchat.algorithms.update import fit_critic, update_policy
 from rlchat.distributed import Ranks
 from rlchat.errors import RunError

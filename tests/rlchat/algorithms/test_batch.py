@@ -11,16 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat.algorithms.batch import (
-    Annotated,
-    Batch,
-    Estimated,
-    EstimatorSettings,
-    annotate,
-    estimate,
-    microbatches,
-    pack,
-)
+from rlchat.algorithms.advantages import Estimated, EstimatorSettings, estimate
+from rlchat.algorithms.annotate import Annotated, annotate
+from rlchat.algorithms.batch import Batch, microbatches, pack
 from rlchat.algorithms.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
 from rlchat.algorithms.ppo import Discounts
 from rlchat.models.adapters import POLICY

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from rlchat.algorithms import ppo, update
-from rlchat.algorithms.batch import Estimated, annotate, estimate, pack
+from rlchat.algorithms.advantages import Estimated, estimate
+from rlchat.algorithms.annotate import annotate
+from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW

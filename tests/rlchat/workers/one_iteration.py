@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from rlchat.algorithms.batch import annotate, estimate, pack
+from rlchat.algorithms.advantages import estimate
+from rlchat.algorithms.annotate import annotate
+from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.algorithms.update import accumulate

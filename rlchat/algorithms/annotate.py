@@ -1,0 +1,138 @@
+"""What the training forward says of a batch: logprobs, reference logprobs, values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rlchat.algorithms.batch import Batch, Positions, action_positions, microbatches
+from rlchat.algorithms.critic import Critic, features
+from rlchat.models.logits import token_logprobs
+from rlchat.models.packing import Packing
+from rlchat.models.policy import REFERENCE, Policy
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A batch with what the training forward says of it, without gradient.
+
+    ``logprobs``, ``ref_logprobs`` and ``values`` are (B, T) and 0 off the action tokens;
+    ``bootstrap`` (B,) is the value after the last action of a truncated episode, 0 of a
+    terminated one. ``states`` (N, F) are the critic's features of all action tokens, row by row.
+    ``starts`` holds, for each row, where training forwards start: its token ids (T,), or its states
+    (T, D) after the layers that have nothing to train.
+    """
+
+    batch: Batch
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    bootstrap: Tensor
+    states: Tensor
+    starts: list[Tensor]
+
+
+@torch.no_grad()
+def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annotated:
+    """Read logprobs, reference logprobs and values of every action token.
+
+    One forward of the policy gives logprobs and the critic's states; the old logprobs come from
+    here and not from the sampler, so that the first ratio is exactly 1. Where the rollout kept what
+    tokens were drawn from, which it does if its arithmetic is the forward's, that is read instead.
+    """
+    shape = batch.ids.shape
+    logprobs, ref_logprobs, values = (torch.zeros(shape) for _ in range(3))
+    bootstrap = torch.zeros(shape[0])
+    states: dict[int, Tensor] = {}
+    starts: dict[int, Tensor] = {}
+    for rows in microbatches(batch.lengths, budget):
+        packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in rows])
+        where = action_positions(batch, rows)
+        start = _start(policy, batch, rows, packing)
+        lengths = batch.lengths[rows]
+        ends = packing.at(torch.arange(len(rows)), lengths - 1)
+        at = torch.cat([packing.at(where.row, where.token - 1), ends]).to(policy.device)
+        targets = batch.ids[rows[where.row], where.token].to(policy.device)
+        own = rows[where.row], where.token
+        read = _sampled(batch, rows) or _forward(policy, packing, start, at, where, targets)
+        logprobs[own] = batch.sampled_logprobs[own] if read.logprobs is None else read.logprobs
+        for row, b in enumerate(rows.tolist()):
+            starts[b] = packing.row(start, row)
+            acted = where.token[where.row == row]
+            turns = batch.turns[b, acted]
+            states[b] = with_hidden(read.acted[row], batch, critic, b, turns)
+            values[b, acted] = critic(states[b])
+            if not batch.terminated[b]:
+                after = with_hidden(read.after[row], batch, critic, b, turns[-1:] + 1)
+                bootstrap[b] = critic(after)[0]
+        with policy.using(REFERENCE):
+            # Called as for the policy: where both are the same, so are their logprobs, to the bit.
+            last, _ = policy.hidden(start, packing, at, middle=True)
+        ref_logprobs[own] = token_logprobs(policy.head, last[: len(targets)], targets).cpu()
+    everyone = range(shape[0])
+    return Annotated(
+        batch,
+        logprobs,
+        ref_logprobs,
+        values,
+        bootstrap,
+        torch.cat([states[b] for b in everyone]),
+        [starts[b] for b in everyone],
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the policy says of some rows.
+
+    ``logprobs`` (N,) of their action tokens, or None if they are the sampler's; for each row the
+    critic's features (A, F) before each of its action tokens, and (1, F) after its last token.
+    """
+
+    logprobs: Tensor | None
+    acted: Sequence[Tensor]
+    after: Sequence[Tensor]
+
+
+def _sampled(batch: Batch, rows: Tensor) -> _Read | None:
+    """Take what the rollout kept of these rows; None if it did not keep it of all."""
+    kept = [s for s in (batch.spoken[b] for b in rows.tolist()) if s is not None]
+    if len(kept) < len(rows):
+        return None
+    return _Read(None, [features(*s.unbind(1)).cpu() for s in kept], [])
+
+
+def _forward(
+    policy: Policy,
+    packing: Packing,
+    start: Tensor,
+    at: Tensor,
+    where: Positions,
+    targets: Tensor,
+) -> _Read:
+    """Run the policy over these rows; ``at`` are the places before the targets, and rows' ends."""
+    last, middle = policy.hidden(start, packing, at, middle=True)
+    assert middle is not None
+    logprobs = token_logprobs(policy.head, last[: len(targets)], targets).cpu()
+    rows = len(packing.rows)
+    acted, after = features(last, middle).cpu().split([len(targets), rows])
+    counts = torch.bincount(where.row, minlength=rows).tolist()
+    return _Read(logprobs, acted.split(counts), after.split(1))
+
+
+def _start(policy: Policy, batch: Batch, rows: Tensor, packing: Packing) -> Tensor:
+    """Where these rows' forwards start: as the rollout left it, or computed.
+
+    The state of a last token is not kept, nor needed: nothing is predicted from it.
+    """
+    kept = [s for s in (batch.starts[b] for b in rows.tolist()) if s is not None]
+    if len(kept) < len(rows):
+        return policy.below(packing)
+    return packing.lay([nn.functional.pad(s, (0, 0, 0, 1)) for s in kept])
+
+
+def with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, turns: Tensor) -> Tensor:
+    return torch.cat([seen, batch.hidden[b, turns]], dim=-1) if critic.config.privileged else seen
