@@ -6,23 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
-from rlchat.feedback.style_profile import known_person
 from rlchat.models.device import DTypeName
+from rlchat.rewards.learned import Learned, Scorer
 from rlchat.rewards.loading import load_scorer
+from rlchat.rewards.style import Personal
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
-from rlchat_envs import Conversation
 from rlchat_reward_models import RULES
-from rlchat_reward_models.learned import LearnedScorer, Scale, Span, parts_of, turns_of
 from rlchat_reward_models.lexicons import Sentiment, Toxicity
-from rlchat_reward_models.style import Array, manner
 
 GROUPS = ("world", "rules", "learned", "style", "sentiment", "toxicity")
 PLAIN = {"world": 1.0, "rules": 1.0}
@@ -88,90 +85,6 @@ class RewardConfig:
     def learned(self) -> bool:
         """Whether a learned score counts."""
         return bool(self.weighed.get("learned"))
-
-
-class Scorer(Protocol):
-    """Judges every reply of whole conversations, many at a time."""
-
-    def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
-        """Score replies: a list for each conversation."""
-        ...
-
-
-class Learned:
-    """A reward model in training: its scale is the reference policy's, found at the start."""
-
-    def __init__(self, scorer: LearnedScorer, shape: str, span: Span):
-        """Score with a model."""
-        self.scorer, self.shape, self.span = scorer, shape, span
-        self.settled = False
-
-    def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
-        """Score every reply of every conversation; of a whole one, the last reply has the score."""
-        parts = [parts_of(c, self.span) for c in conversations]
-        opinions = self.scorer.opinions([part for own in parts for part in own])
-        flat = iter(shaped(self.scorer.scale, self.scorer.scale.logits(opinions), self.shape))
-        scores = [[next(flat) for _ in own] for own in parts]
-        replies = [sum(m.role == "assistant" for m in c) for c in conversations]
-        return [[0.0] * (n - len(own)) + own for n, own in zip(replies, scores, strict=True)]
-
-    def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
-        """Take mean and spread from what the reference policy said, on all ranks."""
-        turns = [t for c in conversations for t in parts_of(c, self.span)]
-        scale = self.scorer.scale
-        own = scale.logits(self.scorer.opinions(turns)).tolist()
-        logits = torch.tensor(ranks.gather(own))
-        mean, std = float(logits.mean()), float(logits.std()) if len(logits) > 1 else 1.0
-        self.scorer.rescale(replace(scale, mean=mean, std=max(std, 1e-3)))
-        self.settled = True  # for good: a scale that moved on would hide what the agent gains
-
-
-def shaped(scale: Scale, logits: torch.Tensor, shape: str) -> list[float]:
-    """Scores from calibrated logits (N,).
-
-    log σ(logit − mean) is the log-probability that a reply is preferred to the reference policy's
-    average one (Wang et al. 2024, "Transforming and combining rewards for aligning large language
-    models"); plain is (logit − mean) / std.
-    """
-    relative = logits - scale.mean
-    if shape == "log-sigmoid":
-        return [float(x) for x in torch.nn.functional.logsigmoid(relative)]
-    return [float(x) for x in relative / scale.std]
-
-
-class Personal:
-    """A person's taste in training, as they had it when the run began.
-
-    A reply scores log σ(w·(φ − φ̄)), the log-probability that the person prefers it to one in the
-    reference policy's average manner φ̄: never above 0, so that talking on earns nothing.
-    """
-
-    def __init__(self, person: str):
-        """Learn the taste.
-
-        Raises:
-            UserError: that person has compared nothing.
-        """
-        self.taste: Array = known_person(person).taste.mean
-        self.usual: Array = np.zeros_like(self.taste)
-        self.settled = False
-
-    def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
-        """Score every reply of every conversation, in nats."""
-        return [
-            [-float(np.logaddexp(0, -self.taste @ (said - self.usual))) for said in manners(c)]
-            for c in conversations
-        ]
-
-    def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
-        """Take the average manner from what the reference policy said, on all ranks."""
-        said = ranks.gather([m for c in conversations for m in manners(c)])
-        self.usual, self.settled = np.mean(said, axis=0), True
-
-
-def manners(conversation: Conversation) -> list[Array]:
-    """How every reply of an agent's is said."""
-    return [manner(context, said.content) for context, (said,) in turns_of(conversation)]
 
 
 class Reward:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlchat.errors import UserError
+from rlchat.models.attention import trunk_and_head
+from rlchat.models.catalog import Say, catalog
 from rlchat.models.device import DTypeName, choose_device, choose_dtype
-from rlchat.rewards.backbone import open_base
+from rlchat.models.sentence_encoder import MINILM, minilm_folder
 from rlchat_reward_models.learned import LearnedScorer
 
 
@@ -25,3 +32,69 @@ def load_scorer(folder: Path, dtype: DTypeName = "auto", device: str = "auto") -
         raise UserError(str(error)) from error
     scorer.dtype = choose_dtype(dtype, place)
     return scorer
+
+
+def open_trunk(
+    name: str, seed: int = 0, say: Say = lambda line: None
+) -> tuple[Any, PreTrainedTokenizerBase, bool]:
+    """Open what a fresh reward model reads with.
+
+    Args:
+        name: minilm-l6, a Hugging Face id or a folder, or a name of `rlchat models list`.
+        seed: of an adapter's weights.
+        say: told what takes long.
+
+    Returns:
+        The trunk, its tokenizer, and whether the trunk is an adapter over a language model.
+
+    Raises:
+        UserError: no such model.
+    """
+    if name == MINILM.name:
+        return *_encoder(minilm_folder(say)), False
+    found = catalog.resolve(name, say)
+    folder = found if isinstance(found, Path) else catalog.snapshot(found)
+    if _is_encoder(folder):
+        return *_encoder(folder), False
+    trunk, tokenizer = open_base(name)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear")
+        return get_peft_model(trunk, lora), tokenizer, True
+
+
+def open_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A language model without its head."""
+    model, tokenizer, _ = catalog.load_base(name)
+    trunk, _ = trunk_and_head(model)
+    assert isinstance(trunk, PreTrainedModel)
+    return trunk, tokenizer
+
+
+def _is_encoder(folder: Path) -> bool:
+    """Whether a model's tokenizer frames a text, as those of encoders do."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"expected a model with a tokenizer; got {folder}: {str(error).partition(chr(10))[0]}; "
+            "choose another"
+        ) from error
+    return tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None
+
+
+def _encoder(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoTokenizer
+
+    catalog.no_progress_bars()
+    try:
+        trunk = AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
+        return trunk, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"expected {folder} to be an encoder with config.json, a tokenizer and safetensors "
+            f"weights; got: {str(error).strip().partition(chr(10))[0]}; choose another"
+        ) from error

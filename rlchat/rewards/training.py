@@ -21,8 +21,7 @@ from rlchat.cli.tables import with_interval
 from rlchat.cli.terminal import say
 from rlchat.errors import UserError
 from rlchat.models.device import DTypeName, choose_device, choose_dtype
-from rlchat.rewards.backbone import open_trunk
-from rlchat.rewards.loading import load_scorer
+from rlchat.rewards.loading import load_scorer, open_trunk
 from rlchat.rewards.preference_data import read_file
 from rlchat.rollout.conversations import read_conversations
 from rlchat.settings import expect

@@ -9,7 +9,8 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
-from rlchat.rewards.composite import Reward, RewardConfig, shaped
+from rlchat.rewards.composite import Reward, RewardConfig
+from rlchat.rewards.learned import shaped
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
 from rlchat_reward_models.judge import Opinion
