@@ -34,11 +34,12 @@ from rlchat.rollout.environment import WorldConfig, Worlds
 from rlchat.rollout.seeding import Purpose
 from rlchat.settings import SEEDS, expect, names
 from rlchat.training.config import TrainConfig
+from rlchat.training.gate import Verdict, judge_update
 from rlchat.training.kto import KtoConfig, Thumb, learn_thumbs
 from rlchat.training.loop import train
 from rlchat.training.reward_monitor import WatchConfig
 from rlchat.training.run_folder import Run
-from rlchat.training.versions import Verdict, Versions, judge_update
+from rlchat.training.versions import Versions
 from rlchat_envs import Conversation, Message
 
 KL_EPISODES = 32

@@ -34,7 +34,8 @@ from rlchat.settings import SEEDS, expect, names
 from rlchat.training.comparison import measure_end, measure_start, program, show
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.learning_curve import show_curve
-from rlchat.training.loop import Clock, train
+from rlchat.training.loop import train
+from rlchat.training.metrics import Clock
 from rlchat.training.run_folder import Run, to_json
 from rlchat.training.sft import warm_start
 from rlchat.training.tracking import Tracking, chosen

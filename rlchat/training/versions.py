@@ -12,49 +12,9 @@ from typing import Any
 
 from rlchat import files
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result, difference
 from rlchat.models.adapter_io import adapter_hash
-from rlchat.statistics import Interval
+from rlchat.training.gate import Verdict
 from rlchat.training.run_folder import Run
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether an update counts, why, and the numbers that decided it.
-
-    ``success`` and ``cost`` are paired differences to what was before, on held-out users; ``kl``
-    is E[log new − log old] in nats per token, on what the new one says.
-    """
-
-    accepted: bool
-    reason: str
-    success: Interval
-    cost: Interval
-    kl: float
-
-
-def judge_update(before: Result, after: Result, kl: float, max_kl: float) -> Verdict:
-    """Accept an update unless it does harm beyond noise.
-
-    Args:
-        before: held-out episodes of the version that is there.
-        after: the same users, with the update.
-        kl: to the version that is there, in nats per token.
-        max_kl: bound of that.
-    """
-    gains = difference(after, before)
-    success, cost = gains["success"], gains["cost"]
-    told = f"{success.mean:+.1%} ({success.low:+.1%} … {success.high:+.1%})"
-    reason, accepted = f"held-out success {told}, no fall beyond noise; KL {kl:.3f}", False
-    if success.high < 0:
-        reason = f"held-out success fell beyond noise: {told}"
-    elif cost.low > 0:
-        reason = f"unsafe acts rose beyond noise: {cost.mean:+.3f} an episode"
-    elif not kl <= max_kl:
-        reason = f"KL {kl:.3f} nats a token is beyond {max_kl}"
-    else:
-        accepted = True
-    return Verdict(accepted, reason, success, cost, kl)
 
 
 @dataclass(frozen=True)

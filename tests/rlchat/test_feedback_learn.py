@@ -22,9 +22,10 @@ from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval
 from rlchat.training import feedback_update
 from rlchat.training.feedback_update import LearnOptions, RestoreOptions, VersionsOptions
+from rlchat.training.gate import Verdict, judge_update
 from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
 from rlchat.training.run_folder import Run
-from rlchat.training.versions import Verdict, Versions, judge_update
+from rlchat.training.versions import Versions
 from rlchat_envs import Message
 
 ADAPTER = AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu")
