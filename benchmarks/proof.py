@@ -23,6 +23,7 @@ from rich.console import Console
 
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.tables import markdown, with_interval
+from rlchat.cli.train import run_training
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
 from rlchat.files import write_json, write_text
@@ -30,7 +31,6 @@ from rlchat.inference.agents import Agent, ModelAgent, NamedAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.training.config import TrainConfig
-from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, to_json
 
 SEEDS = (0, 1, 2)

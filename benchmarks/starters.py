@@ -27,6 +27,7 @@ from rich.console import Console
 
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.tables import with_interval
+from rlchat.cli.train import run_training
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import atomic_folder, write_json
 from rlchat.inference.agents import load_agent
@@ -40,7 +41,6 @@ from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import WorldConfig
 from rlchat.statistics import Interval
 from rlchat.training.config import TrainConfig, WarmStartConfig
-from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, read_metrics, to_json
 from rlchat_envs import SPLITS, Conversation
 

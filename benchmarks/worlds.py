@@ -23,6 +23,7 @@ from rich.console import Console
 from rlchat.algorithms.config import PPOConfig
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.tables import markdown, with_interval
+from rlchat.cli.train import run_training
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result, difference, evaluate
 from rlchat.files import write_json, write_text
@@ -32,7 +33,6 @@ from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.environment import WorldConfig
 from rlchat.statistics import bootstrap, paired
 from rlchat.training.config import TrainConfig, WarmStartConfig
-from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, to_json
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")

@@ -144,21 +144,21 @@ def train(words: Sequence[str], console: Console) -> None:
     from rlchat.training.config import TrainConfig
 
     config = parse(TrainConfig, "train", words)
-    from rlchat.training.pipeline import run_training
+    from rlchat.cli.train import run_training
 
     run_training(config, console)
 
 
 def sft(words: Sequence[str], console: Console) -> None:
     """Verb ``sft``."""
-    from rlchat.training.pipeline import SftOptions, run_sft
+    from rlchat.cli.train import SftOptions, run_sft
 
     run_sft(parse(SftOptions, "sft", words), console)
 
 
 def evaluate(words: Sequence[str], console: Console) -> None:
     """Verb ``eval``."""
-    from rlchat.training.pipeline import EvalOptions, run_evaluation
+    from rlchat.cli.train import EvalOptions, run_evaluation
 
     run_evaluation(parse(EvalOptions, "eval", words), console)
 
@@ -202,49 +202,49 @@ def envs(words: Sequence[str], console: Console) -> None:
 
 def envs_new(words: Sequence[str], console: Console) -> None:
     """Verb ``envs new``."""
-    from rlchat.cli.scaffold import NewOptions, run_new
+    from rlchat.cli.envs import NewOptions, run_new
 
     run_new(parse(NewOptions, "envs new", words), console)
 
 
 def envs_users(words: Sequence[str], console: Console) -> None:
     """Verb ``envs users``."""
-    from rlchat.cli.realism import UsersOptions, run_users
+    from rlchat.cli.envs import UsersOptions, run_users
 
     run_users(parse(UsersOptions, "envs users", words), console)
 
 
 def reward_build(words: Sequence[str], console: Console) -> None:
     """Verb ``reward build``."""
-    from rlchat.rewards.preference_data import BuildOptions, run_build
+    from rlchat.cli.reward import BuildOptions, run_build
 
     run_build(parse(BuildOptions, "reward build", words), console)
 
 
 def reward_train(words: Sequence[str], console: Console) -> None:
     """Verb ``reward train``."""
-    from rlchat.rewards.training import TrainOptions, run_train
+    from rlchat.cli.reward import TrainOptions, run_train
 
     run_train(parse(TrainOptions, "reward train", words), console)
 
 
 def reward_score(words: Sequence[str], console: Console) -> None:
     """Verb ``reward score``."""
-    from rlchat.rewards.training import ScoreOptions, run_score
+    from rlchat.cli.reward import ScoreOptions, run_score
 
     run_score(parse(ScoreOptions, "reward score", words), console)
 
 
 def reward_report(words: Sequence[str], console: Console) -> None:
     """Verb ``reward report``."""
-    from rlchat.rewards.training import ReportOptions, run_report
+    from rlchat.cli.reward import ReportOptions, run_report
 
     run_report(parse(ReportOptions, "reward report", words), console)
 
 
 def feedback_stats(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback stats``."""
-    from rlchat.feedback.export import StatsOptions, run_stats
+    from rlchat.cli.feedback import StatsOptions, run_stats
 
     parse(StatsOptions, "feedback stats", words)
     run_stats(console)
@@ -252,49 +252,49 @@ def feedback_stats(words: Sequence[str], console: Console) -> None:
 
 def feedback_export(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback export``."""
-    from rlchat.feedback.export import ExportOptions, run_export
+    from rlchat.cli.feedback import ExportOptions, run_export
 
     run_export(parse(ExportOptions, "feedback export", words), console)
 
 
 def feedback_learn(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback learn``."""
-    from rlchat.training.feedback_update import LearnOptions, run_learn
+    from rlchat.cli.feedback import LearnOptions, run_learn
 
     run_learn(parse(LearnOptions, "feedback learn", words), console)
 
 
 def feedback_versions(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback versions``."""
-    from rlchat.training.feedback_update import VersionsOptions, run_versions
+    from rlchat.cli.feedback import VersionsOptions, run_versions
 
     run_versions(parse(VersionsOptions, "feedback versions", words), console)
 
 
 def feedback_restore(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback restore``."""
-    from rlchat.training.feedback_update import RestoreOptions, run_restore
+    from rlchat.cli.feedback import RestoreOptions, run_restore
 
     run_restore(parse(RestoreOptions, "feedback restore", words), console)
 
 
 def feedback_forget(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback forget``."""
-    from rlchat.feedback.export import ForgetOptions, run_forget
+    from rlchat.cli.feedback import ForgetOptions, run_forget
 
     run_forget(parse(ForgetOptions, "feedback forget", words), console)
 
 
 def feedback_ask(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback ask``."""
-    from rlchat.rewards.elicitation import AskOptions, run_ask
+    from rlchat.cli.style import AskOptions, run_ask
 
     run_ask(parse(AskOptions, "feedback ask", words), console)
 
 
 def feedback_style(words: Sequence[str], console: Console) -> None:
     """Verb ``feedback style``."""
-    from rlchat.feedback.style_profile import StyleOptions, run_style
+    from rlchat.cli.style import StyleOptions, run_style
 
     run_style(parse(StyleOptions, "feedback style", words), console)
 

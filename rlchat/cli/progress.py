@@ -16,10 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.cli.load import Load, slowed
-from rlchat.cli.pace import Beat, Pace, minutes
+from rlchat.cli.pace import Beat, Pace, Tally, minutes
 from rlchat.cli.sparkline import course
 from rlchat.cli.tables import dialogue, ending
-from rlchat.cli.tally import Tally
 from rlchat.listener import Watcher
 from rlchat.rollout.trajectory import Trajectory
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlchat.statistics import Interval, wilson
+from rlchat.statistics import Interval
+from rlchat.training.learning_curve import measured, success_interval
 
 BARS = "▁▂▃▄▅▆▇█"
 _SHOWN = 48  # iterations; with their name and the last value they fit 80 columns
@@ -38,23 +39,6 @@ def course(rows: Sequence[Mapping[str, Any]], episodes: int) -> str:
     low, high = min(known), max(known)
     bars = sparkline(values[-_SHOWN:], low, high)
     return f"return {bars} {known[-1]:+.2f} (from {low:+.2f} to {high:+.2f})"
-
-
-def measured(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
-    """What tells how well it goes, and its values: success, or return where nobody knows success.
-
-    A value that is missing is NaN.
-    """
-    for name in ("success", "return"):
-        values = [_number(row.get(name)) for row in rows]
-        if not all(math.isnan(v) for v in values):
-            return name, values
-    return "return", [math.nan] * len(rows)
-
-
-def success_interval(rate: float, episodes: int) -> Interval:
-    """The Wilson interval of a rate of success over so many episodes."""
-    return wilson(round(rate * episodes), episodes)
 
 
 def bounds(interval: Interval) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.panel import Panel
 
 from rlchat import files
 from rlchat.cli.progress import Progress
-from rlchat.cli.tables import dialogue, difference_table, ending, results_table, summary
-from rlchat.evaluation.evaluate import Result, difference, evaluate
+from rlchat.cli.tables import summary
+from rlchat.evaluation.evaluate import Result, evaluate
 from rlchat.inference.agents import ModelAgent, NamedAgent, adapter_folder
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
@@ -98,41 +94,3 @@ def _kept(path: Path, iterations: int, episodes: int) -> list[Result]:
         return []
     same = kept["iterations"] == iterations and len(results[0].episodes) == episodes
     return results if same else []
-
-
-def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Console) -> None:
-    """Print the table, one dialogue before and after, and how to go on."""
-    if results:
-        before, after = before_and_after(results)
-        console.print(results_table(results))
-        console.print(difference_table("PPO", before.agent, difference(after, before)))
-        pairs = list(zip(before.episodes, after.episodes, strict=True))
-        gained = [p for p in pairs if p[1].success and not p[0].success]
-        for title, episode in zip(("before PPO", "after PPO"), (gained or pairs)[0], strict=True):
-            console.print(
-                Panel(dialogue(episode.conversation), title=f"{title}: {ending(episode)}")
-            )
-    for line in next_steps(run, config):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def next_steps(run: Run, config: TrainConfig) -> Iterator[str]:
-    """What can be done with a trained agent: commands, one a line."""
-    command, ours = program(), Worlds(config.world).ours
-    # In a foreign environment nobody can be the user: people talk to that agent without one.
-    place_to_talk = config.env if ours else "''"
-    more = config.iterations + 10
-    policy = "" if config.policy == TrainConfig.policy else f" --policy {config.policy}"
-    yield f"Talk to it:     {command} chat {run.folder} --env {place_to_talk}"
-    yield f"Measure it:     {command} eval {run.folder} --env {config.env}"
-    yield f"Read it:        {run.transcripts} has every conversation of its practice"
-    if run.iterations == config.iterations:
-        yield (
-            f"Practise more:  {command} train --run {run.folder}{policy} --resume "
-            f"--iterations {more} and the other options of this training"
-        )
-
-
-def program() -> str:
-    """The command as it was started, which need not be on the path."""
-    return sys.argv[0] if Path(sys.argv[0]).name == "rlchat" else "rlchat"

@@ -9,19 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
-from rlchat.cli.sparkline import measured, success_interval
+from rlchat.cli.sparkline import _number
 from rlchat.evaluation.evaluate import Result
 from rlchat.files import write_bytes
-from rlchat.statistics import Interval
-from rlchat.training.comparison import before_and_after
-from rlchat.training.config import TrainConfig
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.statistics import Interval, wilson
 
 Rows = Sequence[Mapping[str, Any]]
-_WIDEST = 100  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +40,6 @@ class Curve:
         ]
         band = [success_interval(v, episodes) for _, v in known] if name == "success" else []
         return cls(name, [i for i, _ in known], [v for _, v in known], band)
-
-
-def show_curve(run: Run, results: Sequence[Result], config: TrainConfig, console: Console) -> None:
-    """Leave the learning curve of a run in its folder, and print it.
-
-    Args:
-        run: has the metrics.
-        results: of the evaluation before and after, if there was one.
-        config: of the run.
-        console: a terminal, or a file.
-    """
-    rows = read_metrics(run.metrics)
-    points = len(Curve.of(rows, config.episodes).values)
-    if points:
-        title = f"Learning curve, {config.env}"
-        evaluated = before_and_after(results) if results else ()
-        draw_png(rows, run.folder / "curve.png", config.episodes, evaluated, title)
-    if points > 1 and not console.options.ascii_only:
-        console.print(terminal_curve(rows, console.width, config.episodes), soft_wrap=True)
 
 
 def draw_png(
@@ -131,35 +105,18 @@ def _draw_evaluations(axes: Any, curve: Curve, evaluated: Sequence[Result]) -> N
         )
 
 
-def terminal_curve(rows: Rows, width: int = 80, episodes: int = 64) -> Text:
-    """The learning curve in so many columns: a line, with its 95% intervals as points.
+def measured(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
+    """What tells how well it goes, and its values: success, or return where nobody knows success.
 
-    Args:
-        rows: metrics, one row an iteration.
-        width: of the terminal.
-        episodes: of an iteration, on which the intervals depend.
+    A value that is missing is NaN.
     """
-    from uniplot import plot_to_string
+    for name in ("success", "return"):
+        values = [_number(row.get(name)) for row in rows]
+        if not all(math.isnan(v) for v in values):
+            return name, values
+    return "return", [math.nan] * len(rows)
 
-    curve, wide = Curve.of(rows, episodes), min(width, _WIDEST)
-    options: dict[str, Any]
-    if curve.band:
-        bounds = [[i.low for i in curve.band], [i.high for i in curve.band]]
-        drawn = [[100 * v for v in series] for series in (*bounds, curve.values)]
-        options = {"lines": [False, False, True], "color": ["blue", "blue", "green"]}
-        options |= {"title": "success by iteration, 95% intervals"}
-        options |= {"y_min": 0, "y_max": 100, "y_unit": "%"}
-    else:
-        drawn, options = [curve.values], {"lines": True, "color": ["green"]}
-        options |= {"title": "return by iteration"}
-    picture = plot_to_string(
-        ys=drawn,
-        xs=[curve.iterations] * len(drawn),
-        width=wide,
-        line_length_hard_cap=wide,
-        height=12,
-        x_gridlines=[],
-        y_gridlines=[],
-        **options,
-    )
-    return Text.from_ansi(picture)
+
+def success_interval(rate: float, episodes: int) -> Interval:
+    """The Wilson interval of a rate of success over so many episodes."""
+    return wilson(round(rate * episodes), episodes)

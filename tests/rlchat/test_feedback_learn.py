@@ -10,6 +10,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from rlchat.cli import feedback
+from rlchat.cli.feedback import LearnOptions, RestoreOptions, VersionsOptions
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import Result
 from rlchat.feedback.store import Reply, Store, store_path
@@ -21,7 +23,6 @@ from rlchat.rollout.environment import WorldConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval
 from rlchat.training import feedback_update
-from rlchat.training.feedback_update import LearnOptions, RestoreOptions, VersionsOptions
 from rlchat.training.gate import Verdict, judge_update
 from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
 from rlchat.training.run_folder import Run
@@ -124,12 +125,12 @@ def test_a_round_is_accepted_listed_and_taken_back(run: Run) -> None:
     rate(run, 12)
     first = adapter_hash(run.adapter)
     console = Console(width=200, record=True)
-    feedback_update.run_learn(options(run, max_kl=100.0, kto=LEARNING), console)
+    feedback.run_learn(options(run, max_kl=100.0, kto=LEARNING), console)
     second = adapter_hash(run.adapter)
     assert second != first
     assert [(v.number, v.accepted) for v in Versions(run).all()] == [(0, True), (1, True)]
-    feedback_update.run_versions(VersionsOptions(run.folder), console)
-    feedback_update.run_restore(RestoreOptions(run.folder, 0), console)
+    feedback.run_versions(VersionsOptions(run.folder), console)
+    feedback.run_restore(RestoreOptions(run.folder, 0), console)
     assert adapter_hash(run.adapter) == first
     assert Versions(run).current == 0
     text = console.export_text()
@@ -145,7 +146,7 @@ def test_a_round_that_does_harm_is_rolled_back(run: Run, monkeypatch: pytest.Mon
     harm = Verdict(False, "held-out success fell beyond noise", nothing, nothing, 0.0)
     monkeypatch.setattr(feedback_update, "measure_update", lambda *_: harm)
     console = Console(width=200, record=True)
-    feedback_update.run_learn(options(run, flip=True), console)
+    feedback.run_learn(options(run, flip=True), console)
     assert adapter_hash(run.adapter) == before
     assert "Rolled back to version 0: held-out success fell" in console.export_text()
     assert [(v.number, v.accepted) for v in Versions(run).all()] == [(0, True), (1, False)]
@@ -163,13 +164,13 @@ def test_far_is_far(run: Run, tmp_path: Path) -> None:
 def test_what_is_refused(run: Run, tmp_path: Path) -> None:
     console = Console(width=200)
     with pytest.raises(UserError, match="rate replies in rlchat chat first"):
-        feedback_update.run_learn(options(run), console)
+        feedback.run_learn(options(run), console)
     rate(run, 4)
     with pytest.raises(UserError, match="at least 10 thumbs to learn from; there are 4"):
-        feedback_update.run_learn(options(run), console)
+        feedback.run_learn(options(run), console)
     with pytest.raises(UserError, match="expected a run folder"):
-        feedback_update.run_versions(VersionsOptions(tmp_path), console)
+        feedback.run_versions(VersionsOptions(tmp_path), console)
     with pytest.raises(UserError, match="expected a version out of none; got 3"):
-        feedback_update.run_restore(RestoreOptions(run.folder, 3), console)
+        feedback.run_restore(RestoreOptions(run.folder, 3), console)
     with pytest.raises(UserError, match="expected --reward with --method ppo"):
         options(run, method="ppo")

@@ -11,9 +11,8 @@ from rich.console import Console
 
 from rlchat.cli import progress
 from rlchat.cli.load import Load, Used
-from rlchat.cli.pace import Beat, Pace
+from rlchat.cli.pace import Beat, Pace, Tally
 from rlchat.cli.progress import Progress, signs
-from rlchat.cli.tally import Tally
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
 

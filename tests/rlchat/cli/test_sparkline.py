@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from rlchat.cli.sparkline import bounds, course, measured, sparkline, success_interval
+from rlchat.cli.sparkline import bounds, course, sparkline
+from rlchat.training.learning_curve import measured, success_interval
 
 
 def test_bars_are_on_a_fixed_scale() -> None:

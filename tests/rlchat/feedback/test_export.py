@@ -12,16 +12,10 @@ from datasets import load_dataset
 from rich.console import Console
 from trl import is_conversational
 
+from rlchat.cli.feedback import ExportOptions, ForgetOptions, run_export, run_forget, run_stats
 from rlchat.cli.main import main
 from rlchat.errors import UserError
-from rlchat.feedback.export import (
-    ExportOptions,
-    ForgetOptions,
-    Format,
-    run_export,
-    run_forget,
-    run_stats,
-)
+from rlchat.feedback.export import Format
 from rlchat.feedback.store import Reply, Store, store_path
 from rlchat.rollout.conversations import read_conversations
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.text import Text
 
 from rlchat.cli.main import main
+from rlchat.cli.style import AskOptions, StyleOptions, in_words, run_ask, run_style
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.feedback.store import Reply, Store, store_path
-from rlchat.feedback.style_profile import StyleOptions, in_words, known, known_person, run_style
+from rlchat.feedback.style_profile import known, known_person
 from rlchat.rewards.composite import Reward, RewardConfig
-from rlchat.rewards.elicitation import AskOptions, run_ask
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.style import PARTS, manner

@@ -14,11 +14,12 @@ from matplotlib import image
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from rlchat.cli.curve import show_curve, terminal_curve
 from rlchat.evaluation.evaluate import Result
 from rlchat.rollout.environment import WorldConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
-from rlchat.training.learning_curve import Curve, draw_png, show_curve, terminal_curve
+from rlchat.training.learning_curve import Curve, draw_png
 from rlchat.training.run_folder import Run
 
 ROWS: list[dict[str, Any]] = [

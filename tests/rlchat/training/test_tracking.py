@@ -20,12 +20,12 @@ from rich.console import Console
 
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
+from rlchat.cli.train import run_training
 from rlchat.distributed import Ranks
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
-from rlchat.training.pipeline import run_training
 from rlchat.training.run_folder import Run, read_metrics
 from rlchat.training.tracking import Tracking, as_markdown, chosen, environment, flat, transcripts
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from rich.console import Console
 from test_resume import CONFIG
 
-from rlchat.training.pipeline import run_training
+from rlchat.cli.train import run_training
 
 
 def of_trackio(folder: Path) -> dict[str, Any]:

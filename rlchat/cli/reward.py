@@ -1,0 +1,325 @@
+"""Verbs `reward …`: preferences collected, reward models trained, reported on, used."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from rlchat import files
+from rlchat.cli.progress import Progress
+from rlchat.cli.tables import with_interval
+from rlchat.cli.terminal import say
+from rlchat.errors import UserError
+from rlchat.feedback.export import stored_preferences
+from rlchat.models.device import DTypeName
+from rlchat.rewards.loading import load_scorer
+from rlchat.rewards.preference_data import _rated, _simulated, read_file
+from rlchat.rewards.training import _some, _trained
+from rlchat.rollout.branching import BranchConfig
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.conversations import read_conversations
+from rlchat.settings import SEEDS, expect
+from rlchat.statistics import wilson
+from rlchat_reward_models.calibration import fit_temperature
+from rlchat_reward_models.learned import Scale, parts_of
+from rlchat_reward_models.preferences import Preference, preference, sides, tidy
+from rlchat_reward_models.report import Judged, judge_all
+from rlchat_reward_models.training import JudgeTraining
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Collect preferences from simulators, people's ratings and files, in trl's format."""
+
+    out: Path = Path("preferences.jsonl")
+    """Where they go: JSON lines of prompt, chosen, rejected, weight, source, turn, dialogue."""
+    simulate: bool = True
+    """Compare sampled replies in simulated conversations by what becomes of them."""
+    chitchat: bool = False
+    """Add people's ratings of their conversations; needs pip install 'rlchat[people]'."""
+    people: bool = False
+    """Add what people chose and edited in rlchat chat."""
+    file: tuple[Path, ...] = ()
+    """Add files in any of trl's preference formats."""
+    env: str = "rlchat/Support-v0"
+    """Environment of the simulated conversations."""
+    users: str = ""
+    """Families of users, comma-separated; the usual ones if none is named."""
+    split: Literal["train", "dev", "test"] = "train"
+    """Side that goals come from."""
+    speaker: str = "demonstrator"
+    """Agent whose replies are compared: a run folder, or a name as for `rlchat eval`."""
+    follower: str = ""
+    """Agent that goes on after a reply, to the end; the speaker if none is named."""
+    policy: str = "smollm2-135m"
+    """The model that `base` stands for."""
+    seed: int = 0
+    """Decides conversations, replies and continuations."""
+    branches: BranchConfig = field(default_factory=BranchConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+        if not (self.simulate or self.chitchat or self.people or self.file):
+            raise UserError("expected a source of preferences; got none; leave --no-simulate out")
+        if self.branches.whole and self.follower:
+            raise UserError(
+                "expected no follower where whole conversations are compared; got "
+                f"{self.follower}; leave --follower or --branches.whole out"
+            )
+
+
+def run_build(options: BuildOptions, console: Console) -> None:
+    """Collect, tidy and write preferences, and say how many there are of which kind."""
+    files.check_place(options.out)
+    found: list[Preference] = []
+    for path in options.file:
+        found += read_file(path)
+    if options.people:
+        found += [preference(row, row["dialogue"]) for row in stored_preferences()]
+    if options.chitchat:
+        found += _rated(options.seed)
+    if options.simulate:
+        with Progress(console) as progress:
+            found += _simulated(options, progress)
+    tidied = tidy(found)
+    lines = [json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in tidied.preferences]
+    files.write_text(options.out, "".join(lines))
+    console.print(_counted(tidied.preferences))
+    say(
+        console,
+        f"left out: {tidied.ties} ties, {tidied.duplicates} duplicates; "
+        f"{tidied.contradictions} pairs contradicted one another and were weighed",
+    )
+    say(console, f"Written to {options.out}. Train on it:  rlchat reward train {options.out}")
+
+
+def _counted(preferences: Sequence[Preference]) -> Table:
+    table = Table("source", "preferences", "clear", "held out", "dialogues", box=None)
+    groups: dict[str, list[Preference]] = {}
+    for p in preferences:
+        groups.setdefault(p.source, []).append(p)
+    for source, group in groups.items():
+        clear, held = sum(p.clear for p in group), sum(p.held_out for p in group)
+        dialogues = len({p.dialogue for p in group})
+        cells = (len(group), f"{clear / len(group):.0%}", held, dialogues)
+        table.add_row(source, *map(str, cells))
+    return table
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a reward model on preferences; held-out dialogues are never trained on."""
+
+    preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of `rlchat reward build`, or in any of trl's preference formats."""
+    out: Path = Path("runs/reward")
+    """Folder for the reward model."""
+    trunk: str = "minilm-l6"
+    """What reads: minilm-l6, an encoder's Hugging Face id or folder, or a language model, which
+    then gets an adapter."""
+    heads: int = 4
+    """Opinions, whose disagreement is taken off the score."""
+    caution: float = 0.5
+    """How much of their standard deviation is taken off."""
+    max_tokens: int = 192
+    """Read of a context and a reply."""
+    most: int = 2000
+    """Contexts trained on, at most, with all their replies: that bounds the time. Where much hangs
+    on the reply they are likelier to be drawn."""
+    seed: int = 0
+    """Decides initial weights and order."""
+    dtype: DTypeName = "auto"
+    """Precision of the products; auto measures what is faster."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    training: JudgeTraining = field(default_factory=JudgeTraining)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for name in ("heads", "most"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "caution", self.caution >= 0, "of at least 0")
+        expect(self, "max_tokens", self.max_tokens >= 32, "of at least 32")
+
+
+def run_train(options: TrainOptions, console: Console) -> None:
+    """Train, calibrate, write, and report on held-out dialogues."""
+    if options.out.exists():
+        raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
+    files.check_place(options.out)
+    tidied = tidy(p for path in options.preferences for p in read_file(path))
+    learn, calibrate, held_out = sides(tidied.preferences).values()
+    if len(learn) < 2 or not calibrate or not held_out:
+        raise UserError(
+            f"expected preferences from enough dialogues to train, calibrate and test on; got "
+            f"{len(learn)}, {len(calibrate)} and {len(held_out)}; collect more"
+        )
+    learn = _some(learn, options.most, options.seed)
+    began = time.monotonic()
+    with Progress(console) as progress:
+        progress.say(f"training on {len(learn)} preferences")
+        scorer = _trained(options, learn, progress)
+    spent = time.monotonic() - began
+    margins = judge_all(scorer, calibrate).margins
+    scorer.rescale(Scale(fit_temperature(margins, [1.0] * len(margins)), caution=options.caution))
+    scorer.normalise([(p.prompt, side) for p in learn[:500] for side in (p.chosen, p.rejected)])
+    with files.atomic_folder(options.out) as folder:
+        scorer.save(folder)
+    say(console, f"trained in {spent / 60:.1f} minutes; written to {options.out}")
+    _report(judge_all(scorer, held_out), console)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Say how far a reward model can be trusted."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Folder of a reward model."""
+    preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of preferences; of those, held-out dialogues only, unless --all."""
+    all: bool = False
+    """Of every dialogue: right for a file that the model was not trained on."""
+    plot: Path | None = None
+    """Write a calibration plot there (.png or .svg; needs matplotlib)."""
+    json: Path | None = None
+    """Write the numbers there."""
+    errors: int = 3
+    """Largest errors to show."""
+
+
+def run_report(options: ReportOptions, console: Console) -> None:
+    """Judge preferences, and print accuracy, calibration and the largest errors."""
+    scorer = load_scorer(options.model)
+    tidied = tidy(p for path in options.preferences for p in read_file(path))
+    chosen = tidied.preferences if options.all else sides(tidied.preferences)["held-out"]
+    if not chosen:
+        raise UserError("expected preferences of held-out dialogues; got none; give --all")
+    judged = judge_all(scorer, chosen)
+    _report(judged, console, options.errors)
+    if options.json is not None:
+        files.write_json(options.json, [_numbers(name, j) for name, j in _groups(judged)])
+    if options.plot is not None:
+        _plot(judged, options.plot)
+
+
+def _groups(judged: Judged) -> list[tuple[str, Judged]]:
+    groups = judged.sources()
+    return groups if len(groups) == 1 else [*groups, ("all", judged)]
+
+
+def _numbers(name: str, judged: Judged) -> dict[str, Any]:
+    """One source's numbers, for a table or a file."""
+    clear = judged.clear
+    accuracy = wilson(sum(judged.right), len(judged.right))
+    on_clear = wilson(sum(clear.right), len(clear.right))
+    return {
+        "source": name,
+        "preferences": len(judged.right),
+        "accuracy": accuracy.mean,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
+        "clear_share": len(clear.right) / len(judged.right),
+        "clear_accuracy": on_clear.mean,
+        "clear_low": on_clear.low,
+        "clear_high": on_clear.high,
+        "calibration_error": judged.calibration_error,
+        "length_correlation": judged.length_correlation,
+        "outcome_correlation": judged.outcome_correlation,
+    }
+
+
+def _report(judged: Judged, console: Console, errors: int = 0) -> None:
+    table = Table(
+        *("source", "preferences", "accuracy", "clear", "accuracy on them"),
+        *("ECE", "with length", "with outcome"),
+        box=None,
+    )
+    for name, own in _groups(judged):
+        clear = own.clear
+        outcome = own.outcome_correlation
+        table.add_row(
+            name,
+            str(len(own.right)),
+            with_interval(wilson(sum(own.right), len(own.right)), "{:.1%}"),
+            f"{len(clear.right) / len(own.right):.0%}",
+            with_interval(wilson(sum(clear.right), len(clear.right)), "{:.1%}"),
+            f"{own.calibration_error:.1%}",
+            f"{own.length_correlation:+.2f}",
+            "" if outcome is None else f"{outcome:+.2f}",
+        )
+    console.print(table)
+    for p, margin in judged.worst(errors):
+        say(console, f"\nprefers the wrong one by {-margin:.1f} (difference {p.difference}):")
+        for mark, said in (("…", p.prompt[-3:]), ("+", p.chosen[:1]), ("-", p.rejected[:1])):
+            for m in said:
+                say(console, f"  {mark} {m.role}: {m.content[:300]}")
+
+
+def _plot(judged: Judged, path: Path) -> None:
+    """Accuracy over confidence, with the diagonal of perfect calibration."""
+    files.check_place(path)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError(
+            "expected matplotlib for a plot; it is not installed; pip install matplotlib"
+        ) from error
+    figure = Figure(figsize=(4, 4), layout="tight")
+    axes = figure.subplots()
+    axes.plot([0.5, 1], [0.5, 1], color="0.7")
+    groups = judged.bins
+    sizes = [8 + 200 * b.count / len(judged.right) for b in groups]
+    axes.scatter([b.confidence for b in groups], [b.accuracy for b in groups], s=sizes)
+    axes.set(xlabel="confidence", ylabel="accuracy", title=f"ECE {judged.calibration_error:.1%}")
+    figure.savefig(path)
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Score the replies in conversations from a file, or each as a whole, as the model learned."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Folder of a reward model."""
+    data: Annotated[Path, tyro.conf.Positional]
+    """JSON lines of {"messages": [{"role", "content"}, …]}."""
+    out: Path | None = None
+    """Write the lines there with "scores" added; printed if it is not given."""
+
+
+def run_score(options: ScoreOptions, console: Console) -> None:
+    """Score conversations."""
+    if options.out is not None:
+        files.check_place(options.out)
+    scorer, conversations = load_scorer(options.model), read_conversations(options.data)
+    parts = [parts_of(c, scorer.span) for c in conversations]
+    scores = iter(scorer.score([part for own in parts for part in own]))
+    rows = []
+    for conversation, own in zip(conversations, parts, strict=True):
+        messages = [{"role": m.role, "content": m.content} for m in conversation]
+        rows.append((messages, [round(next(scores), 3) for _ in own]))
+    lines = [
+        json.dumps({"messages": messages, "scores": own}, ensure_ascii=False)
+        for messages, own in rows
+    ]
+    if options.out is not None:
+        files.write_text(options.out, "".join(f"{line}\n" for line in lines))
+        say(console, f"{len(rows)} conversations written to {options.out}")
+        return
+    for conversation, (_, given) in zip(conversations, rows, strict=True):
+        replies = sum(m.role == "assistant" for m in conversation)
+        leads = [*("     " for _ in range(replies - len(given))), *(f"{s:+.2f}" for s in given)]
+        left = iter(leads)  # the score of a whole one stands at its last reply
+        for m in conversation:
+            lead = next(left) if m.role == "assistant" else "     "
+            say(console, f"{lead}  {m.role}: {m.content}")
+        say(console, "")
