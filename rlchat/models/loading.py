@@ -85,8 +85,8 @@ def weights_hash(folder: Path) -> str:
     The files are those that transformers would load, in the order of their names: a hub folder
     may hold the same weights twice. A folder of the cache carries the number in its manifest.
     """
-    if folder.parent == cache_dir() and (manifest := manifest(folder)):
-        return str(manifest["weights_sha256"])
+    if folder.parent == cache_dir() and (kept := manifest(folder)):
+        return str(kept["weights_sha256"])
     index = folder / f"{_WEIGHTS}.index.json"
     if (folder / _WEIGHTS).is_file():
         files = [folder / _WEIGHTS]

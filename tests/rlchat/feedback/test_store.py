@@ -245,7 +245,7 @@ def test_ten_thousand_ratings_take_seconds(path: Path) -> None:
 def rate(path: Path, who: str) -> subprocess.Popen[bytes]:
     rooms = [str(ROOT / room) for room in ("envs", "reward_models", ".")]
     return subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "workers/rate.py"), str(path), who],
+        [sys.executable, str(Path(__file__).parents[1] / "workers/rate.py"), str(path), who],
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(rooms)},
     )

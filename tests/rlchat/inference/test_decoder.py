@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlchat.inference import decoder
+from rlchat.inference import decoder as decoder_module
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.kv_cache import GROWTH
 from rlchat.models.generation_model import Speaker
@@ -89,12 +89,12 @@ class Record:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-@pytest.mark.parametrize("forward", [1, 9, decoder.FORWARD])
+@pytest.mark.parametrize("forward", [1, 9, decoder_module.FORWARD])
 def test_cached_turns_are_one_full_forward(
     model: PreTrainedModel, temperature: float, forward: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of different lengths, some of which finish early or sit a turn out."""
-    monkeypatch.setattr(decoder, "FORWARD", forward)
+    monkeypatch.setattr(decoder_module, "FORWARD", forward)
     decoder, record = make_decoder(model, 5, 200, temperature), Record()
     noise = {c: uniform(c, ends=0.2) for c in range(5)}
     rng = np.random.default_rng(0)
@@ -112,8 +112,8 @@ def test_a_forward_holds_who_speaks_and_as_much_as_fits_of_what_is_to_be_heard(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With room for 9: 9 of 12 tokens; the other 3, and 5 of 7; then the first speaks beside."""
-    monkeypatch.setattr(decoder, "FORWARD", 9)
-    monkeypatch.setattr(decoder, "BLOCK", 1)
+    monkeypatch.setattr(decoder_module, "FORWARD", 9)
+    monkeypatch.setattr(decoder_module, "BLOCK", 1)
     decoder, heard = make_decoder(model, 3, 100), []
     forward = decoder.trunk.forward
 
@@ -140,7 +140,7 @@ def test_a_forward_of_all_rows_says_the_same(
     said: list[list[dict[int, Sampled]]] = []
     starts: list[list[Tensor]] = []
     for devices in ((), ("cpu",)):
-        monkeypatch.setattr(decoder, "REPLAYED", devices)
+        monkeypatch.setattr(decoder_module, "REPLAYED", devices)
         decoder, record = make_decoder(model, 4, 60, kept_layers=kept_layers), Record()
         noise = {c: uniform(c, ends=0.2) for c in range(5)}
         turns = []

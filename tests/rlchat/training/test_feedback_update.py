@@ -259,7 +259,7 @@ EPISODES = 64
 @pytest.fixture(scope="module", autouse=True)
 def text_envs() -> None:
     """Register the environments, as ``--env module:Id`` does."""
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     sys.path.insert(0, folder)
     importlib.import_module("text_envs")
     sys.path.remove(folder)

@@ -29,7 +29,7 @@ from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.run_folder import Run, read_metrics
 from rlchat.training.tracking import Tracking, as_markdown, chosen, environment, flat, transcripts
 
-WORKER = Path(__file__).parent / "workers" / "tracked.py"
+WORKER = Path(__file__).parents[1] / "workers" / "tracked.py"
 CONFIG = TrainConfig(
     env="tests/AskFirst-v0",
     policy="tiny",
@@ -56,7 +56,7 @@ EPISODE = {
 
 @pytest.fixture(scope="module", autouse=True)
 def text_envs() -> None:
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     sys.path.insert(0, folder)
     importlib.import_module("text_envs")
     sys.path.remove(folder)

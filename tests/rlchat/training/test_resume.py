@@ -44,7 +44,7 @@ CONFIG = TrainConfig(
 
 @pytest.fixture(scope="module", autouse=True)
 def text_envs() -> None:
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     sys.path.insert(0, folder)
     importlib.import_module("text_envs")
     sys.path.remove(folder)
