@@ -23,7 +23,7 @@ from rich.text import Text
 from rlchat.cli.chat import Chat, ChatOptions
 from rlchat.cli.main import guarded, quiet
 from rlchat.inference.agents import load_agent
-from rlchat.rollout.environment import World, WorldConfig
+from rlchat.rollout.environment import EnvConfig, TextEnv
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def main(options: StandInOptions) -> None:
     console = Console()
     chosen = ChatOptions(options.agent, split="train", seed=options.seed, person=options.person)
     person = StandIn(options.ratings)
-    agent, world = load_agent(options.agent), World(WorldConfig(), "train")
+    agent, world = load_agent(options.agent), TextEnv(EnvConfig(), "train")
     person.chat = Chat(chosen, agent, world, console, person)
     person.chat.begin()
     try:

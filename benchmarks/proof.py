@@ -25,13 +25,13 @@ from rlchat.cli.main import guarded, quiet
 from rlchat.cli.tables import markdown, with_interval
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
+from rlchat.evaluation.evaluate import EvaluationResult, check_range, difference, evaluate
 from rlchat.files import write_json, write_text
 from rlchat.inference.agents import Agent, ModelAgent, NamedAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.training.config import TrainConfig
-from rlchat.training.run_folder import Run, to_json
+from rlchat.training.run_folder import RunFolder, to_json
 
 SEEDS = (0, 1, 2)
 TEMPERATURES = (0.0, 1.0)
@@ -59,7 +59,7 @@ def main(options: ProofOptions) -> None:
     console = Console()
     for seed in SEEDS if options.only < 0 else (options.only,):
         config = TrainConfig(run=options.out / f"seed-{seed}", seed=seed, evaluation=0)
-        run, results = Run(config.run), config.run / "test.json"
+        run, results = RunFolder(config.run), config.run / "test.json"
         if judged(results, config, options.episodes):
             continue
         if run.iterations > config.iterations:
@@ -118,7 +118,7 @@ def speaker(name: str, config: TrainConfig) -> Agent:
     """The agent of that name; base, warm start and PPO are a language model's."""
     if name in ("demonstrator", "expert"):
         return NamedAgent(name)
-    run = Run(config.run)
+    run = RunFolder(config.run)
     if name == "base":
         policy, adapter = Policy.create(config.policy, config.adapter), None
     elif name == "PPO":
@@ -128,9 +128,9 @@ def speaker(name: str, config: TrainConfig) -> Agent:
     return ModelAgent(policy.speaker(adapter), policy.rendering)
 
 
-def read(path: Path) -> list[Result]:
+def read(path: Path) -> list[EvaluationResult]:
     """The results in a file that `judge` wrote."""
-    return [Result.from_json(r) for r in json.loads(path.read_text("utf-8"))["results"]]
+    return [EvaluationResult.from_json(r) for r in json.loads(path.read_text("utf-8"))["results"]]
 
 
 def table(out: Path) -> str:

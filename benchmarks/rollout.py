@@ -10,9 +10,9 @@ import torch
 from bench import Report, SpeedOptions, runs
 from transformers import PreTrainedModel
 
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.loading import load_base
-from rlchat.rollout.environment import Worlds
+from rlchat.rollout.environment import EnvPool
 from rlchat.rollout.seeding import episode_seeds
 
 Messages = list[dict[str, str]]
@@ -20,14 +20,14 @@ Messages = list[dict[str, str]]
 
 @torch.inference_mode()
 def generate_anew(
-    model: PreTrainedModel, rendering: Rendering, episodes: int, turns: int, seed: int
+    model: PreTrainedModel, rendering: ChatTemplate, episodes: int, turns: int, seed: int
 ) -> int:
     """Play episodes the usual way; give the tokens that were sampled.
 
     Every turn renders all conversations anew, pads them and calls ``generate``.
     """
     torch.manual_seed(seed)
-    worlds = Worlds(talk.world(turns))
+    worlds = EnvPool(talk.world(turns))
     playing: dict[int, Messages] = {}
     for i in range(episodes):
         conversation = worlds[i].reset(episode_seeds(seed, 1, i)[0])
@@ -47,7 +47,7 @@ def generate_anew(
 
 
 def generate(
-    model: PreTrainedModel, rendering: Rendering, conversations: list[Messages]
+    model: PreTrainedModel, rendering: ChatTemplate, conversations: list[Messages]
 ) -> list[list[int]]:
     """The token ids of one reply to each conversation, with the token that ends it."""
     tokenizer: Any = rendering.tokenizer

@@ -19,7 +19,7 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.trajectory import Trajectory
@@ -54,7 +54,7 @@ class Epoch:
         scores = [(t.index, t.score) for t in played]
         settings = config.settings(critic.config)
         estimated = estimate(annotated, settings, 0.03, RunningStd(), scores)
-        return cls(Learner(policy, critic, *optimisers, Ranks(cpu=True)), estimated, seconds)
+        return cls(Learner(policy, critic, *optimisers, Distributed(cpu=True)), estimated, seconds)
 
     @property
     def batch(self) -> Batch:

@@ -8,7 +8,7 @@ from typing import Any
 from rlchat.rollout.trajectory import Trajectory
 
 
-class Watcher:
+class Listener:
     """Told how training goes; this one does not care."""
 
     def status(self, line: str) -> None:

@@ -15,7 +15,7 @@ from rlchat.algorithms.batch import Batch, action_positions, microbatches
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, features
 from rlchat.algorithms.optimizer import MasterAdamW
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
 
@@ -30,7 +30,7 @@ class Learner:
     critic: Critic
     policy_optimiser: MasterAdamW
     critic_optimiser: torch.optim.Adam
-    ranks: Ranks
+    ranks: Distributed
     skipped: int = field(default=0)  # non-finite updates in a row
 
 

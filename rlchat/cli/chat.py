@@ -20,24 +20,24 @@ from rlchat.cli.tables import indented, label, spoken
 from rlchat.cli.terminal import ReadLine, at_terminal, open_lines, printable
 from rlchat.errors import UserError
 from rlchat.feedback.pii import check_region
-from rlchat.feedback.recorder import Ratings
+from rlchat.feedback.recorder import RatingRecorder
 from rlchat.inference.agents import (
     Agent,
     ContextFull,
     ModelAgent,
     ModelVoice,
-    Said,
+    Reply,
     ScriptedVoice,
     Voice,
     load_agent,
 )
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import World, WorldConfig
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.episodes import scripted
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.seeding import Purpose, episode_seeds
-from rlchat.serving.session import Seat
+from rlchat.serving.session import ChatSession
 from rlchat.settings import expect, names
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_envs.knowledge import Lookup
@@ -122,11 +122,11 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
     chat.say("Goodbye.")
 
 
-def _world(options: ChatOptions) -> World | None:
+def _world(options: ChatOptions) -> TextEnv | None:
     if not options.env:
         return None
-    config = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
-    world = World(config, options.split)
+    config = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    world = TextEnv(config, options.split)
     if not world.ours:
         raise UserError(
             f"expected an environment in which a person can be the user; {options.env} has no such "
@@ -142,7 +142,7 @@ class Chat:
         self,
         options: ChatOptions,
         agent: Agent,
-        world: World | None,
+        world: TextEnv | None,
         console: Console,
         read: ReadLine,
     ):
@@ -155,9 +155,9 @@ class Chat:
         self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
         if world is None:
             self._own_lookups = tuple(make_lookup(k) for k in names(options.knowledge))
-        self.seat: Seat
+        self.seat: ChatSession
         self.voice: Voice
-        self.ratings: Ratings
+        self.ratings: RatingRecorder
 
     def begin(self) -> None:
         """Greet, and open the first conversation."""
@@ -270,7 +270,10 @@ class Chat:
             assert isinstance(env, DialogueEnv)
             case, lookups = env.case, self.world.lookups
             self.say(f"Your card: {case.hidden['card']}")
-        self.seat, self.ratings = Seat(case, RuleScorer(), lookups), Ratings(self.sitting)
+        self.seat, self.ratings = (
+            ChatSession(case, RuleScorer(), lookups),
+            RatingRecorder(self.sitting),
+        )
         if isinstance(self.agent, ModelAgent):
             options = self.options
             self.voice = ModelVoice(self.agent, options.rollout, options.temperature, noise)
@@ -296,11 +299,11 @@ class Chat:
         if self.seat.decide():
             self._ending()
 
-    def penalty(self, said: Said) -> float:
+    def penalty(self, said: Reply) -> float:
         """What a message loses for being cut off."""
         return 0.0 if said.finished else self.options.rollout.cut_off_penalty
 
-    def _answer(self) -> Said | None:
+    def _answer(self) -> Reply | None:
         """Let the agent speak; None if it has no room."""
         lead = label("assistant")
 

@@ -8,16 +8,18 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.evaluation.evaluate import Result
+from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.training.comparison import before_and_after
 from rlchat.training.config import TrainConfig
 from rlchat.training.learning_curve import Curve, Rows, draw_png
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.run_folder import RunFolder, read_metrics
 
 _WIDEST = 100  # characters
 
 
-def show_curve(run: Run, results: Sequence[Result], config: TrainConfig, console: Console) -> None:
+def show_curve(
+    run: RunFolder, results: Sequence[EvaluationResult], config: TrainConfig, console: Console
+) -> None:
     """Leave the learning curve of a run in its folder, and print it.
 
     Args:

@@ -16,7 +16,7 @@ from rlchat import files
 from rlchat.errors import UserError
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import names
 from rlchat_envs.realism import HEADINGS, Talk, listen, rows
 from rlchat_envs.users import FAMILIES
@@ -54,7 +54,7 @@ def run_users(options: UsersOptions, console: Console) -> None:
     """
 
     def talked(users: tuple[str, ...], split: str) -> Talk:
-        world = WorldConfig(options.env, users)
+        world = EnvConfig(options.env, users)
         return listen(demonstrate(world, options.episodes, options.seed, split))
 
     if options.data is not None:

@@ -21,11 +21,11 @@ from rlchat.feedback.store import Store, store_path
 from rlchat.files import at_home, data_folder, write_text
 from rlchat.inference.agents import adapter_folder
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.settings import SEEDS, expect, names
 from rlchat.training.feedback_update import _from_reward, _from_thumbs, measure_update
 from rlchat.training.kto import KtoConfig
-from rlchat.training.run_folder import Run
+from rlchat.training.run_folder import RunFolder
 from rlchat.training.versions import Versions
 
 
@@ -76,8 +76,8 @@ class LearnOptions:
 def run_learn(options: LearnOptions, console: Console) -> None:
     """Learn, measure, and accept or roll back."""
     run = _run(options.run)
-    world = WorldConfig(options.env, names(options.users))
-    if not Worlds(world, "dev").ours:
+    world = EnvConfig(options.env, names(options.users))
+    if not EnvPool(world, "dev").ours:
         raise UserError(
             f"expected an environment that knows success, to judge by; {options.env} does not"
         )
@@ -145,7 +145,7 @@ def run_restore(options: RestoreOptions, console: Console) -> None:
     say(console, f"{run.folder} speaks with version {options.version} now.")
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> RunFolder:
     """A run folder with an adapter of its own.
 
     Raises:
@@ -156,7 +156,7 @@ def _run(folder: Path) -> Run:
             f"expected a run folder, with an adapter in it; got {folder}; train one with rlchat "
             "train --run"
         )
-    return Run(folder)
+    return RunFolder(folder)
 
 
 @dataclass(frozen=True)

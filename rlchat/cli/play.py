@@ -13,7 +13,7 @@ from rlchat.cli.terminal import ReadLine, open_lines, printable
 from rlchat.errors import UserError
 from rlchat.inference.agents import NamedAgent
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import World, WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
 from rlchat.rollout.episodes import talk
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Trajectory
@@ -56,8 +56,8 @@ def run_play(options: PlayOptions, console: Console, read: ReadLine | None = Non
     Raises:
         UserError: no such environment, or one that does not speak text.
     """
-    config = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
-    worlds = Worlds(config, options.split)
+    config = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    worlds = EnvPool(config, options.split)
     world = worlds[0]
     read = read or open_lines(console, "play-history")
     try:
@@ -77,7 +77,7 @@ def run_play(options: PlayOptions, console: Console, read: ReadLine | None = Non
 
 
 def play_episode(
-    world: World, index: int, seed: int, console: Console, read: ReadLine
+    world: TextEnv, index: int, seed: int, console: Console, read: ReadLine
 ) -> Trajectory:
     """Play one episode, the same that agents play in an evaluation.
 

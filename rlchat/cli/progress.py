@@ -19,7 +19,7 @@ from rlchat.cli.load import Load, slowed
 from rlchat.cli.pace import Beat, Pace, Tally, minutes
 from rlchat.cli.sparkline import course
 from rlchat.cli.tables import dialogue, ending
-from rlchat.listener import Watcher
+from rlchat.listener import Listener
 from rlchat.rollout.trajectory import Trajectory
 
 _COLUMNS = (
@@ -53,7 +53,7 @@ _DIALOGUES_APART = 4  # iterations
 _BRIEF = 10.0  # seconds that something may last before it is said how long it does
 
 
-class Progress(Watcher):
+class Progress(Listener):
     """A live table of iterations with a status below; plain lines where nobody watches.
 
     Use it as a context manager. ``quiet`` shows nothing (for ranks other than the first).

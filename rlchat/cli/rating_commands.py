@@ -12,9 +12,9 @@ from rlchat.cli.tables import indented, label
 from rlchat.cli.terminal import ReadLine
 from rlchat.errors import UserError
 from rlchat.feedback.pii import masked
-from rlchat.feedback.recorder import Sitting
+from rlchat.feedback.recorder import RatingContext
 from rlchat.feedback.store import store_path
-from rlchat.inference.agents import ModelVoice, Said, version
+from rlchat.inference.agents import ModelVoice, Reply, version
 
 if TYPE_CHECKING:
     from rlchat.cli.chat import Chat, ChatOptions
@@ -23,9 +23,9 @@ STARS = ("1", "2", "3", "4", "5")
 NOBODY = "The agent has not said anything yet."
 
 
-def sitting(options: ChatOptions) -> Sitting:
+def sitting(options: ChatOptions) -> RatingContext:
     """Who talks to whom, and where ratings go."""
-    return Sitting(
+    return RatingContext(
         options.person,
         options.agent,
         version(options.agent, options.policy),
@@ -170,7 +170,7 @@ def compare(
         show(Text("Say a or b, = if neither is better, or nothing to skip."))
 
 
-def _settle(chat: Chat, said: Said, value: Literal[1, 0, -1]) -> None:
+def _settle(chat: Chat, said: Reply, value: Literal[1, 0, -1]) -> None:
     """Keep the choice, and go on from the reply that was chosen."""
     stays = {1: "the first one is better", 0: "neither is better", -1: "the new one is better"}
     told = f"Kept: {stays[value]}; it goes on from {'the new' if value < 0 else 'the first'} one."

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.cli.terminal import printable
-from rlchat.evaluation.evaluate import Result
+from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval
 from rlchat_envs import Conversation, Message
@@ -26,7 +26,7 @@ _FORMS = {
 _DIFFERENCES = {"success": "{:+.0%}", "score": "{:+.2f}", "turns": "{:+.1f}", "cost": "{:+.2f}"}
 
 
-def results_table(results: Sequence[Result]) -> Table:
+def results_table(results: Sequence[EvaluationResult]) -> Table:
     """One row an agent: what was measured, each with its 95% interval."""
     names = _measured(results)
     first = results[0]
@@ -41,7 +41,7 @@ def results_table(results: Sequence[Result]) -> Table:
     return table
 
 
-def summary(result: Result) -> str:
+def summary(result: EvaluationResult) -> str:
     """What was measured of one agent in a line, for people who wait for more."""
     metrics = result.metrics
     said = ", ".join(
@@ -68,7 +68,7 @@ def with_interval(interval: Interval, form: str) -> str:
     return f"{mean} ({low} … {high})"
 
 
-def markdown(results: Sequence[Result]) -> str:
+def markdown(results: Sequence[EvaluationResult]) -> str:
     """The results table for a document."""
     names = _measured(results)
     lines = [f"| agent | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
@@ -77,7 +77,7 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def _measured(results: Sequence[Result]) -> list[str]:
+def _measured(results: Sequence[EvaluationResult]) -> list[str]:
     """Every metric that some result has; cost only where some agent caused any."""
     found = dict.fromkeys(name for result in results for name in result.metrics)
     if not any(trajectory.cost for result in results for trajectory in result.episodes):
@@ -85,7 +85,7 @@ def _measured(results: Sequence[Result]) -> list[str]:
     return list(found)
 
 
-def _cells(result: Result, names: Sequence[str]) -> list[str]:
+def _cells(result: EvaluationResult, names: Sequence[str]) -> list[str]:
     metrics = result.metrics
     return [with_interval(metrics[n], _FORMS[n]) if n in metrics else "" for n in names]
 

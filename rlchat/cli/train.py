@@ -18,9 +18,9 @@ from rlchat.cli.curve import show_curve
 from rlchat.cli.pace import minutes
 from rlchat.cli.progress import Progress
 from rlchat.cli.tables import dialogue, difference_table, ending, results_table
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
+from rlchat.evaluation.evaluate import EvaluationResult, check_range, difference, evaluate
 from rlchat.inference.agents import adapter_folder, load_agent
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import AdapterConfig, leave_shape
@@ -29,25 +29,25 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import World, WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
 from rlchat.settings import SEEDS, expect, names
 from rlchat.training.comparison import before_and_after
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.metrics import Clock
 from rlchat.training.pipeline import _refuse_to_overwrite, _train, resumed, warm
-from rlchat.training.run_folder import Run
+from rlchat.training.run_folder import RunFolder
 from rlchat.training.tracking import Tracking, chosen
 
 
-def run_training(config: TrainConfig, console: Console) -> list[Result]:
+def run_training(config: TrainConfig, console: Console) -> list[EvaluationResult]:
     """Train as configured, and evaluate before and after.
 
     Returns:
         The evaluation, if one was asked for: what PPO started from, PPO, demonstrator and expert.
     """
-    ranks = Ranks(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
-    run = Run(config.run)
-    World(config.world)  # a mistake in the environment's name is better told before anything long
+    ranks = Distributed(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
+    run = RunFolder(config.run)
+    TextEnv(config.world)  # a mistake in the environment's name is better told before anything long
     trackers = chosen(config.track)
     if config.episodes < ranks.count:
         raise UserError(
@@ -116,7 +116,7 @@ def run_sft(options: SftOptions, console: Console) -> None:
     if options.data is not None:
         conversations = read_conversations(options.data)
     else:
-        world = WorldConfig(options.env, knowledge=names(options.knowledge))
+        world = EnvConfig(options.env, knowledge=names(options.knowledge))
         conversations = demonstrate(world, options.warm_start.demonstrations, options.seed)
     base, start = options.policy, adapter_folder(options.policy)
     if start is not None:
@@ -168,8 +168,8 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
     place = options.json
     if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
         raise UserError(f"expected a file in a folder that exists; got --json {place}")
-    world = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
-    World(world, options.split)
+    world = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    TextEnv(world, options.split)
     results = []
     with Progress(console) as progress:
         for name in (options.agent, options.against) if options.against else (options.agent,):
@@ -199,7 +199,9 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
         files.write_json(options.json, answer)
 
 
-def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Console) -> None:
+def show(
+    results: Sequence[EvaluationResult], run: RunFolder, config: TrainConfig, console: Console
+) -> None:
     """Print the table, one dialogue before and after, and how to go on."""
     if results:
         before, after = before_and_after(results)
@@ -215,9 +217,9 @@ def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Cons
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def next_steps(run: Run, config: TrainConfig) -> Iterator[str]:
+def next_steps(run: RunFolder, config: TrainConfig) -> Iterator[str]:
     """What can be done with a trained agent: commands, one a line."""
-    command, ours = program(), Worlds(config.world).ours
+    command, ours = program(), EnvPool(config.world).ours
     # In a foreign environment nobody can be the user: people talk to that agent without one.
     place_to_talk = config.env if ours else "''"
     more = config.iterations + 10

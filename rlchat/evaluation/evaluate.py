@@ -10,7 +10,7 @@ from typing import Any
 from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import OnEpisode, talk
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval, bootstrap, paired, wilson
@@ -19,11 +19,11 @@ from rlchat_envs.knowledge import hit_rate
 
 
 @dataclass(frozen=True)
-class Result:
+class EvaluationResult:
     """One agent's episodes on one side of one environment."""
 
     agent: str
-    world: WorldConfig
+    world: EnvConfig
     split: str
     seed: int
     temperature: float
@@ -53,7 +53,7 @@ class Result:
         return out
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Result:
+    def from_json(cls, kept: Mapping[str, Any]) -> EvaluationResult:
         """Take back what `to_json` gave."""
         episodes = [
             Trajectory(
@@ -68,7 +68,7 @@ class Result:
             )
             for e in kept["per_episode"]
         ]
-        world = WorldConfig(kept["env"], tuple(kept["users"]), knowledge=tuple(kept["knowledge"]))
+        world = EnvConfig(kept["env"], tuple(kept["users"]), knowledge=tuple(kept["knowledge"]))
         return cls(
             kept["agent"],
             world,
@@ -99,14 +99,14 @@ class Result:
 def evaluate(
     name: str,
     agent: Agent,
-    world: WorldConfig,
+    world: EnvConfig,
     split: str,
     episodes: int,
     seed: int = 0,
     temperature: float = 0.0,
     rollout: RolloutConfig | None = None,
     on_episode: OnEpisode | None = None,
-) -> Result:
+) -> EvaluationResult:
     """Let an agent talk to users it has not met, and write down how it went.
 
     Args:
@@ -121,11 +121,11 @@ def evaluate(
         on_episode: told of each as it ends.
     """
     check_range(episodes, temperature)
-    worlds = Worlds(world, split)
+    worlds = EnvPool(world, split)
     played = talk(
         agent, worlds, range(episodes), seed, temperature, rollout or RolloutConfig(), on_episode
     )
-    return Result(name, world, split, seed, temperature, played, worlds[0].optimum)
+    return EvaluationResult(name, world, split, seed, temperature, played, worlds[0].optimum)
 
 
 def check_range(episodes: int, temperature: float) -> None:
@@ -140,7 +140,7 @@ def check_range(episodes: int, temperature: float) -> None:
         raise UserError(f"expected a temperature of at least 0; got {temperature}")
 
 
-def difference(result: Result, against: Result) -> dict[str, Interval]:
+def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str, Interval]:
     """Paired differences, episode by episode, with bootstrap intervals."""
     assert [t.seed for t in result.episodes] == [t.seed for t in against.episodes]
 

@@ -13,12 +13,12 @@ import numpy as np
 from rlchat.errors import UserError
 from rlchat.inference.decoder import Decoder
 from rlchat.inference.openai_client import find_endpoint
-from rlchat.inference.streaming import _Stream
+from rlchat.inference.streaming import TextStream
 from rlchat.models.adapter_io import adapter_hash, base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig, leave_shape
 from rlchat.models.catalog import catalog
-from rlchat.models.chat_template import Rendering
-from rlchat.models.generation_model import Speaker
+from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
 from rlchat.models.starters import STARTERS
 from rlchat.rollout.config import RolloutConfig
@@ -33,8 +33,8 @@ ENDPOINT = "openai:"  # how names of agents begin that an OpenAI-compatible serv
 class ModelAgent:
     """A language model that speaks as it is."""
 
-    speaker: Speaker
-    rendering: Rendering
+    speaker: GenerationModel
+    rendering: ChatTemplate
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class ContextFull(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Reply:
     """One message of an agent; ``finished`` is False if it was cut off or stopped.
 
     What a model sampled comes with its token ids and their logprobs, in nats under the distribution
@@ -146,7 +146,7 @@ class Said:
 class Voice(Protocol):
     """Speaks for the agent in one conversation."""
 
-    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Said:
+    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Reply:
         """Say the next message; ``on_text`` gets its pieces as they come."""
         ...
 
@@ -157,11 +157,11 @@ class ScriptedVoice:
 
     agent: ScriptedAgent
 
-    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Said:
+    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Reply:
         """Say it in one piece."""
         text = self.agent.reply(conversation, hidden)
         on_text(text)
-        return Said(text)
+        return Reply(text)
 
 
 class ModelVoice:
@@ -192,7 +192,7 @@ class ModelVoice:
         self._heard = 0  # tokens before the last reply
         self._finished = True
 
-    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Said:
+    def say(self, conversation: Conversation, hidden: Mapping[str, Any], on_text: OnText) -> Reply:
         """Sample the next message; Ctrl-C ends it where it is.
 
         Raises:
@@ -213,7 +213,7 @@ class ModelVoice:
         self._finished = said.finished
         return said
 
-    def another(self) -> Said:
+    def another(self) -> Reply:
         """Sample another reply at temperature 1 in the place of the last one, which stays for now.
 
         It does not touch the noise of what is said later. Ctrl-C ends it where it is.
@@ -222,7 +222,7 @@ class ModelVoice:
         self._decoder.forget(1 - self._row)
         return self._speak(1 - self._row, self._noise.spawn(1)[0], 1.0, lambda _: None)
 
-    def take(self, other: Said) -> None:
+    def take(self, other: Reply) -> None:
         """Go on from what `another` has just said, as it was sampled."""
         self._row = 1 - self._row
         self._ids[self._heard :] = other.ids
@@ -230,11 +230,11 @@ class ModelVoice:
 
     def _speak(
         self, row: int, noise: np.random.Generator, temperature: float, on_text: OnText
-    ) -> Said:
+    ) -> Reply:
         """Say something after the tokens that come before the last reply."""
         ids: list[int] = []
         logprobs: list[float] = []
-        stream, end = _Stream(self._rendering, on_text), self._rendering.end_of_turn
+        stream, end = TextStream(self._rendering, on_text), self._rendering.end_of_turn
 
         def hear(_: int, token: int, logprob: float) -> None:
             ids.append(token)
@@ -250,6 +250,6 @@ class ModelVoice:
             stopped = True
         finished = ids[-1:] == [end]
         text = stream.show(ids, last=finished)
-        return Said(
+        return Reply(
             text, finished, stopped and not finished, tuple(ids), tuple(logprobs), temperature
         )

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from rlchat.inference.cuda_graphs import Replayed
-from rlchat.inference.kv_cache import Cache, Run, Step
+from rlchat.inference.kv_cache import Cache, RowGroup, StepLayout
 from rlchat.models.attention import Mask, middle_layer, trunk_and_head
-from rlchat.models.generation_model import Speaker
+from rlchat.models.generation_model import GenerationModel
 from rlchat.models.logits import sample
 from rlchat.models.packing import common_beginning
 
@@ -67,7 +67,7 @@ class Decoder:
 
     def __init__(
         self,
-        speaker: Speaker,
+        speaker: GenerationModel,
         rows: int,
         slots: int,
         end_of_turn: int,
@@ -271,7 +271,7 @@ class Decoder:
         rows = torch.repeat_interleave(torch.tensor(places), counts)
         longest = int(slots.max()) + 1
         self._cache.make_room(longest, self._rows)
-        step = Step(
+        step = StepLayout(
             self._cache,
             rows.to(self._device),
             slots.to(self._device),
@@ -302,7 +302,7 @@ class Decoder:
         if kept is not None:
             self._kept[conversation].append(kept.clone())
 
-    def _run(self, ids: Tensor, positions: Tensor, step: Step) -> _States:
+    def _run(self, ids: Tensor, positions: Tensor, step: StepLayout) -> _States:
         """Run the trunk."""
         out = self.trunk(
             input_ids=ids[None],
@@ -339,13 +339,13 @@ class Decoder:
         """One token (R,) a row, at its slot (R,); give logits (R, V), and states that are kept."""
         room, rows = self._cache.room, torch.arange(len(ids), device=ids.device)
         hidden = torch.arange(room, device=ids.device) > slots[:, None]
-        run = Run(0, len(ids), 1, room, Mask(hidden[:, None]))
-        states = self._run(ids, slots, Step(self._cache, rows, slots, [run], room))
+        run = RowGroup(0, len(ids), 1, room, Mask(hidden[:, None]))
+        states = self._run(ids, slots, StepLayout(self._cache, rows, slots, [run], room))
         return self.head(states.last), states.kept
 
     def _runs(
         self, places: Sequence[int], counts: Sequence[int], starts: Sequence[int]
-    ) -> list[Run]:
+    ) -> list[RowGroup]:
         """Find rows that attend together: neighbours in the cache that hear one token each."""
         runs = []
         begin = 0
@@ -362,7 +362,7 @@ class Decoder:
             mask = None
             if counts[begin] > 1 or min(starts[begin:end]) + 1 < seen:
                 mask = Mask((tokens > upto[:, :, None]).to(self._device))
-            runs.append(Run(places[begin], end - begin, counts[begin], seen, mask))
+            runs.append(RowGroup(places[begin], end - begin, counts[begin], seen, mask))
             begin = end
         return runs
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.paged import Paged
-from rlchat.models.generation_model import Speaker
+from rlchat.models.generation_model import GenerationModel
 
 EngineName = Literal["own", "paged"]
 
@@ -53,7 +53,7 @@ class Engine(Protocol):
 @contextmanager
 def engine(
     name: EngineName,
-    speaker: Speaker,
+    speaker: GenerationModel,
     rows: int,
     slots: int,
     end_of_turn: int,

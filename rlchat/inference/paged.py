@@ -11,7 +11,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from rlchat.errors import RunError, UserError
 from rlchat.inference.decoder import FORWARD, Noise, Sampled
-from rlchat.models.generation_model import Speaker
+from rlchat.models.generation_model import GenerationModel
 
 PAGE = 32  # tokens in a page of the paged cache: what a conversation wastes, half of it on average
 
@@ -28,7 +28,7 @@ class Paged:
     """
 
     def __init__(
-        self, speaker: Speaker, rows: int, slots: int, end_of_turn: int, temperature: float
+        self, speaker: GenerationModel, rows: int, slots: int, end_of_turn: int, temperature: float
     ):
         """See `Decoder`; the model is copied, not its weights."""
         if speaker.past is not None:

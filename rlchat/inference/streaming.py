@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from rlchat.inference.agents import OnText
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 
 _HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of an unfinished character decode to
 
 
-class _Stream:
+class TextStream:
     """Shows the text of a growing list of tokens; a character only when it is whole."""
 
-    def __init__(self, rendering: Rendering, on_text: OnText):
+    def __init__(self, rendering: ChatTemplate, on_text: OnText):
         self._rendering, self._on_text, self._shown = rendering, on_text, ""
 
     def show(self, ids: list[int], last: bool) -> str:

@@ -27,7 +27,7 @@ class Rendered:
     action_mask: list[bool]
 
 
-class Rendering:
+class ChatTemplate:
     """How one tokenizer's chat template writes messages, taken apart into reusable pieces.
 
     Works for every template in which a longer conversation starts with the shorter one's text;

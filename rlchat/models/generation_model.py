@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlchat.models.attention import Mask, attend, trunk_and_head
-from rlchat.models.kernels import Spoken
+from rlchat.models.kernels import MergedLinear
 from rlchat.models.packing import Past
 
 
@@ -23,7 +23,7 @@ def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(module, BaseTunerLayer):
             base = module.get_base_layer()
             assert isinstance(base, nn.Module)
-            plain = Spoken() if type(base) is nn.Linear else copy.deepcopy(base)
+            plain = MergedLinear() if type(base) is nn.Linear else copy.deepcopy(base)
             known[id(module)] = plain.requires_grad_(False)
         elif not any(isinstance(part, BaseTunerLayer) for part in module.modules()):
             known[id(module)] = module
@@ -37,7 +37,7 @@ def merge_into(plain: nn.Module, layer: BaseTunerLayer, adapter: str | None) -> 
     own = {name: p.data for name, p in base.named_parameters()}
     if adapter is not None:
         layer.merge(safe_merge=True, adapter_names=[adapter])
-    if isinstance(plain, Spoken):
+    if isinstance(plain, MergedLinear):
         assert isinstance(base, nn.Linear)
         plain.load(base.weight, base.bias)
     else:
@@ -49,7 +49,7 @@ def merge_into(plain: nn.Module, layer: BaseTunerLayer, adapter: str | None) -> 
 
 
 @dataclass(frozen=True)
-class Speaker:
+class GenerationModel:
     """A plain model that speaks, and what every conversation of its begins with, unheard.
 
     ``past`` is where prefix and prompt tuning enter; other adapters are merged into the model.

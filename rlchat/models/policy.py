@@ -25,11 +25,11 @@ from rlchat.models.adapter_io import check_base, load_adapter, write_adapter
 from rlchat.models.adapters import POLICY, AdapterConfig, adapted
 from rlchat.models.attention import middle_layer, trunk_and_head
 from rlchat.models.catalog import catalog
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.compatibility import _check
 from rlchat.models.device import choose_device, choose_dtype, release_memory
-from rlchat.models.generation_model import Speaker, merge_into, past_of, without_adapters
-from rlchat.models.kernels import Frozen, Spoken, fuse
+from rlchat.models.generation_model import GenerationModel, merge_into, past_of, without_adapters
+from rlchat.models.kernels import FrozenLinear, MergedLinear, fuse
 from rlchat.models.packing import Packing, Past, last_layer
 
 REFERENCE = "reference"
@@ -43,7 +43,7 @@ class Policy:
     ``model`` holds the adapters ``policy`` (trained) and ``reference`` (frozen).
     """
 
-    def __init__(self, model: PeftModel, rendering: Rendering, base: catalog.BaseInfo):
+    def __init__(self, model: PeftModel, rendering: ChatTemplate, base: catalog.BaseInfo):
         """Wrap a PEFT model that has the adapter ``policy``; the reference is made a copy of it."""
         self.model, self.rendering, self.base = model, rendering, base
         model.eval()  # dropout off, in training too
@@ -93,7 +93,7 @@ class Policy:
         else:
             check_base(adapter, info)
             peft = load_adapter(model, adapter, POLICY)
-        return cls(peft, Rendering(tokenizer), info)
+        return cls(peft, ChatTemplate(tokenizer), info)
 
     @property
     def device(self) -> torch.device:
@@ -308,19 +308,19 @@ class Policy:
             if isinstance(layer, BaseTunerLayer):
                 merge_into(spoken[name], layer, adapter)
                 frozen = getattr(layer.get_base_layer(), "frozen", None)
-                if isinstance(frozen, Frozen):  # which only learning needs
+                if isinstance(frozen, FrozenLinear):  # which only learning needs
                     frozen.unload()
         return self._rollout
 
     def fall_silent(self) -> None:
         """Drop what was merged for speaking, until the next rollout: learning needs the memory."""
         for layer in self._rollout.modules() if self._rollout is not None else ():
-            if isinstance(layer, Spoken):
+            if isinstance(layer, MergedLinear):
                 layer.unload()
         release_memory()
 
     @torch.no_grad()
-    def speaker(self, adapter: str | None = POLICY) -> Speaker:
+    def speaker(self, adapter: str | None = POLICY) -> GenerationModel:
         """What speaks with an adapter in rollouts; see `rollout_model`.
 
         Virtual tokens cannot be merged: they are the past of every conversation.
@@ -331,7 +331,7 @@ class Policy:
             past = self._past(adapter)
         elif adapter is not None and isinstance(config, PromptTuningConfig):
             past = past_of(model, self._prompt(adapter))
-        return Speaker(model, past)
+        return GenerationModel(model, past)
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write the policy's adapter as one ordinary PEFT adapter over the original base.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from rlchat.feedback.store import Reply, Store, store_path
+from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.feedback.style_profile import Known, known
 from rlchat.inference.agents import NamedAgent
-from rlchat.rollout.branching import Branch, BranchConfig, Forest
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts
+from rlchat.rollout.environment import EnvConfig
 from rlchat_reward_models.preferences import messages_to_json
 from rlchat_reward_models.style import Array, manner
 
@@ -34,7 +34,7 @@ def questions(
 ) -> Iterator[list[Question]]:
     """What there is to ask, a list for each moment of dialogues of scripted desks."""
     for name in WORLDS:
-        forest = Forest(WorldConfig(f"rlchat/{name}-v0"), split, seed)
+        forest = BranchingRollouts(EnvConfig(f"rlchat/{name}-v0"), split, seed)
         for alike in forest.branches(NamedAgent(SPEAKER), config):
             said = [manner(branch.context, branch.text) for branch in alike]
             yield [
@@ -50,9 +50,9 @@ def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
     turn, context = len(first.moment.said), messages_to_json(first.context)
     with Store.open(store_path()) as store, store.writing():
         session = store.begin_session(person, SPEAKER, SPEAKER, question.env, 1.0)
-        number = store.add_reply(session, Reply(turn, context, first.text))
+        number = store.add_reply(session, StoredReply(turn, context, first.text))
         store.pair(number, second.text, value)
-        store.add_reply(session, Reply(turn, context, second.text))
+        store.add_reply(session, StoredReply(turn, context, second.text))
 
 
 def _known(person: str) -> Known:

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import torch
 
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat_envs import Conversation
 from rlchat_reward_models.learned import LearnedScorer, Scale, Span, parts_of
 
 
-class Scorer(Protocol):
+class ReplyScorer(Protocol):
     """Judges every reply of whole conversations, many at a time."""
 
     def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
@@ -21,7 +21,7 @@ class Scorer(Protocol):
         ...
 
 
-class Learned:
+class LearnedReward:
     """A reward model in training: its scale is the reference policy's, found at the start."""
 
     def __init__(self, scorer: LearnedScorer, shape: str, span: Span):
@@ -38,7 +38,7 @@ class Learned:
         replies = [sum(m.role == "assistant" for m in c) for c in conversations]
         return [[0.0] * (n - len(own)) + own for n, own in zip(replies, scores, strict=True)]
 
-    def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
+    def settle(self, conversations: Sequence[Conversation], ranks: Distributed) -> None:
         """Take mean and spread from what the reference policy said, on all ranks."""
         turns = [t for c in conversations for t in parts_of(c, self.span)]
         scale = self.scorer.scale

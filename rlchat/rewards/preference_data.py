@@ -8,17 +8,17 @@ from rlchat.cli.progress import Progress
 from rlchat.cli.reward import BuildOptions
 from rlchat.errors import UserError
 from rlchat.inference.agents import load_agent
-from rlchat.rollout.branching import Forest
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.branching import BranchingRollouts
+from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import names
 from rlchat_reward_models import chitchat
 from rlchat_reward_models.preferences import Preference, read_preferences
 
 
 def _simulated(options: BuildOptions, progress: Progress) -> list[Preference]:
-    world = WorldConfig(options.env, names(options.users))
+    world = EnvConfig(options.env, names(options.users))
     say, counter = progress.say, progress.counter
-    forest = Forest(world, options.split, options.seed, options.rollout, say, counter)
+    forest = BranchingRollouts(world, options.split, options.seed, options.rollout, say, counter)
     speaker = load_agent(options.speaker, options.policy, say=progress.say)
     follower = speaker
     if options.follower and options.follower != options.speaker:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.feedback.style_profile import known_person
 from rlchat_envs import Conversation
 from rlchat_reward_models.learned import turns_of
 from rlchat_reward_models.style import Array, manner
 
 
-class Personal:
+class StyleReward:
     """A person's taste in training, as they had it when the run began.
 
     A reply scores log σ(w·(φ − φ̄)), the log-probability that the person prefers it to one in the
@@ -37,7 +37,7 @@ class Personal:
             for c in conversations
         ]
 
-    def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
+    def settle(self, conversations: Sequence[Conversation], ranks: Distributed) -> None:
         """Take the average manner from what the reference policy said, on all ranks."""
         said = ranks.gather([m for c in conversations for m in manners(c)])
         self.usual, self.settled = np.mean(said, axis=0), True

@@ -15,7 +15,7 @@ from rlchat.inference.agents import Agent, ModelAgent
 from rlchat.rewards.comparisons import compare
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import Outcome, World, WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.episodes import scripted, talk
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Conversation, Message
@@ -49,13 +49,13 @@ class BranchConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Snapshot:
     """A moment of an episode: its seed, and what the agent has said so far."""
 
     seed: int
     said: tuple[str, ...] = ()
 
-    def then(self, reply: str) -> Moment:
+    def then(self, reply: str) -> Snapshot:
         """The moment after another reply."""
         return replace(self, said=(*self.said, reply))
 
@@ -67,7 +67,7 @@ class Branch:
     ``reply`` is one message, or all that came after the moment.
     """
 
-    moment: Moment
+    moment: Snapshot
     context: Conversation
     reply: Conversation
     returns: list[float] = field(default_factory=list)
@@ -90,10 +90,10 @@ class Branch:
         return variance(self.returns) / n if n > 1 else 0.0
 
 
-class Revisit(World):
+class ReplayEnv(TextEnv):
     """A world whose episodes begin at a moment, and may end with the agent's next reply."""
 
-    def __init__(self, config: WorldConfig, split: str, moments: dict[int, Moment], once: bool):
+    def __init__(self, config: EnvConfig, split: str, moments: dict[int, Snapshot], once: bool):
         """Make the world; the seed of `reset` is the number of a moment."""
         super().__init__(config, split)
         self.moments, self.once = moments, once
@@ -106,33 +106,33 @@ class Revisit(World):
             super().step(text)
         return self.conversation
 
-    def step(self, text: str) -> Outcome:
+    def step(self, text: str) -> StepResult:
         """Hear the reply, and answer it unless the episode ends here."""
         if not self.once:
             return super().step(text)
         self.conversation = (*self.conversation, Message("assistant", text))
-        return Outcome((), {}, True, False, None)
+        return StepResult((), {}, True, False, None)
 
 
 @dataclass
-class Revisits(Worlds):
+class ReplayPool(EnvPool):
     """A pool of such worlds."""
 
-    moments: dict[int, Moment] = field(default_factory=dict)
+    moments: dict[int, Snapshot] = field(default_factory=dict)
     once: bool = False
 
-    def __getitem__(self, index: int) -> World:
+    def __getitem__(self, index: int) -> TextEnv:
         """The world number ``index``."""
         while len(self.pool) <= index:
-            self.pool.append(Revisit(self.config, self.split, self.moments, self.once))
+            self.pool.append(ReplayEnv(self.config, self.split, self.moments, self.once))
         return self.pool[index]
 
 
 @dataclass(frozen=True)
-class Forest:
+class BranchingRollouts:
     """Where branches grow: a world, one side of it, and how episodes are played."""
 
-    world: WorldConfig
+    world: EnvConfig
     split: str = "train"
     seed: int = 0
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -166,19 +166,19 @@ class Forest:
         """Whole conversations with the same customer, each compared with each."""
         self._worlds()
         seeds = [episode_seeds(self.seed, Purpose.BRANCH, i)[0] for i in range(config.dialogues)]
-        many = [Moment(seed) for seed in seeds for _ in range(config.replies)]
+        many = [Snapshot(seed) for seed in seeds for _ in range(config.replies)]
         played = self._play(speaker, many, once=False)
         found: list[Preference] = []
         for i in range(config.dialogues):
             alike = [
-                Branch(Moment(seeds[i]), *split_whole(conversation), [score])
+                Branch(Snapshot(seeds[i]), *split_whole(conversation), [score])
                 for conversation, score in played[i * config.replies : (i + 1) * config.replies]
             ]
             found += compare(alike, config.noise, source, f"{source}-{self.split}-{i}")
         return found
 
-    def _worlds(self) -> Worlds:
-        worlds = Worlds(self.world, self.split)
+    def _worlds(self) -> EnvPool:
+        worlds = EnvPool(self.world, self.split)
         if not worlds.ours:
             raise UserError(
                 "expected an environment of rlchat envs, whose seed decides all that happens; got "
@@ -195,7 +195,7 @@ class Forest:
         for trajectory in played:
             said = [m.content for m in trajectory.conversation if m.role == "assistant"]
             _, noise = episode_seeds(self.seed, Purpose.BRANCH, trajectory.index)
-            moments.append(Moment(trajectory.seed, tuple(said[: int(noise.integers(len(said)))])))
+            moments.append(Snapshot(trajectory.seed, tuple(said[: int(noise.integers(len(said)))])))
         many = [moment for moment in moments for _ in range(config.replies)]
         replies = self._play(speaker, many, once=True)
         alike: list[list[Branch]] = []
@@ -208,7 +208,7 @@ class Forest:
 
     def follow(self, branches: Sequence[Branch], follower: Agent, times: int) -> None:
         """Find out what becomes of every reply."""
-        world, open_ones = World(self.world, self.split), []
+        world, open_ones = TextEnv(self.world, self.split), []
         firsts: list[float] = []
         for branch in branches:
             outcome = live(world, branch.moment.then(branch.text))
@@ -224,7 +224,7 @@ class Forest:
             open_ones[number // times].returns.append(firsts[number // times] + score)
 
     def _play(
-        self, agent: Agent, moments: Sequence[Moment], once: bool
+        self, agent: Agent, moments: Sequence[Snapshot], once: bool
     ) -> list[tuple[Conversation, float]]:
         """Go on from moments, each time with another noise: conversations and later scores."""
         watch = self.counter("replies" if once else "continuations", len(moments))
@@ -233,12 +233,12 @@ class Forest:
             own = [(self.seed, purpose, i) for i in range(len(moments))]
             keys = [(i, key, key) for i, key in enumerate(own)]
             numbered = {episode_seeds(*k)[0]: m for k, m in zip(own, moments, strict=True)}
-            worlds = Revisits(self.world, self.split, moments=numbered, once=once)
+            worlds = ReplayPool(self.world, self.split, moments=numbered, once=once)
             played = collect(
                 agent.speaker, agent.rendering, worlds, keys, self.rollout, on_episode=watch
             )
             return [(t.conversation, t.score) for t in played]
-        world, played_out = World(self.world, self.split), []
+        world, played_out = TextEnv(self.world, self.split), []
         for number, moment in enumerate(moments):
             watch(moment)
             _, noise = episode_seeds(self.seed, Purpose.FOLLOW, number)
@@ -258,10 +258,10 @@ class Forest:
         return played_out
 
 
-def live(world: World, moment: Moment) -> Outcome:
+def live(world: TextEnv, moment: Snapshot) -> StepResult:
     """Bring a moment back; give what its last reply caused."""
     world.reset(moment.seed)
-    outcome = Outcome((), {}, False, False, None)
+    outcome = StepResult((), {}, False, False, None)
     for text in moment.said:
         outcome = world.step(text)
     return outcome

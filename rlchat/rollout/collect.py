@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from rlchat.inference.engine import engine
-from rlchat.models.chat_template import Rendering
-from rlchat.models.generation_model import Speaker
+from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.generation_model import GenerationModel
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import Outcome, World, Worlds
+from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import episode_seeds
 from rlchat.rollout.trajectory import Trajectory
-from rlchat.rollout.workers import Desk
+from rlchat.rollout.workers import WorkerPool
 from rlchat_envs import Conversation
 
 
 def collect(
-    speaker: Speaker,
-    rendering: Rendering,
-    worlds: Worlds,
+    speaker: GenerationModel,
+    rendering: ChatTemplate,
+    worlds: EnvPool,
     episodes: Iterable[tuple[int, tuple[int, ...], tuple[int, ...]]],
     config: RolloutConfig,
     temperature: float = 1.0,
@@ -56,7 +56,7 @@ def collect(
     playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
     done: list[Trajectory] = []
     with (
-        Desk[int, Conversation | Outcome](min(config.workers, rows)) as desk,
+        WorkerPool[int, Conversation | StepResult](min(config.workers, rows)) as desk,
         engine(
             config.engine, speaker, rows, slots, end, temperature, kept_layers, keep_spoken
         ) as decoder,
@@ -75,7 +75,7 @@ def collect(
         while playing:
             for row, answer in desk.answers(block=not decoder.busy):
                 trajectory, noise = playing[row]
-                if isinstance(answer, Outcome):
+                if isinstance(answer, StepResult):
                     _hear(trajectory, worlds[row], answer, rendering, config)
                 else:  # of an opening that leaves no room for the agent, the end counts
                     opening = rendering.opening(answer)
@@ -103,9 +103,9 @@ def collect(
 
 def _hear(
     trajectory: Trajectory,
-    world: World,
-    outcome: Outcome,
-    rendering: Rendering,
+    world: TextEnv,
+    outcome: StepResult,
+    rendering: ChatTemplate,
     config: RolloutConfig,
 ) -> None:
     """Write down how the world answered the turn just sampled."""

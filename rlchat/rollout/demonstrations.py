@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rlchat.errors import UserError
-from rlchat.rollout.environment import WRITTEN, World, WorldConfig
+from rlchat.rollout.environment import WRITTEN, EnvConfig, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Conversation, DialogueEnv
 
 
 def demonstrate(
-    world: WorldConfig, count: int, seed: int, split: str = "train"
+    world: EnvConfig, count: int, seed: int, split: str = "train"
 ) -> list[Conversation]:
     """Let the scenario's demonstrator talk to ``count`` users.
 
@@ -19,7 +19,9 @@ def demonstrate(
         UserError: the environment has no demonstrator.
     """
     plain = tuple(dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in world.users))
-    room = World(replace(world, users=plain), split)  # thousands of calls would cost time and money
+    room = TextEnv(
+        replace(world, users=plain), split
+    )  # thousands of calls would cost time and money
     env = room.env.unwrapped
     if not isinstance(env, DialogueEnv) or "demonstrator" not in env.scenario.agents:
         raise UserError(

@@ -11,7 +11,7 @@ from rlchat.inference.endpoint_agent import EndpointAgent
 from rlchat.inference.openai_client import find_endpoint
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import World, Worlds
+from rlchat.rollout.environment import EnvPool, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import DialogueEnv, ScriptedAgent
@@ -22,7 +22,7 @@ OnEpisode = Callable[[Trajectory], None]
 
 def talk(
     agent: Agent,
-    worlds: Worlds,
+    worlds: EnvPool,
     indices: Sequence[int],
     seed: int,
     temperature: float,
@@ -47,7 +47,7 @@ def talk(
     return played
 
 
-def scripted(name: str, world: World, seed: int, temperature: float = 0.0) -> ScriptedAgent:
+def scripted(name: str, world: TextEnv, seed: int, temperature: float = 0.0) -> ScriptedAgent:
     """Make a scripted agent of the world's scenario, or one behind an endpoint.
 
     Raises:
@@ -69,7 +69,7 @@ def scripted(name: str, world: World, seed: int, temperature: float = 0.0) -> Sc
 
 
 def _play_scripted(
-    name: str, world: World, index: int, seed: int, temperature: float
+    name: str, world: TextEnv, index: int, seed: int, temperature: float
 ) -> Trajectory:
     world_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
     agent = scripted(name, world, world_seed, temperature)

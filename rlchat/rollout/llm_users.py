@@ -83,14 +83,14 @@ class LocalWriter:
         """
         from transformers import GenerationConfig
 
-        from rlchat.models.chat_template import Rendering
+        from rlchat.models.chat_template import ChatTemplate
         from rlchat.models.device import choose_device, choose_dtype
 
         place = choose_device(device)
         self._model: Any
         self._model, tokenizer, _ = catalog.load_base(spec, dtype=choose_dtype(dtype, place))
         self._model.to(place)
-        self._rendering = Rendering(tokenizer)
+        self._rendering = ChatTemplate(tokenizer)
         end = self._rendering.end_of_turn
         self._model.generation_config = GenerationConfig(
             do_sample=False, max_new_tokens=MAX_NEW_TOKENS, eos_token_id=end, pad_token_id=end

@@ -11,9 +11,9 @@ from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import SEEDS, expect, names
-from rlchat.training.reward_monitor import WatchConfig
+from rlchat.training.reward_monitor import RewardMonitorConfig
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
-    watch: WatchConfig = field(default_factory=WatchConfig)
+    watch: RewardMonitorConfig = field(default_factory=RewardMonitorConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -99,7 +99,7 @@ class TrainConfig:
             )
 
     @property
-    def world(self) -> WorldConfig:
+    def world(self) -> EnvConfig:
         """Whom the agent talks to."""
         gamma = 1.0 if self.ppo.gamma_turn is None else self.ppo.gamma_turn
-        return WorldConfig(self.env, names(self.users), gamma, names(self.knowledge))
+        return EnvConfig(self.env, names(self.users), gamma, names(self.knowledge))

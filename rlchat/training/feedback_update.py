@@ -11,9 +11,9 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.cli.feedback import LearnOptions
 from rlchat.cli.progress import Progress
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result, evaluate
+from rlchat.evaluation.evaluate import EvaluationResult, evaluate
 from rlchat.feedback.store import Messages, Store, store_path
 from rlchat.inference.agents import ModelAgent
 from rlchat.models.adapter_io import base_spec
@@ -21,20 +21,20 @@ from rlchat.models.adapters import POLICY, AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import collect
-from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.seeding import Purpose
 from rlchat.training.config import TrainConfig
-from rlchat.training.gate import Verdict, judge_update
+from rlchat.training.gate import GateDecision, decide
 from rlchat.training.kto import Thumb, learn_thumbs
 from rlchat.training.loop import train
-from rlchat.training.reward_monitor import WatchConfig
-from rlchat.training.run_folder import Run
+from rlchat.training.reward_monitor import RewardMonitorConfig
+from rlchat.training.run_folder import RunFolder
 from rlchat_envs import Conversation, Message
 
 KL_EPISODES = 32
 
 
-def _from_thumbs(options: LearnOptions, run: Run, out: Path, progress: Progress) -> str:
+def _from_thumbs(options: LearnOptions, run: RunFolder, out: Path, progress: Progress) -> str:
     thumbs = read_thumbs(options.person, options.flip)
     if len(thumbs) < options.least:
         raise UserError(
@@ -53,7 +53,7 @@ def _from_thumbs(options: LearnOptions, run: Run, out: Path, progress: Progress)
     return origin
 
 
-def _from_reward(options: LearnOptions, run: Run, out: Path, progress: Progress) -> str:
+def _from_reward(options: LearnOptions, run: RunFolder, out: Path, progress: Progress) -> str:
     """A few iterations of PPO on what a reward model says, from the version that is there."""
     progress.say(f"practising for {options.iterations} iterations with {options.reward}")
     config = TrainConfig(
@@ -67,11 +67,11 @@ def _from_reward(options: LearnOptions, run: Run, out: Path, progress: Progress)
         rollout=options.rollout,
         ppo=PPOConfig(),
         reward=RewardConfig(options.reward),
-        watch=WatchConfig(every=0),
+        watch=RewardMonitorConfig(every=0),
     )
     policy = Policy.create(base_spec(run.adapter), config.adapter, run.adapter, options.seed)
-    practice = Run(config.run)
-    train(config, policy, practice, Ranks(), progress)
+    practice = RunFolder(config.run)
+    train(config, policy, practice, Distributed(), progress)
     practice.adapter.rename(out)
     return f"PPO on {options.reward}"
 
@@ -95,17 +95,17 @@ def read_thumbs(person: str = "", flip: bool = False) -> list[Thumb]:
 
 
 def measure_update(
-    options: LearnOptions, old: Path, new: Path, world: WorldConfig, progress: Progress
-) -> Verdict:
+    options: LearnOptions, old: Path, new: Path, world: EnvConfig, progress: Progress
+) -> GateDecision:
     """Let both versions talk to the same held-out users, and measure how far apart they are."""
     before = _played(options, "before", old, world, progress)
     after = _played(options, "after", new, world, progress)
-    return judge_update(before, after, measure_kl(options, old, new, world), options.max_kl)
+    return decide(before, after, measure_kl(options, old, new, world), options.max_kl)
 
 
 def _played(
-    options: LearnOptions, name: str, adapter: Path, world: WorldConfig, progress: Progress
-) -> Result:
+    options: LearnOptions, name: str, adapter: Path, world: EnvConfig, progress: Progress
+) -> EvaluationResult:
     policy = Policy.create(base_spec(adapter), AdapterConfig(), adapter)
     agent = ModelAgent(policy.speaker(POLICY), policy.rendering)
     watch = progress.counter(f"evaluating {name}", options.episodes)
@@ -113,7 +113,7 @@ def _played(
     return evaluate(name, agent, world, "dev", count, seed, 0.0, options.rollout, watch)
 
 
-def measure_kl(options: LearnOptions, old: Path, new: Path, world: WorldConfig) -> float:
+def measure_kl(options: LearnOptions, old: Path, new: Path, world: EnvConfig) -> float:
     """E[k1] to the old version in nats per token, on what the new one samples."""
     policy = Policy.create(base_spec(new), AdapterConfig(), new)
     policy.load_reference(old)
@@ -121,7 +121,7 @@ def measure_kl(options: LearnOptions, old: Path, new: Path, world: WorldConfig) 
         (i, (options.seed, Purpose.EVALUATE, i), (options.seed, Purpose.ANSWER, i))
         for i in range(KL_EPISODES)
     ]
-    worlds = Worlds(world, "dev")
+    worlds = EnvPool(world, "dev")
     played = collect(policy.speaker(), policy.rendering, worlds, keys, options.rollout)
     policy.fall_silent()
     batch = pack(played)

@@ -18,7 +18,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.catalog import catalog
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat_envs import Conversation
 
@@ -65,7 +65,7 @@ class _Tell(TrainerCallback):
             self._report(state.global_step / max(1, state.max_steps), float(logs["loss"]))
 
 
-def dataset(thumbs: Sequence[Thumb], rendering: Rendering, batch: int) -> Dataset:
+def dataset(thumbs: Sequence[Thumb], rendering: ChatTemplate, batch: int) -> Dataset:
     """Ids of prompts and replies, and of replies to other prompts, which estimate the KL.
 
     Ethayarajh et al. 2024 ("KTO"), section 4: each prompt is paired with another's reply of its
@@ -117,7 +117,7 @@ def learn_thumbs(
             parameter.data = parameter.data.float()
     order = torch.randperm(len(thumbs), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [thumbs[i] for i in order]
-    rows = dataset(shuffled, Rendering(tokenizer), config.batch)
+    rows = dataset(shuffled, ChatTemplate(tokenizer), config.batch)
     good = sum(t.good for t in thumbs)
     bad = len(thumbs) - good
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlchat.cli.sparkline import _number
-from rlchat.evaluation.evaluate import Result
+from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.files import write_bytes
 from rlchat.statistics import Interval, wilson
 
@@ -46,7 +46,7 @@ def draw_png(
     rows: Rows,
     path: Path,
     episodes: int = 64,
-    evaluated: Sequence[Result] = (),
+    evaluated: Sequence[EvaluationResult] = (),
     title: str = "Learning curve",
 ) -> None:
     """Draw the learning curve into a PNG file, whole or not at all.
@@ -89,7 +89,7 @@ def _draw_iterations(axes: Any, curve: Curve) -> None:
         )
 
 
-def _draw_evaluations(axes: Any, curve: Curve, evaluated: Sequence[Result]) -> None:
+def _draw_evaluations(axes: Any, curve: Curve, evaluated: Sequence[EvaluationResult]) -> None:
     """The policy of the first iteration, and the one after the last update."""
     metric = "success" if curve.band else "score"
     places = (curve.iterations[0], curve.iterations[-1] + 1)

@@ -9,25 +9,29 @@ from rlchat.algorithms.advantages import estimate
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
 from rlchat.algorithms.update import fit_critic, update_policy
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import RunError
-from rlchat.listener import Watcher
+from rlchat.listener import Listener
 from rlchat.models.device import peak_memory, release_memory
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
-from rlchat.rollout.environment import Worlds
+from rlchat.rollout.environment import EnvPool
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
 from rlchat.training.metrics import Clock, measure, without_tokens
-from rlchat.training.run_folder import Run
+from rlchat.training.run_folder import RunFolder
 from rlchat.training.state import State
 
 MOST_SKIPPED = 5  # non-finite updates in a row
 
 
 def train(
-    config: TrainConfig, policy: Policy, run: Run, ranks: Ranks, watcher: Watcher | None = None
+    config: TrainConfig,
+    policy: Policy,
+    run: RunFolder,
+    ranks: Distributed,
+    watcher: Listener | None = None,
 ) -> None:
     """Train a policy by PPO against simulated users.
 
@@ -41,7 +45,7 @@ def train(
     Raises:
         RunError: updates stayed non-finite; the last good checkpoint is intact.
     """
-    worlds, watcher = Worlds(config.world), watcher or Watcher()
+    worlds, watcher = EnvPool(config.world), watcher or Listener()
     state, first = State.begin(config, policy, ranks), 0
     if config.resume and run.checkpoint.is_dir():
         first = state.restore(run)
@@ -104,7 +108,7 @@ def train(
 
 
 def look(
-    state: State, config: TrainConfig, iteration: int, watcher: Watcher
+    state: State, config: TrainConfig, iteration: int, watcher: Listener
 ) -> tuple[dict[str, float], str]:
     """See whether a learned reward is being hacked, if it is time to: metrics, and an alarm."""
     if not state.watch.due(iteration, config.iterations - 1):
@@ -121,10 +125,10 @@ def look(
 def play(
     config: TrainConfig,
     policy: Policy,
-    worlds: Worlds,
-    ranks: Ranks,
+    worlds: EnvPool,
+    ranks: Distributed,
     iteration: int,
-    watcher: Watcher,
+    watcher: Listener,
     keep_spoken: bool = False,
 ) -> list[Trajectory]:
     """Collect this rank's share of an iteration's episodes.

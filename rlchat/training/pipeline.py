@@ -13,33 +13,33 @@ import torch
 
 from rlchat import files
 from rlchat.cli.progress import Progress
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result
+from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.inference.agents import adapter_folder
-from rlchat.listener import Watcher
+from rlchat.listener import Listener
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import leave_shape
 from rlchat.models.policy import Policy
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import Worlds
+from rlchat.rollout.environment import EnvPool
 from rlchat.training.comparison import measure_end, measure_start
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
 from rlchat.training.metrics import Clock
-from rlchat.training.run_folder import Run, to_json
+from rlchat.training.run_folder import RunFolder, to_json
 from rlchat.training.sft import warm_start
 from rlchat_envs import Conversation
 
 
 def _train(
     config: TrainConfig,
-    run: Run,
-    ranks: Ranks,
+    run: RunFolder,
+    ranks: Distributed,
     clock: Clock,
     progress: Progress,
-    watching: Callable[[], Watcher],
-) -> list[Result]:
+    watching: Callable[[], Listener],
+) -> list[EvaluationResult]:
     """Prepare, measure, practise, measure again; the first process alone measures."""
     measured, results = bool(config.evaluation) and ranks.main, []
     policy = prepare(config, run, ranks, progress)
@@ -55,7 +55,7 @@ def _train(
     return results
 
 
-def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> Policy:
+def prepare(config: TrainConfig, run: RunFolder, ranks: Distributed, progress: Progress) -> Policy:
     """Bring base and warm start together; leave the PPO reference in the run folder."""
     progress.phase(f"loading {config.policy}")
     start = adapter_folder(config.policy)
@@ -74,7 +74,12 @@ def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> 
 
 
 def _begin(
-    config: TrainConfig, run: Run, ranks: Ranks, progress: Progress, base: str, start: Path | None
+    config: TrainConfig,
+    run: RunFolder,
+    ranks: Distributed,
+    progress: Progress,
+    base: str,
+    start: Path | None,
 ) -> None:
     """Write the settings and the adapter that PPO starts from."""
     if start is not None:
@@ -90,7 +95,7 @@ def _begin(
     }
     run.write_versions()
     run.write_config(config, resolved)
-    if start is None and config.warm_start.demonstrations and Worlds(config.world).ours:
+    if start is None and config.warm_start.demonstrations and EnvPool(config.world).ours:
         progress.phase("playing demonstrations")
         conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
         with ranks.alone():
@@ -122,7 +127,7 @@ def warm(
     files.write_json(out / "validation_losses.json", losses)
 
 
-def resumed(config: TrainConfig, run: Run) -> TrainConfig:
+def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:
     """Check that a run can go on with these settings.
 
     Returns:
@@ -155,7 +160,7 @@ def differing(
             yield name, old, new
 
 
-def _refuse_to_overwrite(run: Run) -> None:
+def _refuse_to_overwrite(run: RunFolder) -> None:
     if run.checkpoint.is_dir() or run.warm_start.is_dir():
         raise UserError(
             f"expected a new run folder; {run.folder} holds a run; go on with --resume, name "

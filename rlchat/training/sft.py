@@ -23,7 +23,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.errors import UserError
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
@@ -36,11 +36,11 @@ MICROBATCH = 4  # most conversations in one forward: activations are what memory
 KEPT = 2**30  # bytes of states that are kept from epoch to epoch
 SETTLED = 0.01  # of the first learning rate is what the last epoch ends with
 
-Report = Callable[[Mapping[str, float]], None]
+OnProgress = Callable[[Mapping[str, float]], None]
 
 
 def dataset(
-    conversations: Sequence[Conversation], rendering: Rendering, max_tokens: int
+    conversations: Sequence[Conversation], rendering: ChatTemplate, max_tokens: int
 ) -> Dataset:
     """Ids and labels as `rendering` makes them: a loss on what the assistant said, and its end.
 
@@ -60,7 +60,7 @@ class _UntilConverged(TrainerCallback):
     """Ends training with the first epoch that improves the validation loss too little."""
 
     tolerance: float
-    report: Report
+    report: OnProgress
     losses: list[float]
 
     def on_log(
@@ -154,7 +154,7 @@ def warm_start(
     seed: int,
     out: Path,
     max_tokens: int = 1024,
-    report: Report = lambda row: None,
+    report: OnProgress = lambda row: None,
 ) -> list[float]:
     """Train the policy's adapter on conversations with trl's SFTTrainer and write it to ``out``.
 

@@ -15,13 +15,13 @@ from typing import Any
 from accelerate import tracking as accelerates
 from huggingface_hub import constants
 
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.files import write_json
-from rlchat.listener import Watcher
+from rlchat.listener import Listener
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import names
-from rlchat.training.run_folder import Run, finite
+from rlchat.training.run_folder import RunFolder, finite
 
 PROJECT = "rlchat"  # under which runs stand beside each other
 COLUMNS = ("episode", "score", "success", "turns", "conversation")  # of the transcripts
@@ -64,7 +64,9 @@ class Tracking:
     RUN/tracking.
     """
 
-    def __init__(self, trackers: Sequence[str], run: Run, ranks: Ranks, resume: bool = False):
+    def __init__(
+        self, trackers: Sequence[str], run: RunFolder, ranks: Distributed, resume: bool = False
+    ):
         """Remember what to start.
 
         Args:
@@ -77,7 +79,7 @@ class Tracking:
         self.folder = (run.folder / "tracking").resolve()
         self.trackers: list[Any] = []
         self._names = tuple(trackers) if ranks.main else ()
-        self._watcher = Watcher()
+        self._watcher = Listener()
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Tracking:
@@ -102,7 +104,7 @@ class Tracking:
         """Finish the trackers, after a failure too."""
         self._open.close()
 
-    def watching(self, watcher: Watcher) -> Watcher:
+    def watching(self, watcher: Listener) -> Listener:
         """Tell the trackers the settings in RUN/config.json, and from now on of every iteration.
 
         Args:
@@ -213,10 +215,10 @@ class Tracking:
             self._watcher.warn(f"{tracker.name} did not finish: {error}")
 
 
-class _Both(Watcher):
+class _Both(Listener):
     """Passes on what a watcher is told, and logs iterations."""
 
-    def __init__(self, tracking: Tracking, watcher: Watcher):
+    def __init__(self, tracking: Tracking, watcher: Listener):
         self.tracking, self.watcher = tracking, watcher
 
     def status(self, line: str) -> None:

@@ -20,13 +20,13 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate, fit_critic, update_policy
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.models.adapters import METHODS
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 
@@ -45,7 +45,7 @@ def make_learner(policy: Policy, states: str = "detached") -> Learner:
         critic,
         MasterAdamW(policy.parameters(), 0.01),
         torch.optim.Adam(critic.parameters(), lr=0.01),
-        Ranks(cpu=True),
+        Distributed(cpu=True),
     )
 
 
@@ -117,7 +117,7 @@ def test_the_policy_that_is_trained_is_the_policy_that_sampled(
     policy = make_policy(method)
     config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=500)
     episodes = [(i, (0, i), (1, i)) for i in range(3)]
-    played = collect(policy.speaker(), policy.rendering, Worlds(WorldConfig()), episodes, config)
+    played = collect(policy.speaker(), policy.rendering, EnvPool(EnvConfig()), episodes, config)
     learner = make_learner(policy)
     annotated = make_estimated(learner, played).annotated
     mask = annotated.batch.action_mask
@@ -142,7 +142,7 @@ def test_training_starts_where_the_rollout_s_frozen_layers_left_off(
     played = collect(
         policy.speaker(),
         policy.rendering,
-        Worlds(WorldConfig()),
+        EnvPool(EnvConfig()),
         [(i, (0, i), (1, i)) for i in range(3)],
         config,
         kept_layers=policy.shared_layers,

@@ -27,13 +27,13 @@ from rlchat.errors import UserError
 from rlchat.feedback.store import Rating, Store, store_path
 from rlchat.inference.agents import ContextFull, ModelAgent, ModelVoice, load_agent
 from rlchat.inference.decoder import Decoder
-from rlchat.inference.streaming import _Stream
+from rlchat.inference.streaming import TextStream
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.conversations import read_conversations
-from rlchat.rollout.environment import World, WorldConfig
-from rlchat.serving.session import Seat
+from rlchat.rollout.environment import EnvConfig, TextEnv
+from rlchat.serving.session import ChatSession
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario
 from rlchat_reward_models import RuleScorer
@@ -254,7 +254,7 @@ def test_characters_are_shown_whole(tiny: ModelAgent) -> None:
     text = "naïve 你好 🙂 end"
     ids = tiny.rendering.reply(text)[:-1]
     pieces: list[str] = []
-    stream = _Stream(tiny.rendering, pieces.append)
+    stream = TextStream(tiny.rendering, pieces.append)
     for n in range(1, len(ids) + 1):
         stream.show(ids[:n], last=False)
     assert "".join(pieces) == text
@@ -265,7 +265,7 @@ def test_characters_are_shown_whole(tiny: ModelAgent) -> None:
 def test_bytes_that_are_no_character_are_shown_as_such_at_the_end(tiny: ModelAgent) -> None:
     ids = tiny.rendering.reply("a你")[:-2]  # the last byte is missing
     pieces: list[str] = []
-    stream = _Stream(tiny.rendering, pieces.append)
+    stream = TextStream(tiny.rendering, pieces.append)
     assert stream.show(ids, last=False) == "a"
     assert stream.show(ids, last=True) == "a\N{REPLACEMENT CHARACTER}"
     assert pieces == ["a", "\N{REPLACEMENT CHARACTER}"]
@@ -353,7 +353,7 @@ def test_a_full_context_is_told_and_reset_helps(tiny_chat: Callable[..., Chat]) 
 
 def test_no_room_after_the_desk_has_spoken() -> None:
     """Whoever spoke last, a full context is told; the person's and the simulated user's turn."""
-    world = World(WorldConfig())
+    world = TextEnv(EnvConfig())
     chat = Chat(ChatOptions("expert"), load_agent("expert"), world, new_console(), unread)
     chat.begin()
     chat.seat.conversation += (Message("user", "R1."), Message("tool", "Order R1: lost."))
@@ -398,7 +398,7 @@ def test_the_seat_scores_as_the_environment_does(name: str, seed: int) -> None:
     twin = DialogueEnv(SupportScenario(), "dev", scorer=RuleScorer())
     _, info = env.reset(seed=seed)
     twin.reset(seed=seed)
-    seat, agent = Seat(twin.case, RuleScorer()), env.scenario.agents[name](seed)
+    seat, agent = ChatSession(twin.case, RuleScorer()), env.scenario.agents[name](seed)
     other = twin.scenario.agents[name](seed)
     seat.simulated()
     over = False
@@ -674,7 +674,7 @@ def test_stopping_a_second_reply_leaves_the_first(
 
 
 def test_after_the_user_has_spoken_there_is_nothing_to_compare(tiny: ModelAgent) -> None:
-    world = World(WorldConfig())
+    world = TextEnv(EnvConfig())
     chat = Chat(replace(TINY, env="rlchat/Support-v0"), tiny, world, new_console(), unread)
     chat.begin()
     chat.line("hi")

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from rlchat.inference import decoder as decoder_module
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.kv_cache import GROWTH
-from rlchat.models.generation_model import Speaker
+from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]
@@ -30,7 +30,7 @@ def model(make_policy: MakePolicy) -> PreTrainedModel:
 def make_decoder(
     model: PreTrainedModel, rows: int, slots: int, temperature: float = 1.0, kept_layers: int = 0
 ) -> Decoder:
-    return Decoder(Speaker(model), rows, slots, END, temperature, kept_layers)
+    return Decoder(GenerationModel(model), rows, slots, END, temperature, kept_layers)
 
 
 def uniform(seed: int, ends: float = 0.1) -> Noise:
@@ -191,7 +191,7 @@ def test_what_another_row_begins_with_is_not_computed_again(
 
 def test_what_tokens_were_drawn_from_is_kept(model: PreTrainedModel) -> None:
     """Last and middle states before each sampled token, over two turns; others keep nothing."""
-    decoder = Decoder(Speaker(model), 2, 100, END, keep_spoken=True)
+    decoder = Decoder(GenerationModel(model), 2, 100, END, keep_spoken=True)
     record, noise = Record(), {c: uniform(c) for c in range(2)}
     for turn in range(2):
         record.speak(decoder, {c: words(10 * turn + c, 5 + c) for c in range(2)}, noise)
@@ -205,7 +205,7 @@ def test_what_tokens_were_drawn_from_is_kept(model: PreTrainedModel) -> None:
         spoken = decoder.spoken(c)
         assert spoken is not None
         torch.testing.assert_close(spoken, expected, atol=1e-5, rtol=1e-5)
-    assert Decoder(Speaker(model), 2, 100, END).spoken(0) is None
+    assert Decoder(GenerationModel(model), 2, 100, END).spoken(0) is None
 
 
 def test_rows_close_ranks_when_one_leaves(model: PreTrainedModel) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlchat.errors import UserError
 from rlchat.models.adapters import MERGED, METHODS, POLICY, AdapterConfig
 from rlchat.models.attention import use_layouts
-from rlchat.models.kernels import Frozen, fuse
+from rlchat.models.kernels import FrozenLinear, fuse
 from rlchat.models.loading import load_base
 from rlchat.models.packing import Packing
 from rlchat.models.policy import REFERENCE, Policy
@@ -239,7 +239,9 @@ def test_what_cannot_be_trained_is_refused() -> None:
 def test_speaking_drops_what_only_learning_needs(policy: Policy) -> None:
     """Reordered copies of the adapted layers' weights, which the next forward makes again."""
     kept = [
-        m.frozen for m in policy.model.modules() if isinstance(getattr(m, "frozen", None), Frozen)
+        m.frozen
+        for m in policy.model.modules()
+        if isinstance(getattr(m, "frozen", None), FrozenLinear)
     ]
     before = hidden(policy)
     before.sum().backward()

@@ -9,8 +9,8 @@ from rlchat.inference.agents import ModelAgent, NamedAgent
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.comparisons import compare
-from rlchat.rollout.branching import Branch, BranchConfig, Forest, Moment, live
-from rlchat.rollout.environment import World, WorldConfig
+from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts, Snapshot, live
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Message
 from rlchat_reward_models.preferences import tidy, weight
@@ -20,18 +20,18 @@ FEW = BranchConfig(dialogues=12, replies=4, continuations=3)
 
 
 def test_a_moment_comes_back_as_it_was() -> None:
-    world = World(WorldConfig(), "train")
+    world = TextEnv(EnvConfig(), "train")
     said = ("Could you tell me your order number, please?", "And the reason?")
-    live(world, Moment(7, said))
+    live(world, Snapshot(7, said))
     first, state = world.conversation, world.hidden
-    live(world, Moment(8, said))
+    live(world, Snapshot(8, said))
     assert world.conversation != first
-    live(world, Moment(7, said))
+    live(world, Snapshot(7, said))
     assert (world.conversation, world.hidden) == (first, state)
 
 
 def test_labels_by_hand() -> None:
-    moment = Moment(0)
+    moment = Snapshot(0)
     a = Branch(
         moment, (), (Message("assistant", "a"),), [1.0, 0.0, 1.0, 0.0]
     )  # mean .5, squared error (1/3)/4 = 1/12
@@ -45,20 +45,20 @@ def test_labels_by_hand() -> None:
 
 
 def test_the_right_offer_is_preferred_to_the_wrong_one() -> None:
-    found = Forest(WorldConfig()).preferences(DEMONSTRATOR, EXPERT, FEW, "simulator")
+    found = BranchingRollouts(EnvConfig()).preferences(DEMONSTRATOR, EXPERT, FEW, "simulator")
     kept = tidy(found).preferences
     assert kept
     decided = [p for p in kept if p.difference is not None and p.difference > 1]
     assert decided and all(p.clear for p in decided)
     assert {p.source for p in kept} == {"simulator"}
     assert all(p.prompt[-1].role in ("user", "tool") for p in kept)
-    again = Forest(WorldConfig()).preferences(DEMONSTRATOR, EXPERT, FEW, "simulator")
+    again = BranchingRollouts(EnvConfig()).preferences(DEMONSTRATOR, EXPERT, FEW, "simulator")
     assert again == found
 
 
 def test_sides_say_different_things() -> None:
     def contexts(split: str) -> set[str]:
-        branches = Forest(WorldConfig(), split).branches(DEMONSTRATOR, FEW)
+        branches = BranchingRollouts(EnvConfig(), split).branches(DEMONSTRATOR, FEW)
         return {alike[0].context[1].content for alike in branches}
 
     assert not contexts("train") & contexts("test")
@@ -66,10 +66,12 @@ def test_sides_say_different_things() -> None:
 
 def test_whole_conversations_with_one_customer_are_compared() -> None:
     config = BranchConfig(dialogues=8, replies=3, whole=True)
-    found = Forest(WorldConfig()).preferences(DEMONSTRATOR, DEMONSTRATOR, config, "conversations")
+    found = BranchingRollouts(EnvConfig()).preferences(
+        DEMONSTRATOR, DEMONSTRATOR, config, "conversations"
+    )
     kept = tidy(found).preferences
     assert kept and len(found) == 8 * 3
-    world = World(WorldConfig(), "train")
+    world = TextEnv(EnvConfig(), "train")
     for p in kept:
         assert [m.role for m in p.prompt] == ["system", "user"]
         assert p.chosen[0].role == "assistant"
@@ -79,7 +81,7 @@ def test_whole_conversations_with_one_customer_are_compared() -> None:
     assert len(seeds) > 1 and len({p.prompt for p in kept}) == len(seeds)
     chosen = [m.content for m in kept[0].chosen if m.role == "assistant"]
     seed = episode_seeds(0, Purpose.BRANCH, int(kept[0].dialogue.rpartition("-")[2]))[0]
-    live(world, Moment(seed, tuple(chosen)))
+    live(world, Snapshot(seed, tuple(chosen)))
     assert world.conversation == (*kept[0].prompt, *kept[0].chosen)
 
 
@@ -88,7 +90,7 @@ def test_a_model_speaks_and_follows() -> None:
     policy = Policy.create("tiny", config)
     agent = ModelAgent(policy.speaker(), policy.rendering)
     few = BranchConfig(dialogues=3, replies=2, continuations=2)
-    forest = Forest(WorldConfig())
+    forest = BranchingRollouts(EnvConfig())
     branches = forest.branches(agent, few)
     assert [len(alike) for alike in branches] == [2, 2, 2]
     flat = [b for alike in branches for b in alike]
@@ -109,7 +111,7 @@ gym.register("tests/Echo-v0", Echo)
 
 
 def test_foreign_worlds_are_refused() -> None:
-    forest = Forest(WorldConfig("tests/Echo-v0"))
+    forest = BranchingRollouts(EnvConfig("tests/Echo-v0"))
     with pytest.raises(UserError, match="give preferences as files instead"):
         forest.branches(DEMONSTRATOR, FEW)
 

@@ -13,13 +13,13 @@ from rlchat.errors import UserError
 from rlchat.inference import engine
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.models.catalog import fetch, list_models
-from rlchat.models.chat_template import Rendering
-from rlchat.models.generation_model import Speaker
+from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.sft import dataset
@@ -59,7 +59,7 @@ class Played:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine, "Decoder", Recorder)
             return collect(
-                Speaker(self.model), self.rendering, Worlds(WorldConfig()), episodes, config
+                GenerationModel(self.model), self.rendering, EnvPool(EnvConfig()), episodes, config
             )
 
 
@@ -118,9 +118,7 @@ def test_the_paged_engine_cannot_hear_virtual_tokens(make_policy: MakePolicy) ->
     policy = make_policy("prompt")
     config = RolloutConfig(engine="paged")
     with pytest.raises(UserError, match=r"expected an adapter that can be merged.*virtual tokens"):
-        collect(
-            policy.speaker(), policy.rendering, Worlds(WorldConfig()), [(0, (0,), (1,))], config
-        )
+        collect(policy.speaker(), policy.rendering, EnvPool(EnvConfig()), [(0, (0,), (1,))], config)
 
 
 def test_neither_rows_nor_order_change_an_episode(
@@ -245,9 +243,9 @@ def test_the_warm_starts_ids_and_labels_are_the_rollouts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The demonstrator's conversations, played again token by token."""
-    rendering = Rendering(AutoTokenizer.from_pretrained(fetch(name)))
-    worlds, config = Worlds(WorldConfig()), RolloutConfig(rows=1, max_tokens=100_000)
-    conversations = demonstrate(WorldConfig(), 3, seed=5)
+    rendering = ChatTemplate(AutoTokenizer.from_pretrained(fetch(name)))
+    worlds, config = EnvPool(EnvConfig()), RolloutConfig(rows=1, max_tokens=100_000)
+    conversations = demonstrate(EnvConfig(), 3, seed=5)
     rows = dataset(conversations, rendering, 100_000)
     for i, conversation in enumerate(conversations):
         turns = [rendering.reply(m.content) for m in conversation if m.role == "assistant"]
@@ -265,8 +263,8 @@ def test_the_warm_starts_ids_and_labels_are_the_rollouts(
 
 @pytest.mark.parametrize("name", HERE)
 def test_the_warm_start_and_a_trajectory_written_by_hand(name: str) -> None:
-    rendering = Rendering(AutoTokenizer.from_pretrained(fetch(name)))
-    (conversation,) = demonstrate(WorldConfig(), 1, seed=6)
+    rendering = ChatTemplate(AutoTokenizer.from_pretrained(fetch(name)))
+    (conversation,) = demonstrate(EnvConfig(), 1, seed=6)
     places = [i for i, m in enumerate(conversation) if m.role == "assistant"]
     t = Trajectory(0, 0, rendering.opening(conversation[: places[0]]))
     for place, following in zip(places, [*places[1:], None], strict=True):

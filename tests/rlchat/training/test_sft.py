@@ -17,7 +17,7 @@ from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import WarmStartConfig
 from rlchat.training.sft import IGNORED, KEPT, _ActionTrainer, dataset, rate, warm_start
@@ -190,7 +190,7 @@ def test_one_conversation_is_too_few(policy: Policy, tmp_path: Path) -> None:
 
 
 def test_demonstrations_are_the_seeds() -> None:
-    world = WorldConfig()
+    world = EnvConfig()
     three = demonstrate(world, 3, seed=5)
     assert demonstrate(world, 2, seed=5) == three[:2]
     assert len(set(three)) == 3
@@ -201,7 +201,7 @@ def test_demonstrations_are_the_seeds() -> None:
 
 def test_an_environment_without_a_demonstrator_is_named() -> None:
     with pytest.raises(UserError, match=r"has none; set --warm-start\.demonstrations 0"):
-        demonstrate(WorldConfig(foreign()), 1, 0)
+        demonstrate(EnvConfig(foreign()), 1, 0)
 
 
 def foreign() -> str:
