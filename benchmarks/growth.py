@@ -36,7 +36,7 @@ def attention_timed() -> Iterator[list[float]]:
         seconds.append(time.perf_counter() - begun)
         return out
 
-    StepLayout.attend = timed  # type: ignore[method-assign]
+    StepLayout.attend = timed  # type: ignore[method-assign, assignment]
     try:
         yield seconds
     finally:
@@ -51,7 +51,9 @@ def measure(model: str, dtype: DTypeName, repeats: int, say: Callable[[str], Non
     def add(table: str, size: Any, speaks: Policy, episodes: int, turns: int) -> None:
         with attention_timed() as attention:
             seconds, _ = talk.timed(
-                lambda run: talk.play(speaks.speaker(None), speaks.rendering, episodes, turns, run),
+                lambda run: talk.play(
+                    speaks.generation_model(None), speaks.template, episodes, turns, run
+                ),
                 repeats,
             )
         share = sum(attention) / repeats / seconds

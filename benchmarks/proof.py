@@ -125,7 +125,7 @@ def speaker(name: str, config: TrainConfig) -> Agent:
         policy, adapter = Policy.create(config.policy, config.adapter, run.adapter), POLICY
     else:
         policy, adapter = Policy.create(config.policy, config.adapter, run.warm_start), REFERENCE
-    return ModelAgent(policy.speaker(adapter), policy.rendering)
+    return ModelAgent(policy.generation_model(adapter), policy.template)
 
 
 def read(path: Path) -> list[EvaluationResult]:

@@ -173,9 +173,9 @@ def conversations() -> list[Conversation]:
     return [c for side in SPLITS for c in demonstrate(EnvConfig(), FITTED, 0, side)]
 
 
-def rendered(spoken: Sequence[Conversation], rendering: ChatTemplate) -> str:
+def rendered(spoken: Sequence[Conversation], template: ChatTemplate) -> str:
     """The hash of conversations as a model reads them."""
-    return hash_of([rendering.conversation(c).ids for c in spoken])
+    return hash_of([template.conversation(c).ids for c in spoken])
 
 
 def hash_of(value: object) -> str:

@@ -85,13 +85,13 @@ def _lines() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 def play(
-    speaker: GenerationModel, rendering: ChatTemplate, episodes: int, turns: int, seed: int
+    speaker: GenerationModel, template: ChatTemplate, episodes: int, turns: int, seed: int
 ) -> int:
     """Play episodes with our engine; give the tokens it said."""
     config = RolloutConfig(rows=episodes, max_new_tokens=REPLY, max_tokens=LONG)
     played = collect(
         speaker,
-        rendering,
+        template,
         EnvPool(world(turns)),
         [(i, (seed, 1, i), (seed, 2, i)) for i in range(episodes)],
         config,

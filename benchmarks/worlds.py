@@ -169,7 +169,7 @@ def judge(
     for name in agents:
         folder, adapter = kept[name]
         policy = Policy.create(config.policy, config.adapter, folder)
-        agent = ModelAgent(policy.speaker(adapter), policy.rendering)
+        agent = ModelAgent(policy.generation_model(adapter), policy.template)
         results.append(play(name, agent, world, config, options))
     write_json(place, {"about": about, "results": [r.to_json() for r in results]})
 

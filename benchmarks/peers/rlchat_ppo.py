@@ -47,7 +47,7 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
         # As in `train`: in float32 the first iteration compares sampler and forward.
         exact = iteration > 0 and policy.dtype == torch.float32
         decoder = Decoder(
-            policy.speaker(), options.episodes, slots, -1, 1.0, policy.shared_layers, exact
+            policy.generation_model(), options.episodes, slots, -1, 1.0, policy.shared_layers, exact
         )
         played, noise = [], {}
         for i in range(options.episodes):
@@ -63,10 +63,10 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
             t.hidden.append({})
             t.act(said[t.index].ids, said[t.index].logprobs)
             t.parts.append({"reward": float(noise[t.index].normal())})
-            t.starts = decoder.starts(t.index) if policy.shared_layers else None
-            t.spoken = decoder.spoken(t.index)
+            t.cached_states = decoder.cached_states(t.index) if policy.shared_layers else None
+            t.sampled_states = decoder.sampled_states(t.index)
         del decoder
-        policy.fall_silent()
+        policy.free_merged()
         scale.add([t.score for t in played])
         annotated = annotate(policy, learner.critic, pack(played), config.ppo.token_budget)
         settings = config.ppo.settings(config.critic)

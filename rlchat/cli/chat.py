@@ -287,9 +287,9 @@ class Chat:
             self.say(FULL)
             return
         if isinstance(self.agent, ModelAgent):
-            rendering = self.agent.rendering
-            if len(rendering.reply(text)) - 1 > rendering.max_message_tokens:
-                self.say(f"The agent reads only its first {rendering.max_message_tokens} tokens.")
+            template = self.agent.template
+            if len(template.reply(text)) - 1 > template.max_message_tokens:
+                self.say(f"The agent reads only its first {template.max_message_tokens} tokens.")
         self._show_all(self.seat.person(text)[1:])
         if self._answer() is not None:
             self.decide()

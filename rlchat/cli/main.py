@@ -302,8 +302,7 @@ def feedback_style(words: Sequence[str], console: Console) -> None:
 def models_list(words: Sequence[str], console: Console) -> None:
     """Verb ``models list``."""
     parse(ListOptions, "models list", words)
-    from rlchat.models import starters
-    from rlchat.models.catalog import catalog
+    from rlchat.models import catalog, starters
 
     table = Table("name", "what it is", "licence", "MB", "here")
     for model, here in catalog.list_models():
@@ -330,7 +329,7 @@ class FetchOptions:
 def models_fetch(words: Sequence[str], console: Console) -> None:
     """Verb ``models fetch``."""
     options = parse(FetchOptions, "models fetch", words)
-    from rlchat.models.catalog import catalog
+    from rlchat.models import catalog
 
     folder = catalog.fetch(options.name, lambda line: console.print(line, markup=False))
     console.print(f"{options.name} is in {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -14,9 +14,9 @@ from rlchat.errors import UserError
 from rlchat.inference.decoder import Decoder
 from rlchat.inference.openai_client import find_endpoint
 from rlchat.inference.streaming import TextStream
+from rlchat.models import catalog
 from rlchat.models.adapter_io import adapter_hash, base_spec
 from rlchat.models.adapters import POLICY, AdapterConfig, leave_shape
-from rlchat.models.catalog import catalog
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
@@ -33,8 +33,8 @@ ENDPOINT = "openai:"  # how names of agents begin that an OpenAI-compatible serv
 class ModelAgent:
     """A language model that speaks as it is."""
 
-    speaker: GenerationModel
-    rendering: ChatTemplate
+    generation: GenerationModel
+    template: ChatTemplate
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def load_agent(
         return NamedAgent(name)
     if name == "base":
         policy = Policy.create(base, config, say=say)
-        return ModelAgent(policy.speaker(None), policy.rendering)
+        return ModelAgent(policy.generation_model(None), policy.template)
     folder = adapter_folder(name)
     if folder is None:
         known = [*STARTERS, "base", *SCRIPTED]
@@ -84,7 +84,7 @@ def load_agent(
         )
     leave_shape(config, folder)
     policy = Policy.create(base_spec(folder), config, adapter=folder, say=say)
-    return ModelAgent(policy.speaker(POLICY), policy.rendering)
+    return ModelAgent(policy.generation_model(POLICY), policy.template)
 
 
 def adapter_folder(name: str | Path) -> Path | None:
@@ -180,12 +180,12 @@ class ModelVoice:
         noise: np.random.Generator,
     ):
         """Make an empty conversation; ``rollout`` gives its budgets in tokens."""
-        most = getattr(agent.speaker.model.config, "max_position_embeddings", None)
+        most = getattr(agent.generation.model.config, "max_position_embeddings", None)
         self._room = min(rollout.max_tokens, most or rollout.max_tokens)
         self._turn = rollout.max_new_tokens
-        self._rendering, self._noise = agent.rendering, noise
+        self._template, self._noise = agent.template, noise
         self._temperature = temperature
-        self._decoder = Decoder(agent.speaker, 2, self._room, agent.rendering.end_of_turn)
+        self._decoder = Decoder(agent.generation, 2, self._room, agent.template.end_of_turn)
         self._row = 0  # of the conversation; the other is for another reply
         self._ids: list[int] = []
         self._known = 0  # messages of the conversation that are in _ids
@@ -200,9 +200,9 @@ class ModelVoice:
         """
         new = conversation[self._known :]
         if self._ids:
-            prompt = self._rendering.after(new, cut=not self._finished)
+            prompt = self._template.after(new, cut=not self._finished)
         else:
-            prompt = self._rendering.opening(new)[-(self._room - self._turn) :]
+            prompt = self._template.opening(new)[-(self._room - self._turn) :]
         if len(self._ids) + len(prompt) + self._turn > self._room:
             raise ContextFull
         self._decoder.forget(1 - self._row)
@@ -234,7 +234,7 @@ class ModelVoice:
         """Say something after the tokens that come before the last reply."""
         ids: list[int] = []
         logprobs: list[float] = []
-        stream, end = TextStream(self._rendering, on_text), self._rendering.end_of_turn
+        stream, end = TextStream(self._template, on_text), self._template.end_of_turn
 
         def hear(_: int, token: int, logprob: float) -> None:
             ids.append(token)

@@ -230,7 +230,7 @@ def fuse(model: nn.Module, head: nn.Module | None = None) -> None:
             layer.frozen = FrozenLinear(layer.weight, layer is not head)  # type: ignore[assignment]
             layer.forward = types.MethodType(_frozen, layer)  # type: ignore[method-assign]
         elif _is_rms_norm(layer):
-            layer.forward = types.MethodType(_normalised, layer)
+            layer.forward = types.MethodType(_normalized, layer)
         elif _is_gated(layer):
             layer.forward = types.MethodType(_gated, layer)
     for layer in tuners:
@@ -254,7 +254,7 @@ def _is_rms_norm(layer: nn.Module) -> bool:
     weight, epsilon = getattr(layer, "weight", None), getattr(layer, "variance_epsilon", None)
     if not isinstance(weight, Tensor) or weight.requires_grad or not isinstance(epsilon, float):
         return False
-    return _same(layer, _normalised, weight, len(weight))
+    return _same(layer, _normalized, weight, len(weight))
 
 
 @torch.no_grad()
@@ -284,7 +284,7 @@ def _gated(layer: Any, x: Tensor) -> Tensor:
     return y
 
 
-def _normalised(layer: Any, x: Tensor) -> Tensor:
+def _normalized(layer: Any, x: Tensor) -> Tensor:
     y: Tensor
     if not torch.is_grad_enabled():
         y = _unit(x, layer.variance_epsilon)[0] * layer.weight

@@ -235,7 +235,7 @@ class BranchingRollouts:
             numbered = {episode_seeds(*k)[0]: m for k, m in zip(own, moments, strict=True)}
             worlds = ReplayPool(self.world, self.split, moments=numbered, once=once)
             played = collect(
-                agent.speaker, agent.rendering, worlds, keys, self.rollout, on_episode=watch
+                agent.generation, agent.template, worlds, keys, self.rollout, on_episode=watch
             )
             return [(t.conversation, t.score) for t in played]
         world, played_out = TextEnv(self.world, self.split), []

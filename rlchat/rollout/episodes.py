@@ -37,7 +37,7 @@ def talk(
     if isinstance(agent, ModelAgent):
         keys = [(i, (seed, Purpose.EVALUATE, i), (seed, Purpose.ANSWER, i)) for i in indices]
         return collect(
-            agent.speaker, agent.rendering, worlds, keys, rollout, temperature, on_episode
+            agent.generation, agent.template, worlds, keys, rollout, temperature, on_episode
         )
     played = []
     for i in indices:

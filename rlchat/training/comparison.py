@@ -33,7 +33,7 @@ def measure_start(
     elif config.warm_start.demonstrations and EnvPool(config.world).ours:
         name = "warm start"
     result = _measure(config, name, model_agent(policy, REFERENCE), progress)
-    policy.fall_silent()
+    policy.free_merged()
     _keep(run.start, 0, [result])
     progress.say(summary(result))
     return result
@@ -67,7 +67,7 @@ def before_and_after(
 
 def model_agent(policy: Policy, adapter: str) -> ModelAgent:
     """The agent that speaks with an adapter of a policy."""
-    return ModelAgent(policy.speaker(adapter), policy.rendering)
+    return ModelAgent(policy.generation_model(adapter), policy.template)
 
 
 def _measure(

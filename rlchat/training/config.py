@@ -25,7 +25,7 @@ class WarmStartConfig:
     learning_rate: float = 1.4e-3
     """Learning rate at first; it falls like a bell curve, to a hundredth at the end."""
     batch: int = 4
-    """Conversations an optimiser step."""
+    """Conversations an optimizer step."""
     epochs: int = 2
     """Most passes over the conversations. One pass takes half the time and imitates less well."""
     tolerance: float = 0.01

@@ -107,7 +107,7 @@ def _played(
     options: LearnOptions, name: str, adapter: Path, world: EnvConfig, progress: Progress
 ) -> EvaluationResult:
     policy = Policy.create(base_spec(adapter), AdapterConfig(), adapter)
-    agent = ModelAgent(policy.speaker(POLICY), policy.rendering)
+    agent = ModelAgent(policy.generation_model(POLICY), policy.template)
     watch = progress.counter(f"evaluating {name}", options.episodes)
     count, seed = options.episodes, options.seed
     return evaluate(name, agent, world, "dev", count, seed, 0.0, options.rollout, watch)
@@ -122,8 +122,8 @@ def measure_kl(options: LearnOptions, old: Path, new: Path, world: EnvConfig) ->
         for i in range(KL_EPISODES)
     ]
     worlds = EnvPool(world, "dev")
-    played = collect(policy.speaker(), policy.rendering, worlds, keys, options.rollout)
-    policy.fall_silent()
+    played = collect(policy.generation_model(), policy.template, worlds, keys, options.rollout)
+    policy.free_merged()
     batch = pack(played)
     critic = Critic(policy.hf.config.hidden_size, CriticConfig())
     seen = annotate(policy, critic, batch, PPOConfig().token_budget)

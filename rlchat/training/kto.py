@@ -15,9 +15,9 @@ from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
+from rlchat.models import catalog
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
 from rlchat.models.adapters import AdapterConfig
-from rlchat.models.catalog import catalog
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat_envs import Conversation
@@ -44,13 +44,13 @@ class KtoConfig:
     epochs: float = 3.0
     """Passes over the thumbs."""
     batch: int = 8
-    """Thumbs an optimiser step."""
+    """Thumbs an optimizer step."""
     beta: float = 0.1
     """Price of leaving the adapter as it was: smaller moves it farther."""
 
 
 class _Trainer(KTOTrainer):
-    """trl's trainer on ids that rlchat's own rendering made."""
+    """trl's trainer on ids that rlchat's own template made."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
@@ -65,14 +65,14 @@ class _Tell(TrainerCallback):
             self._report(state.global_step / max(1, state.max_steps), float(logs["loss"]))
 
 
-def dataset(thumbs: Sequence[Thumb], rendering: ChatTemplate, batch: int) -> Dataset:
+def dataset(thumbs: Sequence[Thumb], template: ChatTemplate, batch: int) -> Dataset:
     """Ids of prompts and replies, and of replies to other prompts, which estimate the KL.
 
     Ethayarajh et al. 2024 ("KTO"), section 4: each prompt is paired with another's reply of its
     batch.
     """
-    prompts = [rendering.opening(t.context)[-(MAX_TOKENS // 2) :] for t in thumbs]
-    replies = [rendering.reply(t.text)[: MAX_TOKENS // 2] for t in thumbs]
+    prompts = [template.opening(t.context)[-(MAX_TOKENS // 2) :] for t in thumbs]
+    replies = [template.reply(t.text)[: MAX_TOKENS // 2] for t in thumbs]
     shifted = []
     for start in range(0, len(replies), batch):
         part = replies[start : start + batch]

@@ -129,12 +129,12 @@ def play(
     ranks: Distributed,
     iteration: int,
     watcher: Listener,
-    keep_spoken: bool = False,
+    keep_sampled_states: bool = False,
 ) -> list[Trajectory]:
     """Collect this rank's share of an iteration's episodes.
 
     Episode i has the same goal, user and noise whoever plays it. Episodes of a group share goal
-    and user, and differ in what is sampled. ``keep_spoken`` is that of `collect`.
+    and user, and differ in what is sampled. ``keep_sampled_states`` is that of `collect`.
     """
     goals = (config.seed, Purpose.TRAIN, iteration)
     noise = (config.seed, Purpose.PLAY, iteration)
@@ -143,14 +143,14 @@ def play(
         for i in range(ranks.index, config.episodes, ranks.count)
     ]
     trajectories = collect(
-        policy.speaker(),
-        policy.rendering,
+        policy.generation_model(),
+        policy.template,
         worlds,
         episodes,
         config.rollout,
         on_episode=watcher.rollout(iteration, len(episodes)),
         kept_layers=policy.shared_layers,
-        keep_spoken=keep_spoken,
+        keep_sampled_states=keep_sampled_states,
     )
-    policy.fall_silent()
+    policy.free_merged()
     return trajectories

@@ -23,8 +23,8 @@ def without_tokens(trajectory: Trajectory) -> Trajectory:
         turns=[],
         sampled_logprobs=[],
         hidden=[],
-        starts=None,
-        spoken=None,
+        cached_states=None,
+        sampled_states=None,
     )
 
 

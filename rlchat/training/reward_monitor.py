@@ -136,10 +136,10 @@ class RewardMonitor:
         self, policy: Policy, rollout: RolloutConfig, iteration: int, ranks: Distributed
     ) -> Checkup:
         """Let the policy talk to held-out users, and have everybody judge it."""
-        agent = ModelAgent(policy.speaker(), policy.rendering)
+        agent = ModelAgent(policy.generation_model(), policy.template)
         own = range(ranks.index, self.config.episodes, ranks.count)
         played = talk(agent, EnvPool(self.world, "dev"), own, self.seed, 1.0, rollout)
-        policy.fall_silent()
+        policy.free_merged()
         gold = {"success": [float(bool(t.success)) for t in played]}
         if self.second is not None:
             gold["second model"] = _means(self.second, played)

@@ -55,15 +55,15 @@ class State:
     def save(self, run: RunFolder, iteration: int) -> None:
         """Write the adapter, and all that going on from here needs."""
         learner, scale = self.learner, self.scale
-        masters = learner.policy_optimiser.masters
+        masters = learner.policy_optimizer.masters
         names = [name for name, _ in learner.policy.named_parameters()]
         weights = dict(zip(names, masters, strict=True))
         learner.policy.save(run.adapter, weights)
         if self.watch.best is not None and self.watch.best.iteration == iteration:
             learner.policy.save(run.best, weights)
-        tensors = {f"policy/{k}": v for k, v in learner.policy_optimiser.tensors().items()}
+        tensors = {f"policy/{k}": v for k, v in learner.policy_optimizer.tensors().items()}
         tensors |= {f"critic/{k}": v for k, v in learner.critic.state_dict().items()}
-        for i, entry in learner.critic_optimiser.state_dict()["state"].items():
+        for i, entry in learner.critic_optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{k}.{i}": torch.as_tensor(v) for k, v in entry.items()}
         kept = {
             "iteration": iteration,
@@ -96,24 +96,24 @@ class State:
 
 
 def _take_up(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load what `save` wrote into optimisers and critic."""
+    """Load what `save` wrote into optimizers and critic."""
 
     def under(prefix: str) -> dict[str, torch.Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    learner.policy_optimiser.load_tensors(under("policy/"))
+    learner.policy_optimizer.load_tensors(under("policy/"))
     learner.critic.load_state_dict(under("critic/"))
     moments = under("adam/")  # of every parameter or, before the first step, of none
     adam = {
         i: {key: moments[f"{key}.{i}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         for i in range(len(list(learner.critic.parameters())) if moments else 0)
     }
-    groups = learner.critic_optimiser.state_dict()["param_groups"]
-    learner.critic_optimiser.load_state_dict({"state": adam, "param_groups": groups})
+    groups = learner.critic_optimizer.state_dict()["param_groups"]
+    learner.critic_optimizer.load_state_dict({"state": adam, "param_groups": groups})
 
 
 def make_learner(config: TrainConfig, policy: Policy, ranks: Distributed) -> Learner:
-    """A critic and optimisers for a policy, of which the top layers train."""
+    """A critic and optimizers for a policy, of which the top layers train."""
     policy.train_top(config.ppo.layers)
     critic = Critic(policy.hf.config.hidden_size, config.critic, config.seed)
     return Learner(

@@ -65,7 +65,7 @@ def test_two_processes_have_the_gradient_of_one(alone: Path, together: Path) -> 
 
 
 def test_two_processes_have_the_metrics_of_one(alone: Path, together: Path) -> None:
-    """Of an iteration with two optimiser steps: the second saw what the first did."""
+    """Of an iteration with two optimizer steps: the second saw what the first did."""
     (one,), (two,) = (read_metrics(RunFolder(f / "run").metrics) for f in (alone, together))
     assert one.keys() == two.keys()
     for name, value in one.items():

@@ -231,10 +231,10 @@ def test_hostile_lines_are_plain_text(tiny: ModelAgent, tiny_chat: Callable[...,
     assert "The agent reads only its first 512 tokens.\n" in shown
     roles = [m.role for m in chat.seat.conversation]
     assert roles == ["user", "assistant"] * 6  # two lines were blank
-    rendering = tiny.rendering
+    template = tiny.template
     for message in chat.seat.conversation[::2]:
-        plain = rendering.reply(message.content)[:-1]
-        assert not set(plain) & set(rendering.tokenizer.all_special_ids)
+        plain = template.reply(message.content)[:-1]
+        assert not set(plain) & set(template.tokenizer.all_special_ids)
 
 
 def test_a_line_break_cannot_pass_for_another_speaker() -> None:
@@ -252,9 +252,9 @@ def test_the_person_opens_and_not_the_simulated_user() -> None:
 
 def test_characters_are_shown_whole(tiny: ModelAgent) -> None:
     text = "naïve 你好 🙂 end"
-    ids = tiny.rendering.reply(text)[:-1]
+    ids = tiny.template.reply(text)[:-1]
     pieces: list[str] = []
-    stream = TextStream(tiny.rendering, pieces.append)
+    stream = TextStream(tiny.template, pieces.append)
     for n in range(1, len(ids) + 1):
         stream.show(ids[:n], last=False)
     assert "".join(pieces) == text
@@ -263,16 +263,16 @@ def test_characters_are_shown_whole(tiny: ModelAgent) -> None:
 
 
 def test_bytes_that_are_no_character_are_shown_as_such_at_the_end(tiny: ModelAgent) -> None:
-    ids = tiny.rendering.reply("a你")[:-2]  # the last byte is missing
+    ids = tiny.template.reply("a你")[:-2]  # the last byte is missing
     pieces: list[str] = []
-    stream = TextStream(tiny.rendering, pieces.append)
+    stream = TextStream(tiny.template, pieces.append)
     assert stream.show(ids, last=False) == "a"
     assert stream.show(ids, last=True) == "a\N{REPLACEMENT CHARACTER}"
     assert pieces == ["a", "\N{REPLACEMENT CHARACTER}"]
 
 
 def afresh(tiny: ModelAgent, ids: list[int], count: int) -> list[int]:
-    decoder = Decoder(tiny.speaker, 1, 2048, tiny.rendering.end_of_turn, 0.0)
+    decoder = Decoder(tiny.speaker, 1, 2048, tiny.template.end_of_turn, 0.0)
     return decoder.generate({0: ids}, {0: lambda: 0.5}, count)[0].ids
 
 
@@ -298,12 +298,12 @@ def test_the_cache_holds_the_conversation_as_it_was_said(
         assert "".join(heard) == said.text
         assert said.stopped == (turn == 1 and stop is not None)
         new = voice._ids[before:]
-        spoken = len(new) - new[::-1].index(tiny.rendering.after(())[-1])
+        spoken = len(new) - new[::-1].index(tiny.template.after(())[-1])
         sampled = new[spoken:]
         if sampled:
             prefix = voice._ids[: before + spoken]
             assert afresh(tiny, prefix, 8)[: len(sampled)] == sampled
-    assert tiny.rendering.end_of_turn in voice._ids
+    assert tiny.template.end_of_turn in voice._ids
 
 
 def test_an_interruption_before_the_first_token(
@@ -321,7 +321,7 @@ def test_an_interruption_before_the_first_token(
     conversation = (Message("user", "hi"), Message("assistant", ""), Message("user", "and?"))
     before = list(voice._ids)
     voice.say(conversation, {}, lambda _: None)
-    prompt = before + tiny.rendering.after(conversation[2:], cut=True)
+    prompt = before + tiny.template.after(conversation[2:], cut=True)
     assert voice._ids[: len(prompt)] == prompt
     assert voice._ids[len(prompt) :] == afresh(tiny, prompt, 8)
 

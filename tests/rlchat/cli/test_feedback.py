@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> RunFolder:
 def logprob(adapter: Path, text: str) -> float:
     """Of a reply, in nats."""
     policy = Policy.create("tiny", ADAPTER, adapter)
-    prompt, reply = policy.rendering.opening(ASKED), policy.rendering.reply(text)
+    prompt, reply = policy.template.opening(ASKED), policy.template.reply(text)
     ids = torch.tensor([prompt + reply])
     with torch.no_grad():
         logits = policy.model(input_ids=ids).logits[0].float().log_softmax(-1)
@@ -67,11 +67,11 @@ def test_what_is_liked_grows_likelier(run: RunFolder, tmp_path: Path) -> None:
 def test_prompts_meet_others_replies() -> None:
     policy = Policy.create("tiny", ADAPTER)
     thumbs = [Thumb(ASKED, text, True) for text in "abcde"]
-    rows = dataset(thumbs, policy.rendering, 3)
-    replies = [policy.rendering.reply(text) for text in "abcde"]
+    rows = dataset(thumbs, policy.template, 3)
+    replies = [policy.template.reply(text) for text in "abcde"]
     assert rows["completion_ids"][:] == replies
     assert rows["KL_completion_ids"][:] == [replies[i] for i in (2, 0, 1, 4, 3)]
-    assert rows["prompt_ids"][0] == policy.rendering.opening(ASKED)
+    assert rows["prompt_ids"][0] == policy.template.opening(ASKED)
 
 
 def result(successes: Sequence[bool], cost: float = 0.0) -> EvaluationResult:

@@ -88,7 +88,7 @@ def test_whole_conversations_with_one_customer_are_compared() -> None:
 def test_a_model_speaks_and_follows() -> None:
     config = AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu")
     policy = Policy.create("tiny", config)
-    agent = ModelAgent(policy.speaker(), policy.rendering)
+    agent = ModelAgent(policy.generation_model(), policy.template)
     few = BranchConfig(dialogues=3, replies=2, continuations=2)
     forest = BranchingRollouts(EnvConfig())
     branches = forest.branches(agent, few)

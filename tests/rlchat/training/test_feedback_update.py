@@ -367,7 +367,7 @@ def random_acts(policy: Policy, acts: int) -> list[float]:
     """How probable each act is if every token is."""
     act = sys.modules["text_envs"].act
     size = policy.hf.config.vocab_size
-    heard = [act(policy.rendering.text([i]), acts) for i in range(size)]
+    heard = [act(policy.template.text([i]), acts) for i in range(size)]
     return [heard.count(a) / size for a in range(acts)]
 
 

@@ -36,7 +36,7 @@ CONFIG = TrainConfig(
     adapter=AdapterConfig(layers=1.0, rank=4, alpha=8, dtype="float32", device="cpu"),
     warm_start=WarmStartConfig(demonstrations=0),
     rollout=RolloutConfig(rows=4, max_new_tokens=2, max_tokens=256),
-    # All that has a state: the controller, running moments, both optimisers, the critic's warm-up.
+    # All that has a state: the controller, running moments, both optimizers, the critic's warm-up.
     ppo=PPOConfig(learning_rate=1e-2, minibatches=2, kl_target=0.01, critic_warmup=1, layers=0.5),
     critic=CriticConfig(width=8, epochs=3),
 )
