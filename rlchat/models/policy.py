@@ -35,6 +35,7 @@ from rlchat.models.generation_model import (
     without_adapters,
 )
 from rlchat.models.kernels import FrozenLinear, MergedLinear, fuse
+from rlchat.models.loading import BaseInfo, load_base
 from rlchat.models.packing import Packing, PrefixKV, last_layer
 
 REFERENCE = "reference"
@@ -48,7 +49,7 @@ class Policy:
     ``model`` holds the adapters ``policy`` (trained) and ``reference`` (frozen).
     """
 
-    def __init__(self, model: PeftModel, template: ChatTemplate, base: catalog.BaseInfo):
+    def __init__(self, model: PeftModel, template: ChatTemplate, base: BaseInfo):
         """Wrap a PEFT model that has the adapter ``policy``; the reference is made a copy of it."""
         self.model, self.template, self.base = model, template, base
         model.eval()  # dropout off, in training too
@@ -89,7 +90,7 @@ class Policy:
         """
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
-        model, tokenizer, info = catalog.load_base(base, dtype=dtype, say=say)
+        model, tokenizer, info = load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
         _check(model)
         peft: PeftModel

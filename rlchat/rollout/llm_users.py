@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rlchat.errors import RunError
 from rlchat.files import at_home
 from rlchat.inference.openai_client import Endpoint, EndpointError, find_endpoint
-from rlchat.models import catalog
+from rlchat.models.loading import load_base
 from rlchat_envs import Conversation
 from rlchat_envs.written import Writer, WriterError, whole
 
@@ -88,7 +88,7 @@ class LocalWriter:
 
         place = choose_device(device)
         self._model: Any
-        self._model, tokenizer, _ = catalog.load_base(spec, dtype=choose_dtype(dtype, place))
+        self._model, tokenizer, _ = load_base(spec, dtype=choose_dtype(dtype, place))
         self._model.to(place)
         self._template = ChatTemplate(tokenizer)
         end = self._template.end_of_turn

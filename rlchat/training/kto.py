@@ -15,11 +15,11 @@ from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
-from rlchat.models import catalog
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import choose_device, choose_dtype
+from rlchat.models.loading import load_base
 from rlchat_envs import Conversation
 
 ADAPTER = "default"  # the name that trl looks for
@@ -109,7 +109,7 @@ def learn_thumbs(
     """
     spec = base_spec(adapter)
     device = choose_device(AdapterConfig().device)
-    model, tokenizer, base = catalog.load_base(spec, dtype=choose_dtype("auto", device))
+    model, tokenizer, base = load_base(spec, dtype=choose_dtype("auto", device))
     check_base(adapter, base)
     peft = load_adapter(model, adapter, ADAPTER)
     for parameter in peft.parameters():
