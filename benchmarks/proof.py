@@ -27,7 +27,9 @@ from rlchat.cli.train import run_training
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, check_range, difference, evaluate
 from rlchat.files import write_json, write_text
-from rlchat.inference.agents import Agent, ModelAgent, NamedAgent
+from rlchat.inference.agents import Agent
+from rlchat.inference.model_agent import ModelAgent
+from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.training.config import TrainConfig
@@ -117,7 +119,7 @@ def judge(path: Path, agents: Sequence[str], config: TrainConfig, episodes: int)
 def speaker(name: str, config: TrainConfig) -> Agent:
     """The agent of that name; base, warm start and PPO are a language model's."""
     if name in ("demonstrator", "expert"):
-        return NamedAgent(name)
+        return ScenarioAgent(name)
     run = RunFolder(config.run)
     if name == "base":
         policy, adapter = Policy.create(config.policy, config.adapter), None
@@ -125,7 +127,7 @@ def speaker(name: str, config: TrainConfig) -> Agent:
         policy, adapter = Policy.create(config.policy, config.adapter, run.adapter), POLICY
     else:
         policy, adapter = Policy.create(config.policy, config.adapter, run.warm_start), REFERENCE
-    return ModelAgent(policy.generation_model(adapter), policy.template)
+    return ModelAgent.of(policy, adapter)
 
 
 def read(path: Path) -> list[EvaluationResult]:

@@ -30,7 +30,7 @@ from rlchat.cli.tables import with_interval
 from rlchat.cli.train import run_training
 from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
 from rlchat.files import atomic_folder, write_json
-from rlchat.inference.agents import load_agent
+from rlchat.inference.load_agent import load_agent
 from rlchat.models.adapter_io import adapter_hash, base_spec
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import describe_cpu

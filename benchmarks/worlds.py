@@ -27,7 +27,9 @@ from rlchat.cli.train import run_training
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
 from rlchat.files import write_json, write_text
-from rlchat.inference.agents import Agent, ModelAgent, load_agent
+from rlchat.inference.agents import Agent
+from rlchat.inference.load_agent import load_agent
+from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.environment import EnvConfig
@@ -169,7 +171,7 @@ def judge(
     for name in agents:
         folder, adapter = kept[name]
         policy = Policy.create(config.policy, config.adapter, folder)
-        agent = ModelAgent(policy.generation_model(adapter), policy.template)
+        agent = ModelAgent.of(policy, adapter)
         results.append(play(name, agent, world, config, options))
     write_json(place, {"about": about, "results": [r.to_json() for r in results]})
 

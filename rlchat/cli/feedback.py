@@ -19,7 +19,7 @@ from rlchat.errors import UserError
 from rlchat.feedback.export import ROWS, Format, existing_store
 from rlchat.feedback.store import Store, store_path
 from rlchat.files import at_home, data_folder, write_text
-from rlchat.inference.agents import adapter_folder
+from rlchat.models.adapter_io import adapter_folder
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.settings import SEEDS, expect, names

@@ -21,8 +21,8 @@ from rlchat.cli.tables import dialogue, difference_table, ending, results_table
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, check_range, difference, evaluate
-from rlchat.inference.agents import adapter_folder, load_agent
-from rlchat.models.adapter_io import base_spec
+from rlchat.inference.load_agent import load_agent
+from rlchat.models.adapter_io import adapter_folder, base_spec
 from rlchat.models.adapters import AdapterConfig, leave_shape
 from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy

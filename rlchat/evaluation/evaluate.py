@@ -11,7 +11,7 @@ from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
-from rlchat.rollout.episodes import OnEpisode, talk
+from rlchat.rollout.episodes import OnEpisode, play_episodes
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
@@ -122,7 +122,7 @@ def evaluate(
     """
     check_range(episodes, temperature)
     worlds = EnvPool(world, split)
-    played = talk(
+    played = play_episodes(
         agent, worlds, range(episodes), seed, temperature, rollout or RolloutConfig(), on_episode
     )
     return EvaluationResult(name, world, split, seed, temperature, played, worlds[0].optimum)

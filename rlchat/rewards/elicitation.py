@@ -9,7 +9,7 @@ from typing import Literal
 
 from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.feedback.style_profile import Known, known
-from rlchat.inference.agents import NamedAgent
+from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts
 from rlchat.rollout.environment import EnvConfig
 from rlchat_reward_models.preferences import messages_to_json
@@ -35,7 +35,7 @@ def questions(
     """What there is to ask, a list for each moment of dialogues of scripted desks."""
     for name in WORLDS:
         forest = BranchingRollouts(EnvConfig(f"rlchat/{name}-v0"), split, seed)
-        for alike in forest.branches(NamedAgent(SPEAKER), config):
+        for alike in forest.branches(ScenarioAgent(SPEAKER), config):
             said = [manner(branch.context, branch.text) for branch in alike]
             yield [
                 Question(forest.world.env, alike[i], alike[j], said[i] - said[j])

@@ -7,7 +7,7 @@ from pathlib import Path
 from rlchat.cli.progress import Progress
 from rlchat.cli.reward import BuildOptions
 from rlchat.errors import UserError
-from rlchat.inference.agents import load_agent
+from rlchat.inference.load_agent import load_agent
 from rlchat.rollout.branching import BranchingRollouts
 from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import names

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, variance
 
 from rlchat.errors import UserError
-from rlchat.inference.agents import Agent, ModelAgent
+from rlchat.inference.agents import Agent
 from rlchat.rewards.comparisons import compare
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
-from rlchat.rollout.episodes import scripted, talk
+from rlchat.rollout.episodes import conversation_settings, go_on, play_episodes, speaking
 from rlchat.rollout.seeding import Purpose, episode_seeds
+from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.learned import split_whole
 from rlchat_reward_models.preferences import Preference
@@ -190,7 +191,7 @@ class BranchingRollouts:
         """One moment of every dialogue, drawn evenly from its turns, and replies in it."""
         worlds = self._worlds()
         numbers, watch = range(config.dialogues), self.counter("dialogues", config.dialogues)
-        played = talk(speaker, worlds, numbers, self.seed, 1.0, self.rollout, watch)
+        played = play_episodes(speaker, worlds, numbers, self.seed, 1.0, self.rollout, watch)
         moments = []
         for trajectory in played:
             said = [m.content for m in trajectory.conversation if m.role == "assistant"]
@@ -228,33 +229,29 @@ class BranchingRollouts:
     ) -> list[tuple[Conversation, float]]:
         """Go on from moments, each time with another noise: conversations and later scores."""
         watch = self.counter("replies" if once else "continuations", len(moments))
-        if isinstance(agent, ModelAgent):
+        if (model := agent.batched) is not None:
             purpose = Purpose.BRANCH if once else Purpose.FOLLOW
             own = [(self.seed, purpose, i) for i in range(len(moments))]
             keys = [(i, key, key) for i, key in enumerate(own)]
             numbered = {episode_seeds(*k)[0]: m for k, m in zip(own, moments, strict=True)}
-            worlds = ReplayPool(self.world, self.split, moments=numbered, once=once)
+            pool = ReplayPool(self.world, self.split, moments=numbered, once=once)
             played = collect(
-                agent.generation, agent.template, worlds, keys, self.rollout, on_episode=watch
+                model.generation, model.template, pool, keys, self.rollout, on_episode=watch
             )
             return [(t.conversation, t.score) for t in played]
-        world, played_out = TextEnv(self.world, self.split), []
+        env, played_out = TextEnv(self.world, self.split), []
+        settings = conversation_settings(env, 1.0, self.rollout)
         for number, moment in enumerate(moments):
             watch(moment)
             _, noise = episode_seeds(self.seed, Purpose.FOLLOW, number)
-            live(world, moment)
-            one = scripted(agent.name, world, int(noise.integers(2**31)), 1.0)
+            live(env, moment)
+            speak = speaking(agent.start(int(noise.integers(2**31)), settings))
             if once:
-                text = one.reply(world.conversation, world.hidden)
-                said = (*world.conversation, Message("assistant", text))
+                said = (*env.conversation, Message("assistant", speak(env)))
                 played_out.append((said, 0.0))
-                continue
-            score, over = 0.0, False
-            while not over:
-                outcome = world.step(one.reply(world.conversation, world.hidden))
-                score += sum(outcome.parts.values())
-                over = outcome.terminated or outcome.truncated
-            played_out.append((world.conversation, score))
+            else:
+                episode = go_on(env, speak, Trajectory(number, moment.seed, []))
+                played_out.append((episode.conversation, episode.score))
         return played_out
 
 

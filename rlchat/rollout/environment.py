@@ -16,7 +16,7 @@ import rlchat_envs
 from rlchat.errors import UserError
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
-from rlchat_envs import Conversation, DialogueEnv, Maker, Message
+from rlchat_envs import Conversation, DialogueEnv, Maker, Message, Scenario
 from rlchat_envs.knowledge import KnowledgeWrapper, Lookup
 from rlchat_reward_models import RuleScorer
 
@@ -111,10 +111,15 @@ class TextEnv:
         return self.env.lookups if isinstance(self.env, KnowledgeWrapper) else ()
 
     @property
+    def scenario(self) -> Scenario | None:
+        """What happens in it, for an environment of `rlchat_envs`."""
+        env = self.env.unwrapped
+        return env.scenario if isinstance(env, DialogueEnv) else None
+
+    @property
     def optimum(self) -> float | None:
         """Turns that the best strategy takes on average, where somebody has computed it."""
-        env = self.env.unwrapped
-        return env.scenario.optimum if isinstance(env, DialogueEnv) else None
+        return None if self.scenario is None else self.scenario.optimum
 
 
 @dataclass

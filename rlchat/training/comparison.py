@@ -10,7 +10,10 @@ from rlchat import files
 from rlchat.cli.progress import Progress
 from rlchat.cli.tables import summary
 from rlchat.evaluation.evaluate import EvaluationResult, evaluate
-from rlchat.inference.agents import ModelAgent, NamedAgent, adapter_folder
+from rlchat.inference.agents import Agent
+from rlchat.inference.model_agent import ModelAgent
+from rlchat.inference.scripted_agent import ScenarioAgent
+from rlchat.models.adapter_io import adapter_folder
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.environment import EnvPool
@@ -32,7 +35,7 @@ def measure_start(
         name = "start"
     elif config.warm_start.demonstrations and EnvPool(config.world).ours:
         name = "warm start"
-    result = _measure(config, name, model_agent(policy, REFERENCE), progress)
+    result = _measure(config, name, ModelAgent.of(policy, REFERENCE), progress)
     policy.free_merged()
     _keep(run.start, 0, [result])
     progress.say(summary(result))
@@ -49,10 +52,10 @@ def measure_end(
     """Evaluate PPO and, where there are any, the scripted desks, on the users of the start."""
     if kept := _kept(run.evaluation, config.iterations, config.evaluation):
         return kept
-    results = [before, _measure(config, "PPO", model_agent(policy, POLICY), progress)]
+    results = [before, _measure(config, "PPO", ModelAgent.of(policy, POLICY), progress)]
     if EnvPool(config.world).ours:
         for name in ("demonstrator", "expert"):
-            results.append(_measure(config, name, NamedAgent(name), progress))
+            results.append(_measure(config, name, ScenarioAgent(name), progress))
     _keep(run.evaluation, config.iterations, results)
     return results
 
@@ -65,14 +68,7 @@ def before_and_after(
     return results[place - 1], results[place]
 
 
-def model_agent(policy: Policy, adapter: str) -> ModelAgent:
-    """The agent that speaks with an adapter of a policy."""
-    return ModelAgent(policy.generation_model(adapter), policy.template)
-
-
-def _measure(
-    config: TrainConfig, name: str, agent: ModelAgent | NamedAgent, progress: Progress
-) -> EvaluationResult:
+def _measure(config: TrainConfig, name: str, agent: Agent, progress: Progress) -> EvaluationResult:
     watch = progress.counter(f"evaluating {name} on unseen users", config.evaluation)
     return evaluate(
         name,

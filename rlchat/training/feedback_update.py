@@ -15,9 +15,9 @@ from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, evaluate
 from rlchat.feedback.store import Messages, Store, store_path
-from rlchat.inference.agents import ModelAgent
+from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.adapter_io import base_spec
-from rlchat.models.adapters import POLICY, AdapterConfig
+from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.collect import collect
@@ -107,7 +107,7 @@ def _played(
     options: LearnOptions, name: str, adapter: Path, world: EnvConfig, progress: Progress
 ) -> EvaluationResult:
     policy = Policy.create(base_spec(adapter), AdapterConfig(), adapter)
-    agent = ModelAgent(policy.generation_model(POLICY), policy.template)
+    agent = ModelAgent.of(policy)
     watch = progress.counter(f"evaluating {name}", options.episodes)
     count, seed = options.episodes, options.seed
     return evaluate(name, agent, world, "dev", count, seed, 0.0, options.rollout, watch)

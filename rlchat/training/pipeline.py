@@ -16,9 +16,8 @@ from rlchat.cli.progress import Progress
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult
-from rlchat.inference.agents import adapter_folder
 from rlchat.listener import Listener
-from rlchat.models.adapter_io import base_spec
+from rlchat.models.adapter_io import adapter_folder, base_spec
 from rlchat.models.adapters import leave_shape
 from rlchat.models.policy import Policy
 from rlchat.rollout.demonstrations import demonstrate

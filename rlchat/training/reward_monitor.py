@@ -11,13 +11,13 @@ from typing import Any
 
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.inference.agents import ModelAgent
+from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import CompositeReward
 from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
-from rlchat.rollout.episodes import talk
+from rlchat.rollout.episodes import play_episodes
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
 from rlchat_reward_models.learned import LearnedScorer, parts_of
@@ -136,9 +136,9 @@ class RewardMonitor:
         self, policy: Policy, rollout: RolloutConfig, iteration: int, ranks: Distributed
     ) -> Checkup:
         """Let the policy talk to held-out users, and have everybody judge it."""
-        agent = ModelAgent(policy.generation_model(), policy.template)
+        agent = ModelAgent.of(policy)
         own = range(ranks.index, self.config.episodes, ranks.count)
-        played = talk(agent, EnvPool(self.world, "dev"), own, self.seed, 1.0, rollout)
+        played = play_episodes(agent, EnvPool(self.world, "dev"), own, self.seed, 1.0, rollout)
         policy.free_merged()
         gold = {"success": [float(bool(t.success)) for t in played]}
         if self.second is not None:

@@ -16,8 +16,8 @@ import starters as bench
 
 from rlchat.cli.main import main
 from rlchat.errors import UserError
-from rlchat.inference.agents import adapter_folder, version
-from rlchat.models.adapter_io import adapter_hash
+from rlchat.inference.load_agent import load_agent
+from rlchat.models.adapter_io import adapter_folder, adapter_hash
 from rlchat.models.catalog import list_models
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.starters import STARTERS, read_card
@@ -32,7 +32,7 @@ def test_they_are_whole_small_and_in_half_precision() -> None:
     card = read_card()
     for name, starter in STARTERS.items():
         assert adapter_folder(name) == starter.folder
-        assert adapter_hash(starter.folder) == card["adapters"][name] == version(name, "base")
+        assert adapter_hash(starter.folder) == card["adapters"][name] == load_agent(name).version
         assert starter.megabytes < 6
         weights = load_file(starter.folder / "adapter_model.safetensors")
         assert {w.dtype for w in weights.values()} == {torch.bfloat16}

@@ -5,7 +5,8 @@ import pytest
 from gymnasium.spaces import Text
 
 from rlchat.errors import UserError
-from rlchat.inference.agents import ModelAgent, NamedAgent
+from rlchat.inference.model_agent import ModelAgent
+from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.comparisons import compare
@@ -15,7 +16,7 @@ from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Message
 from rlchat_reward_models.preferences import tidy, weight
 
-DEMONSTRATOR, EXPERT = NamedAgent("demonstrator"), NamedAgent("expert")
+DEMONSTRATOR, EXPERT = ScenarioAgent("demonstrator"), ScenarioAgent("expert")
 FEW = BranchConfig(dialogues=12, replies=4, continuations=3)
 
 
@@ -88,7 +89,7 @@ def test_whole_conversations_with_one_customer_are_compared() -> None:
 def test_a_model_speaks_and_follows() -> None:
     config = AdapterConfig(rank=4, alpha=8, dtype="float32", device="cpu")
     policy = Policy.create("tiny", config)
-    agent = ModelAgent(policy.generation_model(), policy.template)
+    agent = ModelAgent.of(policy)
     few = BranchConfig(dialogues=3, replies=2, continuations=2)
     forest = BranchingRollouts(EnvConfig())
     branches = forest.branches(agent, few)
