@@ -22,10 +22,10 @@ import tyro
 from rich.console import Console
 
 from rlchat.cli.main import guarded, quiet
-from rlchat.cli.tables import markdown, with_interval
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, check_range, difference, evaluate
+from rlchat.evaluation.summary import markdown, with_interval
 from rlchat.files import write_json, write_text
 from rlchat.inference.agents import Agent
 from rlchat.inference.model_agent import ModelAgent

@@ -26,9 +26,9 @@ import tyro
 from rich.console import Console
 
 from rlchat.cli.main import guarded, quiet
-from rlchat.cli.tables import with_interval
 from rlchat.cli.train import run_training
 from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
+from rlchat.evaluation.summary import with_interval
 from rlchat.files import atomic_folder, write_json
 from rlchat.inference.load_agent import load_agent
 from rlchat.models.adapter_io import adapter_hash, base_spec

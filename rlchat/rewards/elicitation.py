@@ -34,12 +34,12 @@ def questions(
 ) -> Iterator[list[Question]]:
     """What there is to ask, a list for each moment of dialogues of scripted desks."""
     for name in WORLDS:
-        forest = BranchingRollouts(EnvConfig(f"rlchat/{name}-v0"), split, seed)
-        for alike in forest.branches(ScenarioAgent(SPEAKER), config):
-            said = [manner(branch.context, branch.text) for branch in alike]
+        rollouts = BranchingRollouts(EnvConfig(f"rlchat/{name}-v0"), split, seed)
+        for siblings in rollouts.branches(ScenarioAgent(SPEAKER), config):
+            said = [manner(branch.context, branch.text) for branch in siblings]
             yield [
-                Question(forest.world.env, alike[i], alike[j], said[i] - said[j])
-                for i, j in combinations(range(len(alike)), 2)
+                Question(rollouts.env.env, siblings[i], siblings[j], said[i] - said[j])
+                for i, j in combinations(range(len(siblings)), 2)
                 if (said[i] != said[j]).any()
             ]
 
@@ -47,7 +47,7 @@ def questions(
 def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
     """Keep an answer as /ab is kept: both replies, and how they compare."""
     first, second = question.first, question.second
-    turn, context = len(first.moment.said), messages_to_json(first.context)
+    turn, context = len(first.snapshot.said), messages_to_json(first.context)
     with Store.open(store_path()) as store, store.writing():
         session = store.begin_session(person, SPEAKER, SPEAKER, question.env, 1.0)
         number = store.add_reply(session, StoredReply(turn, context, first.text))

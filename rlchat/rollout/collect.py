@@ -21,7 +21,7 @@ from rlchat_envs import Conversation
 def collect(
     generation: GenerationModel,
     template: ChatTemplate,
-    worlds: EnvPool,
+    pool: EnvPool,
     episodes: Iterable[tuple[int, tuple[int, ...], tuple[int, ...]]],
     config: RolloutConfig,
     temperature: float = 1.0,
@@ -37,7 +37,7 @@ def collect(
     Args:
         generation: the model that speaks.
         template: its tokens.
-        worlds: a pool to play in.
+        pool: a pool to play in.
         episodes: (index, keys of the world's seed, keys of the sampler's) of each.
         config: budgets.
         temperature: 1 in training, or logprobs would belong to another distribution.
@@ -56,7 +56,7 @@ def collect(
     playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
     done: list[Trajectory] = []
     with (
-        WorkerPool[int, Conversation | StepResult](min(config.workers, rows)) as desk,
+        WorkerPool[int, Conversation | StepResult](min(config.workers, rows)) as workers,
         engine(
             config.engine,
             generation,
@@ -75,15 +75,15 @@ def collect(
                 seed, _ = episode_seeds(*world_keys)
                 playing[row] = Trajectory(index, seed, []), episode_seeds(*noise_keys)[1]
                 decoder.forget(row)
-                desk.ask(row, worlds[row].reset, seed)
+                workers.ask(row, pool.begin, row, index, seed)
 
         for row in range(rows):
             begin(row)
         while playing:
-            for row, answer in desk.answers(block=not decoder.busy):
+            for row, answer in workers.answers(block=not decoder.busy):
                 trajectory, noise = playing[row]
                 if isinstance(answer, StepResult):
-                    _hear(trajectory, worlds[row], answer, template, config)
+                    _hear(trajectory, pool[row], answer, template, config)
                 else:  # of an opening that leaves no room for the agent, the end counts
                     opening = template.opening(answer)
                     trajectory.observe(opening[-(config.max_tokens - config.max_new_tokens) :])
@@ -102,9 +102,9 @@ def collect(
                 begin(row)
             for row, said in decoder.step().items() if decoder.busy else ():
                 trajectory, _ = playing[row]
-                trajectory.hidden.append(worlds[row].hidden)
+                trajectory.hidden.append(pool[row].hidden)
                 trajectory.act(said.ids, said.logprobs)
-                desk.ask(row, worlds[row].step, template.text(said.ids))
+                workers.ask(row, pool[row].step, template.text(said.ids))
     return sorted(done, key=lambda t: t.index)
 
 

@@ -136,6 +136,10 @@ class EnvPool:
             self.pool.append(TextEnv(self.config, self.split))
         return self.pool[index]
 
+    def begin(self, row: int, index: int, seed: int) -> Conversation:
+        """Begin episode number ``index`` in environment number ``row``; see `TextEnv.reset`."""
+        return self[row].reset(seed)
+
     @property
     def ours(self) -> bool:
         """Whether these are environments of `rlchat_envs`."""

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlchat import files
-from rlchat.cli.progress import Progress
-from rlchat.cli.tables import summary
-from rlchat.evaluation.evaluate import EvaluationResult, evaluate
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, evaluate
+from rlchat.evaluation.summary import summary
 from rlchat.inference.agents import Agent
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.inference.scripted_agent import ScenarioAgent
+from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_folder
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
@@ -22,7 +22,7 @@ from rlchat.training.run_folder import RunFolder
 
 
 def measure_start(
-    config: TrainConfig, policy: Policy, run: RunFolder, progress: Progress
+    config: TrainConfig, policy: Policy, run: RunFolder, listener: Listener
 ) -> EvaluationResult:
     """Evaluate what PPO starts from on the dev side, greedily; once a run, if that is resumed.
 
@@ -35,10 +35,10 @@ def measure_start(
         name = "start"
     elif config.warm_start.demonstrations and EnvPool(config.world).ours:
         name = "warm start"
-    result = _measure(config, name, ModelAgent.of(policy, REFERENCE), progress)
+    result = _measure(config, name, ModelAgent.of(policy, REFERENCE), listener)
     policy.free_merged()
     _keep(run.start, 0, [result])
-    progress.say(summary(result))
+    listener.say(summary(result))
     return result
 
 
@@ -46,16 +46,16 @@ def measure_end(
     config: TrainConfig,
     policy: Policy,
     run: RunFolder,
-    progress: Progress,
+    listener: Listener,
     before: EvaluationResult,
 ) -> list[EvaluationResult]:
     """Evaluate PPO and, where there are any, the scripted desks, on the users of the start."""
     if kept := _kept(run.evaluation, config.iterations, config.evaluation):
         return kept
-    results = [before, _measure(config, "PPO", ModelAgent.of(policy, POLICY), progress)]
+    results = [before, _measure(config, "PPO", ModelAgent.of(policy, POLICY), listener)]
     if EnvPool(config.world).ours:
         for name in ("demonstrator", "expert"):
-            results.append(_measure(config, name, ScenarioAgent(name), progress))
+            results.append(_measure(config, name, ScenarioAgent(name), listener))
     _keep(run.evaluation, config.iterations, results)
     return results
 
@@ -68,19 +68,10 @@ def before_and_after(
     return results[place - 1], results[place]
 
 
-def _measure(config: TrainConfig, name: str, agent: Agent, progress: Progress) -> EvaluationResult:
-    watch = progress.counter(f"evaluating {name} on unseen users", config.evaluation)
-    return evaluate(
-        name,
-        agent,
-        config.world,
-        "dev",
-        config.evaluation,
-        config.seed,
-        0.0,
-        config.rollout,
-        watch,
-    )
+def _measure(config: TrainConfig, name: str, agent: Agent, listener: Listener) -> EvaluationResult:
+    watch = listener.counter(f"evaluating {name} on unseen users", config.evaluation)
+    settings = EvalConfig("dev", config.evaluation, config.seed, 0.0, config.rollout)
+    return evaluate(agent, config.world, settings, name, watch)
 
 
 def _keep(path: Path, iterations: int, results: Sequence[EvaluationResult]) -> None:

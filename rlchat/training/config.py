@@ -103,3 +103,28 @@ class TrainConfig:
         """Whom the agent talks to."""
         gamma = 1.0 if self.ppo.gamma_turn is None else self.ppo.gamma_turn
         return EnvConfig(self.env, names(self.users), gamma, names(self.knowledge))
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Warm-start a model on demonstrations, or on conversations from a file."""
+
+    env: str = "rlchat/Support-v0"
+    """Environment whose demonstrator is imitated."""
+    knowledge: str = ""
+    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
+    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
+    data: Path | None = None
+    """Conversations instead: JSON lines of {"messages": [{"role", "content"}, …]}."""
+    policy: str = "smollm2-135m"
+    """What is trained: a model, a Hugging Face id, a folder, or a run."""
+    out: Path = Path("runs/warm-start")
+    """Where the adapter goes."""
+    seed: int = 0
+    """Decides demonstrations, initial weights and order."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")

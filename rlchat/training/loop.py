@@ -31,7 +31,7 @@ def train(
     policy: Policy,
     run: RunFolder,
     ranks: Distributed,
-    watcher: Listener | None = None,
+    listener: Listener | None = None,
 ) -> None:
     """Train a policy by PPO against simulated users.
 
@@ -40,12 +40,12 @@ def train(
         policy: its adapter is trained; its reference is what KL is measured to.
         run: metrics, transcripts, adapter and checkpoints go there, after every iteration.
         ranks: the processes that train together.
-        watcher: told how it goes.
+        listener: told how it goes.
 
     Raises:
         RunError: updates stayed non-finite; the last good checkpoint is intact.
     """
-    worlds, watcher = EnvPool(config.world), watcher or Listener()
+    worlds, listener = EnvPool(config.world), listener or Listener()
     state, first = State.begin(config, policy, ranks), 0
     if config.resume and run.checkpoint.is_dir():
         first = state.restore(run)
@@ -53,11 +53,11 @@ def train(
     for iteration in range(first, config.iterations):
         clock = Clock()
         exact = state.sampler_is_exact(iteration)
-        trajectories = play(config, policy, worlds, ranks, iteration, watcher, exact)
+        trajectories = play(config, policy, worlds, ranks, iteration, listener, exact)
         clock.lap("rollout")
         trajectories = reward.score(trajectories, ranks)
         clock.lap("score")
-        watcher.status(f"iteration {iteration}: learning")
+        listener.status(f"iteration {iteration}: learning")
         gathered = ranks.gather([without_tokens(t) for t in trajectories])
         everyone = sorted(gathered, key=lambda t: t.index)
         scale.add([sum(p.values()) for t in everyone for p in t.parts])
@@ -94,12 +94,12 @@ def train(
         reward.price(metrics["cost"])
         row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
         row["peak_memory"] = peak_memory()
-        seen, alarm = look(state, config, iteration, watcher)
+        seen, alarm = look(state, config, iteration, listener)
         if ranks.main:
             run.append(iteration, row | seen, everyone)
             state.save(run, iteration)
-            watcher.iteration(row | seen)
-            watcher.dialogue(iteration, everyone[0])
+            listener.iteration(row | seen)
+            listener.dialogue(iteration, everyone[0])
         ranks.wait()
         if alarm and config.watch.stop:
             if ranks.main:
@@ -108,17 +108,17 @@ def train(
 
 
 def look(
-    state: State, config: TrainConfig, iteration: int, watcher: Listener
+    state: State, config: TrainConfig, iteration: int, listener: Listener
 ) -> tuple[dict[str, float], str]:
     """See whether a learned reward is being hacked, if it is time to: metrics, and an alarm."""
     if not state.watch.due(iteration, config.iterations - 1):
         return {}, ""
-    watcher.status(f"iteration {iteration}: watching")
+    listener.status(f"iteration {iteration}: watching")
     learner = state.learner
     now = state.watch.look(learner.policy, config.rollout, iteration, learner.ranks)
     alarm = state.watch.judge(now)
     if alarm:
-        watcher.warn(f"iteration {iteration}: {alarm}")
+        listener.warn(f"iteration {iteration}: {alarm}")
     return now.metrics | {"watch/alarm": float(bool(alarm))}, alarm
 
 
@@ -128,7 +128,7 @@ def play(
     worlds: EnvPool,
     ranks: Distributed,
     iteration: int,
-    watcher: Listener,
+    listener: Listener,
     keep_sampled_states: bool = False,
 ) -> list[Trajectory]:
     """Collect this rank's share of an iteration's episodes.
@@ -148,7 +148,7 @@ def play(
         worlds,
         episodes,
         config.rollout,
-        on_episode=watcher.rollout(iteration, len(episodes)),
+        on_episode=listener.rollout(iteration, len(episodes)),
         kept_layers=policy.shared_layers,
         keep_sampled_states=keep_sampled_states,
     )

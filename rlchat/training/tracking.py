@@ -18,8 +18,7 @@ from huggingface_hub import constants
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.files import write_json
-from rlchat.listener import Listener
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.listener import FinishedEpisode, Listener
 from rlchat.settings import names
 from rlchat.training.run_folder import RunFolder, finite
 
@@ -104,21 +103,21 @@ class Tracking:
         """Finish the trackers, after a failure too."""
         self._open.close()
 
-    def watching(self, watcher: Listener) -> Listener:
+    def watching(self, listener: Listener) -> Listener:
         """Tell the trackers the settings in RUN/config.json, and from now on of every iteration.
 
         Args:
-            watcher: is told what it would be told without trackers, and of their troubles.
+            listener: is told what it would be told without trackers, and of their troubles.
 
         Returns:
             What to give to the training.
         """
-        self._watcher = watcher
+        self._watcher = listener
         if not self.trackers:
-            return watcher
+            return listener
         settings = flat(self.run.read_config())
         self._each(lambda tracker: _configure(tracker, settings), "the settings")
-        return _Both(self, watcher)
+        return _Both(self, listener)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Log an iteration: its metrics that have a value, and its transcripts in the run folder.
@@ -216,26 +215,38 @@ class Tracking:
 
 
 class _Both(Listener):
-    """Passes on what a watcher is told, and logs iterations."""
+    """Passes on what a listener is told, and logs iterations."""
 
-    def __init__(self, tracking: Tracking, watcher: Listener):
-        self.tracking, self.watcher = tracking, watcher
+    def __init__(self, tracking: Tracking, listener: Listener):
+        self.tracking, self.listener = tracking, listener
+
+    def say(self, line: str) -> None:
+        self.listener.say(line)
+
+    def phase(self, line: str) -> None:
+        self.listener.phase(line)
 
     def status(self, line: str) -> None:
-        self.watcher.status(line)
+        self.listener.status(line)
 
-    def rollout(self, iteration: int, episodes: int) -> Callable[[Trajectory], None]:
-        return self.watcher.rollout(iteration, episodes)
+    def counter(self, what: str, total: int) -> Callable[[object], None]:
+        return self.listener.counter(what, total)
 
-    def dialogue(self, iteration: int, trajectory: Trajectory) -> None:
-        self.watcher.dialogue(iteration, trajectory)
+    def share(self, what: str) -> Callable[[float, str], None]:
+        return self.listener.share(what)
+
+    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedEpisode], None]:
+        return self.listener.rollout(iteration, episodes)
+
+    def dialogue(self, iteration: int, episode: FinishedEpisode) -> None:
+        self.listener.dialogue(iteration, episode)
 
     def iteration(self, row: Mapping[str, Any]) -> None:
         self.tracking.log(row)
-        self.watcher.iteration(row)
+        self.listener.iteration(row)
 
     def warn(self, line: str) -> None:
-        self.watcher.warn(line)
+        self.listener.warn(line)
 
 
 def flat(settings: Mapping[str, Any], of: str = "") -> dict[str, Any]:
