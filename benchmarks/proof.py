@@ -24,7 +24,7 @@ from rich.console import Console
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import EvaluationResult, check_range, difference, evaluate
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
 from rlchat.evaluation.summary import markdown, with_interval
 from rlchat.files import write_json, write_text
 from rlchat.inference.agents import Agent
@@ -55,7 +55,7 @@ class ProofOptions:
 
 def main(options: ProofOptions) -> None:
     """Train what is missing, evaluate what is missing, and print."""
-    check_range(options.episodes, 0.0)
+    EvalConfig("test", options.episodes)  # refuses a wrong number before anything long
     if options.only not in (-1, *SEEDS):
         raise UserError(f"expected --only of {', '.join(map(str, SEEDS))}; got {options.only}")
     console = Console()
@@ -108,11 +108,8 @@ def judge(path: Path, agents: Sequence[str], config: TrainConfig, episodes: int)
     for name in agents:
         agent = speaker(name, config)
         for temperature in TEMPERATURES:
-            results.append(
-                evaluate(
-                    name, agent, config.world, "test", episodes, 0, temperature, config.rollout
-                )
-            )
+            users = EvalConfig("test", episodes, 0, temperature, config.rollout)
+            results.append(evaluate(agent, config.world, users, name))
     write_json(path, {"settings": settings(config), "results": [r.to_json() for r in results]})
 
 

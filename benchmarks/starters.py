@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.train import run_training
-from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
 from rlchat.evaluation.summary import with_interval
 from rlchat.files import atomic_folder, write_json
 from rlchat.inference.load_agent import load_agent
@@ -44,7 +44,7 @@ from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.run_folder import RunFolder, read_metrics, to_json
 from rlchat_envs import SPLITS, Conversation
 
-SIDES = ("test",)
+SIDES: tuple[Literal["train", "dev", "test"], ...] = ("test",)
 FITTED = 200  # conversations a side that say whether world and words are still the same
 PACKAGES = ("torch", "transformers", "peft", "trl")
 RECIPE = TrainConfig(
@@ -108,7 +108,8 @@ def measure(rounded: Path, episodes: int) -> dict[str, dict[str, EvaluationResul
     for starter in STARTERS.values():
         agent = load_agent(str(rounded / starter.place))
         for side in SIDES:
-            results[side][starter.name] = evaluate(starter.name, agent, EnvConfig(), side, episodes)
+            users = EvalConfig(side, episodes)
+            results[side][starter.name] = evaluate(agent, EnvConfig(), users, starter.name)
     return results
 
 

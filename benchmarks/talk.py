@@ -51,7 +51,7 @@ def world(turns: int) -> EnvConfig:
     """Whom to talk to for so many turns."""
     name = f"{ID}{turns}-v0"
     if name not in gym.registry:
-        gym.register(name, entry_point=lambda: Turns(turns))
+        gym.register(name, entry_point=lambda **_: Turns(turns))
     return EnvConfig(name)
 
 
@@ -70,7 +70,8 @@ _KEPT: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
 
 def _lines() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     if not _KEPT:
-        first, later = [], []
+        first: list[str] = []
+        later: list[str] = []
         for conversation in demonstrate(EnvConfig(), 50, seed=0):
             heard: list[str] = []
             opening = True

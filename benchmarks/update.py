@@ -85,7 +85,7 @@ class Epoch:
             logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
             ratio, gain = (logprobs - old[:, 1:]).clamp(-20, 20).exp(), gain[:, 1:]
             loss = torch.maximum(-gain * ratio, -gain * ratio.clamp(0.8, 1.28)) * mask[:, 1:]
-            (loss.sum() / 1000).backward()  # type: ignore[no-untyped-call]
+            (loss.sum() / 1000).backward()
 
 
 def conversations(policy: Policy, episodes: int) -> list[Trajectory]:

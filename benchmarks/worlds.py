@@ -24,7 +24,7 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
 from rlchat.evaluation.summary import markdown, with_interval
 from rlchat.files import write_json, write_text
 from rlchat.inference.agents import Agent
@@ -180,7 +180,8 @@ def play(
     name: str, agent: Agent, world: EnvConfig, config: TrainConfig, options: StudyOptions
 ) -> EvaluationResult:
     """Test episodes, greedily."""
-    return evaluate(name, agent, world, "test", options.episodes, 0, 0.0, config.rollout)
+    users = EvalConfig("test", options.episodes, rollout=config.rollout)
+    return evaluate(agent, world, users, name)
 
 
 def result_place(config: TrainConfig, world: EnvConfig) -> Path:

@@ -138,7 +138,7 @@ class ForgetOptions:
             raise UserError(f"expected either a session or a person to forget; got {got}")
 
 
-def run_stats(console: Console) -> None:
+def run_stats(_: StatsOptions, console: Console) -> None:
     """Print a table; a line if there is nothing yet.
 
     Raises:
