@@ -355,7 +355,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
     "feedback versions": (feedback_versions, "list what a run was, and what it might have become"),
     "feedback restore": (feedback_restore, "let a run speak with one of its versions again"),
     "feedback forget": (feedback_forget, "delete a conversation or a person, to the last byte"),
-    "feedback ask": (feedback_ask, "compare replies, those first that tell most of your taste"),
+    "feedback ask": (feedback_ask, "compare replies, the most informative first"),
     "feedback style": (feedback_style, "say how a person likes to be spoken to"),
     "models list": (models_list, "what models and trained agents there are"),
     "models fetch": (models_fetch, "bring a model onto this machine"),

@@ -11,7 +11,7 @@ from rlchat.inference.agents import load_agent
 from rlchat.rollout.branching import Forest
 from rlchat.rollout.environment import WorldConfig
 from rlchat.settings import names
-from rlchat_reward_models import chitchat
+from rlchat_reward_models.datasets import chitchat
 from rlchat_reward_models.preferences import Preference, read_preferences
 
 
