@@ -262,7 +262,7 @@ def _report(found: PreferenceEvaluation, console: Console, errors: int = 0) -> N
     console.print(table)
     for p, margin in found.worst(errors):
         say(console, f"\nprefers the wrong one by {-margin:.1f} (difference {p.difference}):")
-        for mark, said in (("…", p.prompt[-3:]), ("+", p.chosen[:1]), ("-", p.rejected[:1])):
+        for mark, said in (("…", p.prompt[-3:]), ("+", p.chosen), ("-", p.rejected)):
             for m in said:
                 say(console, f"  {mark} {m.role}: {m.content[:300]}")
 

@@ -88,6 +88,28 @@ def test_it_is_reported(
     assert "accuracy" in capsys.readouterr().out
 
 
+def test_the_largest_errors_are_shown_whole(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of conversations every message, as what decides is seldom the first."""
+    curt = [*said("zzz zz z"), {"role": "user", "content": "Pity."}, *said("zz zzzz")]
+    kind = [*said("Thank you."), {"role": "user", "content": "Fine."}, *said("Gladly.")]
+    row = {"prompt": [{"role": "user", "content": "Hello?"}], "chosen": curt, "rejected": kind}
+    path = tmp_path / "wrong.jsonl"
+    path.write_text(json.dumps(row) + "\n", "utf-8")
+    assert main(["reward", "report", str(model), str(path), "--all"]) == 0
+    printed = capsys.readouterr().out.partition("prefers the wrong one")[2]
+    assert [line.strip() for line in printed.splitlines() if line.startswith("  ")] == [
+        "… user: Hello?",
+        "+ assistant: zzz zz z",
+        "+ user: Pity.",
+        "+ assistant: zz zzzz",
+        "- assistant: Thank you.",
+        "- user: Fine.",
+        "- assistant: Gladly.",
+    ]
+
+
 def test_replies_are_scored(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
