@@ -22,8 +22,8 @@ from rich.text import Text
 
 from rlchat.cli.chat import Chat, ChatOptions
 from rlchat.cli.main import guarded, quiet
-from rlchat.inference.agents import load_agent
-from rlchat.rollout.environment import World, WorldConfig
+from rlchat.inference.load_agent import load_agent
+from rlchat.rollout.environment import EnvConfig, TextEnv
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,22 @@ class StandIn:
 
     def _talk(self) -> Iterator[str]:
         while self.left:
-            turns = len(self.chat.seat.parts)
+            turns = len(self.chat.session.parts)
             yield "/user 1"
-            if len(self.chat.seat.parts) > turns:  # the agent answered
+            if len(self.chat.session.parts) > turns:  # the agent answered
                 self.left -= 1
                 yield "+" if self.likes() else "-"
-            if self.chat.seat.solved is not None:
+            if self.chat.session.solved is not None:
                 yield "/reset"
 
     def likes(self) -> bool:
         """Whether the last reply is worth something."""
-        seat = self.chat.seat
-        if seat.solved is not None:
-            return seat.solved
-        assert seat.case is not None
-        case = copy.deepcopy(seat.case)
-        before, reply = case.potential, seat.conversation[-1]
+        session = self.chat.session
+        if session.solved is not None:
+            return session.solved
+        assert session.case is not None
+        case = copy.deepcopy(session.case)
+        before, reply = case.potential, session.conversation[-1]
         assert reply.role == "assistant"
         for _ in range(2):  # customers who have to look something up want to be asked again
             reaction = case.hear(reply.content)
@@ -87,7 +87,7 @@ def main(options: StandInOptions) -> None:
     console = Console()
     chosen = ChatOptions(options.agent, split="train", seed=options.seed, person=options.person)
     person = StandIn(options.ratings)
-    agent, world = load_agent(options.agent), World(WorldConfig(), "train")
+    agent, world = load_agent(options.agent), TextEnv(EnvConfig(), "train")
     person.chat = Chat(chosen, agent, world, console, person)
     person.chat.begin()
     try:

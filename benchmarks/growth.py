@@ -13,7 +13,7 @@ import talk
 from matplotlib.figure import Figure
 
 from rlchat.files import write_text
-from rlchat.inference.kv_cache import Step
+from rlchat.inference.kv_cache import StepLayout
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import DTypeName
 from rlchat.models.policy import Policy
@@ -28,7 +28,7 @@ Sizes = dict[str, list[dict[str, Any]]]
 def attention_timed() -> Iterator[list[float]]:
     """Gather the seconds that steps of ours spend in attention, cache included."""
     seconds: list[float] = []
-    attend = Step.attend
+    attend = StepLayout.attend
 
     def timed(*arguments: Any) -> Any:
         begun = time.perf_counter()
@@ -36,11 +36,11 @@ def attention_timed() -> Iterator[list[float]]:
         seconds.append(time.perf_counter() - begun)
         return out
 
-    Step.attend = timed  # type: ignore[method-assign]
+    StepLayout.attend = timed  # type: ignore[method-assign, assignment]
     try:
         yield seconds
     finally:
-        Step.attend = attend  # type: ignore[method-assign]
+        StepLayout.attend = attend  # type: ignore[method-assign]
 
 
 def measure(model: str, dtype: DTypeName, repeats: int, say: Callable[[str], None]) -> Sizes:
@@ -51,7 +51,9 @@ def measure(model: str, dtype: DTypeName, repeats: int, say: Callable[[str], Non
     def add(table: str, size: Any, speaks: Policy, episodes: int, turns: int) -> None:
         with attention_timed() as attention:
             seconds, _ = talk.timed(
-                lambda run: talk.play(speaks.speaker(None), speaks.rendering, episodes, turns, run),
+                lambda run: talk.play(
+                    speaks.generation_model(None), speaks.template, episodes, turns, run
+                ),
                 repeats,
             )
         share = sum(attention) / repeats / seconds

@@ -26,7 +26,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from rlchat.cli.tables import with_interval
+from rlchat.evaluation.summary import with_interval
 from rlchat.rewards.elicitation import Question, questions
 from rlchat.rollout.branching import BranchConfig
 from rlchat.statistics import bootstrap, paired

@@ -22,16 +22,18 @@ import tyro
 from rich.console import Console
 
 from rlchat.cli.main import guarded, quiet
-from rlchat.cli.tables import markdown, with_interval
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
+from rlchat.evaluation.summary import markdown, with_interval
 from rlchat.files import write_json, write_text
-from rlchat.inference.agents import Agent, ModelAgent, NamedAgent
+from rlchat.inference.agents import Agent
+from rlchat.inference.model_agent import ModelAgent
+from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.training.config import TrainConfig
-from rlchat.training.run_folder import Run, to_json
+from rlchat.training.run_folder import RunFolder, to_json
 
 SEEDS = (0, 1, 2)
 TEMPERATURES = (0.0, 1.0)
@@ -53,13 +55,13 @@ class ProofOptions:
 
 def main(options: ProofOptions) -> None:
     """Train what is missing, evaluate what is missing, and print."""
-    check_range(options.episodes, 0.0)
+    EvalConfig("test", options.episodes)  # refuses a wrong number before anything long
     if options.only not in (-1, *SEEDS):
         raise UserError(f"expected --only of {', '.join(map(str, SEEDS))}; got {options.only}")
     console = Console()
     for seed in SEEDS if options.only < 0 else (options.only,):
         config = TrainConfig(run=options.out / f"seed-{seed}", seed=seed, evaluation=0)
-        run, results = Run(config.run), config.run / "test.json"
+        run, results = RunFolder(config.run), config.run / "test.json"
         if judged(results, config, options.episodes):
             continue
         if run.iterations > config.iterations:
@@ -106,31 +108,28 @@ def judge(path: Path, agents: Sequence[str], config: TrainConfig, episodes: int)
     for name in agents:
         agent = speaker(name, config)
         for temperature in TEMPERATURES:
-            results.append(
-                evaluate(
-                    name, agent, config.world, "test", episodes, 0, temperature, config.rollout
-                )
-            )
+            users = EvalConfig("test", episodes, 0, temperature, config.rollout)
+            results.append(evaluate(agent, config.world, users, name))
     write_json(path, {"settings": settings(config), "results": [r.to_json() for r in results]})
 
 
 def speaker(name: str, config: TrainConfig) -> Agent:
     """The agent of that name; base, warm start and PPO are a language model's."""
     if name in ("demonstrator", "expert"):
-        return NamedAgent(name)
-    run = Run(config.run)
+        return ScenarioAgent(name)
+    run = RunFolder(config.run)
     if name == "base":
         policy, adapter = Policy.create(config.policy, config.adapter), None
     elif name == "PPO":
         policy, adapter = Policy.create(config.policy, config.adapter, run.adapter), POLICY
     else:
         policy, adapter = Policy.create(config.policy, config.adapter, run.warm_start), REFERENCE
-    return ModelAgent(policy.speaker(adapter), policy.rendering)
+    return ModelAgent.of(policy, adapter)
 
 
-def read(path: Path) -> list[Result]:
+def read(path: Path) -> list[EvaluationResult]:
     """The results in a file that `judge` wrote."""
-    return [Result.from_json(r) for r in json.loads(path.read_text("utf-8"))["results"]]
+    return [EvaluationResult.from_json(r) for r in json.loads(path.read_text("utf-8"))["results"]]
 
 
 def table(out: Path) -> str:

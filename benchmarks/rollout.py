@@ -10,9 +10,9 @@ import torch
 from bench import Report, SpeedOptions, runs
 from transformers import PreTrainedModel
 
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.loading import load_base
-from rlchat.rollout.environment import Worlds
+from rlchat.rollout.environment import EnvPool
 from rlchat.rollout.seeding import episode_seeds
 
 Messages = list[dict[str, str]]
@@ -20,24 +20,24 @@ Messages = list[dict[str, str]]
 
 @torch.inference_mode()
 def generate_anew(
-    model: PreTrainedModel, rendering: Rendering, episodes: int, turns: int, seed: int
+    model: PreTrainedModel, template: ChatTemplate, episodes: int, turns: int, seed: int
 ) -> int:
     """Play episodes the usual way; give the tokens that were sampled.
 
     Every turn renders all conversations anew, pads them and calls ``generate``.
     """
     torch.manual_seed(seed)
-    worlds = Worlds(talk.world(turns))
+    worlds = EnvPool(talk.world(turns))
     playing: dict[int, Messages] = {}
     for i in range(episodes):
         conversation = worlds[i].reset(episode_seeds(seed, 1, i)[0])
         playing[i] = [{"role": m.role, "content": m.content} for m in conversation]
     said = 0
     while playing:
-        replies = generate(model, rendering, [*playing.values()])
+        replies = generate(model, template, [*playing.values()])
         for (i, messages), ids in zip([*playing.items()], replies, strict=True):
             said += len(ids)
-            text = rendering.text(ids)
+            text = template.text(ids)
             outcome = worlds[i].step(text)
             messages.append({"role": "assistant", "content": text})
             messages += [{"role": m.role, "content": m.content} for m in outcome.messages]
@@ -47,10 +47,10 @@ def generate_anew(
 
 
 def generate(
-    model: PreTrainedModel, rendering: Rendering, conversations: list[Messages]
+    model: PreTrainedModel, template: ChatTemplate, conversations: list[Messages]
 ) -> list[list[int]]:
     """The token ids of one reply to each conversation, with the token that ends it."""
-    tokenizer: Any = rendering.tokenizer
+    tokenizer: Any = template.tokenizer
     tokenizer.padding_side = "left"
     prompt = tokenizer.apply_chat_template(
         conversations,
@@ -67,27 +67,27 @@ def generate(
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        eos_token_id=rendering.end_of_turn,
+        eos_token_id=template.end_of_turn,
         pad_token_id=tokenizer.pad_token_id,
     )
     replies: list[list[int]] = out[:, prompt["input_ids"].shape[1] :].tolist()
-    end = rendering.end_of_turn
+    end = template.end_of_turn
     return [ids[: ids.index(end) + 1] if end in ids else ids for ids in replies]
 
 
 def time_rollouts(options: SpeedOptions, report: Report) -> None:
     """Play the same number of episodes and turns both ways."""
     policy = options.load()
-    speaker, rendering, turns = policy.speaker(None), policy.rendering, options.turns
+    speaker, template, turns = policy.generation_model(None), policy.template, options.turns
     usual, _, _ = load_base(options.policy, policy.dtype)
     for episodes in options.episodes:
         what = f"rollout of {episodes} episodes"
 
         def ours(run: int, n: int = episodes) -> int:
-            return talk.play(speaker, rendering, n, turns, run)
+            return talk.play(speaker, template, n, turns, run)
 
         def theirs(run: int, n: int = episodes) -> int:
-            return generate_anew(usual, rendering, n, turns, run)
+            return generate_anew(usual, template, n, turns, run)
 
         seconds, said = report.timed(f"{what}, ours", ours, options.repeats)
         usual_seconds, heard = report.timed(f"{what}, anew", theirs, options.usual_repeats)

@@ -20,31 +20,31 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 
 from rlchat.cli.main import guarded, quiet
-from rlchat.cli.tables import with_interval
 from rlchat.cli.train import run_training
-from rlchat.evaluation.evaluate import Result, difference, evaluate
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
+from rlchat.evaluation.summary import with_interval
 from rlchat.files import atomic_folder, write_json
-from rlchat.inference.agents import load_agent
+from rlchat.inference.load_agent import load_agent
 from rlchat.models.adapter_io import adapter_hash, base_spec
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import describe_cpu
 from rlchat.models.loading import weights_hash
 from rlchat.models.starters import CARD, FOLDER, STARTERS
 from rlchat.models.tiny import byte_tokenizer
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.statistics import Interval
 from rlchat.training.config import TrainConfig, WarmStartConfig
-from rlchat.training.run_folder import Run, read_metrics, to_json
+from rlchat.training.run_folder import RunFolder, read_metrics, to_json
 from rlchat_envs import SPLITS, Conversation
 
-SIDES = ("test",)
+SIDES: tuple[Literal["train", "dev", "test"], ...] = ("test",)
 FITTED = 200  # conversations a side that say whether world and words are still the same
 PACKAGES = ("torch", "transformers", "peft", "trl")
 RECIPE = TrainConfig(
@@ -70,7 +70,7 @@ def main(options: StarterOptions) -> None:
     """Train what is missing, round, measure, compare; perhaps keep."""
     console = Console()
     config = replace(RECIPE, run=options.out / "run")
-    run = Run(config.run)
+    run = RunFolder(config.run)
     if run.iterations < config.iterations:
         run_training(replace(config, resume=run.warm_start.is_dir()), console)
     rounded = options.out / "starter"
@@ -102,20 +102,22 @@ def round_adapter(made: Path, folder: Path) -> None:
         write_json(new / "adapter_config.json", peft | {"base_model_name_or_path": base_spec(made)})
 
 
-def measure(rounded: Path, episodes: int) -> dict[str, dict[str, Result]]:
+def measure(rounded: Path, episodes: int) -> dict[str, dict[str, EvaluationResult]]:
     """Results by side and name."""
-    results: dict[str, dict[str, Result]] = {side: {} for side in SIDES}
+    results: dict[str, dict[str, EvaluationResult]] = {side: {} for side in SIDES}
     for starter in STARTERS.values():
         agent = load_agent(str(rounded / starter.place))
         for side in SIDES:
-            results[side][starter.name] = evaluate(
-                starter.name, agent, WorldConfig(), side, episodes
-            )
+            users = EvalConfig(side, episodes)
+            results[side][starter.name] = evaluate(agent, EnvConfig(), users, starter.name)
     return results
 
 
 def card(
-    rounded: Path, run: Run, config: TrainConfig, results: dict[str, dict[str, Result]]
+    rounded: Path,
+    run: RunFolder,
+    config: TrainConfig,
+    results: dict[str, dict[str, EvaluationResult]],
 ) -> dict[str, Any]:
     """How the adapters were made, what they fit to and what they achieve."""
     first, *_ = STARTERS.values()
@@ -141,11 +143,11 @@ def card(
     }
 
 
-def _measured(result: Result) -> dict[str, dict[str, float]]:
+def _measured(result: EvaluationResult) -> dict[str, dict[str, float]]:
     return {name: asdict(interval) for name, interval in result.metrics.items()}
 
 
-def _gain(results: dict[str, Result]) -> dict[str, float]:
+def _gain(results: dict[str, EvaluationResult]) -> dict[str, float]:
     """What practice added to success, paired."""
     after, before = results.values()
     return asdict(difference(after, before)["success"])
@@ -162,19 +164,19 @@ def fits(adapter: Path) -> dict[str, str]:
     return {
         "base": weights_hash(base),
         "world": hash_of([[(m.role, m.content) for m in c] for c in spoken]),
-        "rendering": rendered(spoken, Rendering(byte_tokenizer())),
-        "template": rendered(spoken, Rendering(AutoTokenizer.from_pretrained(base))),
+        "rendering": rendered(spoken, ChatTemplate(byte_tokenizer())),
+        "template": rendered(spoken, ChatTemplate(AutoTokenizer.from_pretrained(base))),
     }
 
 
 def conversations() -> list[Conversation]:
     """What the scenario's demonstrator and its users say, on every side."""
-    return [c for side in SPLITS for c in demonstrate(WorldConfig(), FITTED, 0, side)]
+    return [c for side in SPLITS for c in demonstrate(EnvConfig(), FITTED, 0, side)]
 
 
-def rendered(spoken: Sequence[Conversation], rendering: Rendering) -> str:
+def rendered(spoken: Sequence[Conversation], template: ChatTemplate) -> str:
     """The hash of conversations as a model reads them."""
-    return hash_of([rendering.conversation(c).ids for c in spoken])
+    return hash_of([template.conversation(c).ids for c in spoken])
 
 
 def hash_of(value: object) -> str:

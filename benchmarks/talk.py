@@ -10,12 +10,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlchat.models.chat_template import Rendering
-from rlchat.models.generation_model import Speaker
+from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.generation_model import GenerationModel
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat_envs import Utterance
 
 ID = "rlchat-bench/Turns"
@@ -47,12 +47,12 @@ class Turns(gym.Env[str, str]):
         return reply, float(len(action) % 2), self.said >= self.turns, False, {}
 
 
-def world(turns: int) -> WorldConfig:
+def world(turns: int) -> EnvConfig:
     """Whom to talk to for so many turns."""
     name = f"{ID}{turns}-v0"
     if name not in gym.registry:
-        gym.register(name, entry_point=lambda: Turns(turns))
-    return WorldConfig(name)
+        gym.register(name, entry_point=lambda **_: Turns(turns))
+    return EnvConfig(name)
 
 
 def openings() -> np.ndarray[Any, Any]:
@@ -70,8 +70,9 @@ _KEPT: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
 
 def _lines() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     if not _KEPT:
-        first, later = [], []
-        for conversation in demonstrate(WorldConfig(), 50, seed=0):
+        first: list[str] = []
+        later: list[str] = []
+        for conversation in demonstrate(EnvConfig(), 50, seed=0):
             heard: list[str] = []
             opening = True
             for message in conversation:
@@ -84,13 +85,15 @@ def _lines() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return _KEPT[0]
 
 
-def play(speaker: Speaker, rendering: Rendering, episodes: int, turns: int, seed: int) -> int:
+def play(
+    speaker: GenerationModel, template: ChatTemplate, episodes: int, turns: int, seed: int
+) -> int:
     """Play episodes with our engine; give the tokens it said."""
     config = RolloutConfig(rows=episodes, max_new_tokens=REPLY, max_tokens=LONG)
     played = collect(
         speaker,
-        rendering,
-        Worlds(world(turns)),
+        template,
+        EnvPool(world(turns)),
         [(i, (seed, 1, i), (seed, 2, i)) for i in range(episodes)],
         config,
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import floor
-import talk
 import torch
 from bench import Report, SpeedOptions, runs
 from torch import Tensor
@@ -19,9 +18,11 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
+from rlchat.rollout.demonstrations import demonstrate
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 
@@ -44,7 +45,7 @@ class Epoch:
         policy.train_top(AdapterConfig().layers)
         played = conversations(policy, count)
         critic, config = Critic(policy.hf.config.hidden_size, CriticConfig()), PPOConfig()
-        optimisers = (
+        optimizers = (
             MasterAdamW(policy.parameters(), 1e-4),
             torch.optim.Adam(critic.parameters()),
         )
@@ -54,7 +55,7 @@ class Epoch:
         scores = [(t.index, t.score) for t in played]
         settings = config.settings(critic.config)
         estimated = estimate(annotated, settings, 0.03, RunningStd(), scores)
-        return cls(Learner(policy, critic, *optimisers, Ranks(cpu=True)), estimated, seconds)
+        return cls(Learner(policy, critic, *optimizers, Distributed(cpu=True)), estimated, seconds)
 
     @property
     def batch(self) -> Batch:
@@ -84,14 +85,14 @@ class Epoch:
             logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
             ratio, gain = (logprobs - old[:, 1:]).clamp(-20, 20).exp(), gain[:, 1:]
             loss = torch.maximum(-gain * ratio, -gain * ratio.clamp(0.8, 1.28)) * mask[:, 1:]
-            (loss.sum() / 1000).backward()  # type: ignore[no-untyped-call]
+            (loss.sum() / 1000).backward()
 
 
 def conversations(policy: Policy, episodes: int) -> list[Trajectory]:
     """Real conversations, of the scenario's demonstrator, as a rollout would leave them."""
     made = []
-    for i, conversation in enumerate(talk.demonstrate(talk.WorldConfig(), episodes, 0)):
-        rendered = policy.rendering.conversation(conversation)
+    for i, conversation in enumerate(demonstrate(EnvConfig(), episodes, 0)):
+        rendered = policy.template.conversation(conversation)
         trajectory = Trajectory(i, i, [], terminated=True)
         start = 0
         for end in range(1, len(rendered.ids) + 1):
@@ -139,7 +140,7 @@ def time_updates(options: SpeedOptions, report: Report) -> None:
 def least(policy: Policy, batch: Batch) -> dict[str, float]:
     """The seconds of an epoch's products on this machine, and what they are of."""
     hf = policy.hf.config
-    layers = hf.num_hidden_layers - policy.floor
+    layers = hf.num_hidden_layers - policy.first_trained_layer
     maps = floor.Products.of(floor.linear_maps(hf) * layers, policy.dtype)
     gflops = 2 * maps.parameters * FORWARD / maps.seconds(FORWARD, repeats=2) / 1e9
     head, lora = hf.vocab_size * hf.hidden_size, sum(p.numel() for p in policy.parameters())

@@ -22,18 +22,20 @@ from rich.console import Console
 
 from rlchat.algorithms.config import PPOConfig
 from rlchat.cli.main import guarded, quiet
-from rlchat.cli.tables import markdown, with_interval
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result, difference, evaluate
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
+from rlchat.evaluation.summary import markdown, with_interval
 from rlchat.files import write_json, write_text
-from rlchat.inference.agents import Agent, ModelAgent, load_agent
+from rlchat.inference.agents import Agent
+from rlchat.inference.load_agent import load_agent
+from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.statistics import bootstrap, paired
 from rlchat.training.config import TrainConfig, WarmStartConfig
-from rlchat.training.run_folder import Run, to_json
+from rlchat.training.run_folder import RunFolder, to_json
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 WORLDS = ("Tutoring", "Medical", "Finance", "GuessNumber")
@@ -95,7 +97,7 @@ def main(options: StudyOptions) -> None:
     if not chosen:
         raise UserError(f"expected --only of {', '.join(trainings)}; got {options.only!r}")
     for name, config in chosen.items():
-        run = Run(config.run)
+        run = RunFolder(config.run)
         if run.iterations < config.iterations:
             console.print(f"training {name}", markup=False)
             run_training(replace(config, resume=run.warm_start.is_dir()), console)
@@ -146,7 +148,7 @@ def facts(options: StudyOptions) -> dict[str, TrainConfig]:
     return {n: training(options, f"facts-{n}", "FinanceFacts", (), k) for n, k in named.items()}
 
 
-def tested(study: str, config: TrainConfig) -> list[tuple[WorldConfig, tuple[str, ...]]]:
+def tested(study: str, config: TrainConfig) -> list[tuple[EnvConfig, tuple[str, ...]]]:
     """Where which of a training's agents are tested.
 
     All in the training's own world; for `families`, PPO on one family after the other.
@@ -157,39 +159,40 @@ def tested(study: str, config: TrainConfig) -> list[tuple[WorldConfig, tuple[str
 
 
 def judge(
-    config: TrainConfig, world: WorldConfig, agents: Sequence[str], options: StudyOptions
+    config: TrainConfig, world: EnvConfig, agents: Sequence[str], options: StudyOptions
 ) -> None:
     """Let warm start or PPO or both play the test users of a world, unless they have."""
     place = result_place(config, world)
     about = {"settings": to_json(asdict(config)), "episodes": options.episodes}
     if place.is_file() and json.loads(place.read_text("utf-8"))["about"] == about:
         return
-    run, results = Run(config.run), []
+    run, results = RunFolder(config.run), []
     kept = {BEFORE: (run.warm_start, REFERENCE), AFTER: (run.adapter, POLICY)}
     for name in agents:
         folder, adapter = kept[name]
         policy = Policy.create(config.policy, config.adapter, folder)
-        agent = ModelAgent(policy.speaker(adapter), policy.rendering)
+        agent = ModelAgent.of(policy, adapter)
         results.append(play(name, agent, world, config, options))
     write_json(place, {"about": about, "results": [r.to_json() for r in results]})
 
 
 def play(
-    name: str, agent: Agent, world: WorldConfig, config: TrainConfig, options: StudyOptions
-) -> Result:
+    name: str, agent: Agent, world: EnvConfig, config: TrainConfig, options: StudyOptions
+) -> EvaluationResult:
     """Test episodes, greedily."""
-    return evaluate(name, agent, world, "test", options.episodes, 0, 0.0, config.rollout)
+    users = EvalConfig("test", options.episodes, rollout=config.rollout)
+    return evaluate(agent, world, users, name)
 
 
-def result_place(config: TrainConfig, world: WorldConfig) -> Path:
+def result_place(config: TrainConfig, world: EnvConfig) -> Path:
     """Where a training's results on a world's users are kept."""
     return config.run / f"test-{'-'.join(world.users) or 'usual'}.json"
 
 
-def read(config: TrainConfig, world: WorldConfig) -> dict[str, Result]:
+def read(config: TrainConfig, world: EnvConfig) -> dict[str, EvaluationResult]:
     """What `judge` left: results by agent."""
     kept: Any = json.loads(result_place(config, world).read_text("utf-8"))
-    return {r["agent"]: Result.from_json(r) for r in kept["results"]}
+    return {r["agent"]: EvaluationResult.from_json(r) for r in kept["results"]}
 
 
 def worlds_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> str:
@@ -210,12 +213,12 @@ def worlds_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> st
     return "\n".join(lines)
 
 
-def agents_of(world: WorldConfig) -> tuple[str, ...]:
+def agents_of(world: EnvConfig) -> tuple[str, ...]:
     """Scripted agents that a world has."""
-    from rlchat.rollout.environment import World
+    from rlchat.rollout.environment import TextEnv
     from rlchat_envs import DialogueEnv
 
-    env = World(world).env.unwrapped
+    env = TextEnv(world).env.unwrapped
     assert isinstance(env, DialogueEnv)
     return (*env.scenario.agents, "retrieval")
 
@@ -250,7 +253,7 @@ def families_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> 
     return "\n".join([*lines, ""])
 
 
-def mean_success(played: Mapping[str, Result], families: Sequence[str]) -> list[float]:
+def mean_success(played: Mapping[str, EvaluationResult], families: Sequence[str]) -> list[float]:
     """For each seed, the share of families whose user was content."""
     seeds = zip(*(played[name].episodes for name in families), strict=True)
     return [sum(bool(t.success) for t in users) / len(families) for users in seeds]

@@ -20,7 +20,7 @@ _STATES = (PartialState, AcceleratorState, GradientState)
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
-class Ranks:
+class Distributed:
     """What one process knows of the others, through accelerate."""
 
     def __init__(self, cpu: bool = False):

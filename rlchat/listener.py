@@ -1,28 +1,75 @@
-"""Who is told how long-running work goes."""
+"""What long-running work tells whoever started it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from rlchat.rollout.trajectory import Trajectory
+from rlchat_envs import Conversation
 
 
-class Watcher:
-    """Told how training goes; this one does not care."""
+class FinishedEpisode(Protocol):
+    """What a listener may read of an episode that has ended."""
 
-    def status(self, line: str) -> None:
-        """What is being done right now."""
+    @property
+    def ids(self) -> Sequence[int]:
+        """Token ids, if a language model played it."""
+        ...
 
-    def rollout(self, iteration: int, episodes: int) -> Callable[[Trajectory], None]:
-        """An iteration's episodes begin; what this gives is called with each that has ended."""
-        return lambda trajectory: None
+    @property
+    def conversation(self) -> Conversation:
+        """All messages."""
+        ...
 
-    def iteration(self, row: Mapping[str, Any]) -> None:
-        """An iteration's metrics."""
+    @property
+    def parts(self) -> Sequence[Mapping[str, float]]:
+        """The named score parts of each turn."""
+        ...
 
-    def dialogue(self, iteration: int, trajectory: Trajectory) -> None:
-        """An iteration's first episode, however it ended."""
+    @property
+    def score(self) -> float:
+        """Sum of all parts of all turns."""
+        ...
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the goal was reached; None where the environment knows no success."""
+        ...
+
+
+class Listener:
+    """Is told how work goes, and ignores it; subclasses override what they want to know.
+
+    Library functions take one and never print. `rlchat.cli.progress.Progress` shows everything on
+    a terminal.
+    """
+
+    def say(self, line: str) -> None:
+        """Take a line that stays readable after the work."""
 
     def warn(self, line: str) -> None:
-        """What a person should know of at once."""
+        """Take a line that somebody should see at once."""
+
+    def phase(self, line: str) -> None:
+        """Take what begins now; the next phase or status ends it."""
+
+    def status(self, line: str) -> None:
+        """Take what is being done right now."""
+
+    def counter(self, what: str, total: int) -> Callable[[object], None]:
+        """Give a function that is called after each of ``total`` things."""
+        return lambda thing: None
+
+    def share(self, what: str) -> Callable[[float, str], None]:
+        """Give a function that is called with the share that is done, and a remark."""
+        return lambda done, remark: None
+
+    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedEpisode], None]:
+        """Give a function that is called with each of an iteration's episodes as it ends."""
+        return lambda episode: None
+
+    def iteration(self, row: Mapping[str, Any]) -> None:
+        """Take an iteration's metrics; docs/metrics.md names them."""
+
+    def dialogue(self, iteration: int, episode: FinishedEpisode) -> None:
+        """Take an iteration's first episode, however it ended."""

@@ -5,7 +5,7 @@
 A peer of its own: AgileRL's agent, its rollout collector and the environment; no other part of
 rlchat. Conversations are played as AgileRL plays without vLLM: its collector steps all of them
 turn by turn, and every turn of every conversation is one ``generate`` of its own, read from the
-start again. What was sampled stays as it was sampled, and only what is appended is tokenised; the
+start again. What was sampled stays as it was sampled, and only what is appended is tokenized; the
 environment's text goes in rendered by the chat template, which is the harness's
 ``apply_chat_template=False``. Then the agent's ``learn``: turns are actions, actor and critic are
 two LoRA adapters on one frozen model.
@@ -45,7 +45,7 @@ import rlchat_envs
 EPOCHS = 2
 """Passes over an iteration's episodes: LLMPPO's update_epochs."""
 STEPS = 4
-"""Optimiser steps a pass."""
+"""Optimizer steps a pass."""
 MAX_NEW_TOKENS = 48
 """Budget of one turn, in tokens."""
 MAX_TOKENS = 768
@@ -58,9 +58,9 @@ MAPS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pr
 
 NOTES = [
     "rollout_seconds is the time inside AgileRL's collect_rollouts_llm: generation, environment, "
-    "tokenising.",
+    "tokenizing.",
     "learn_seconds is the rest of an iteration: padding, and LLMPPO.learn with its pass for "
-    "reference, old log-probabilities and values, 2 epochs of forward and backward, the optimiser.",
+    "reference, old log-probabilities and values, 2 epochs of forward and backward, the optimizer.",
     "tokens counts the tokens of an iteration's episodes, prompts and users' replies included, "
     "no padding, each token once.",
     "Scores are the environment's own, without a scorer of manners and without a penalty for a "
@@ -71,7 +71,7 @@ NOTES = [
     "Actor and critic are two adapters on one frozen model, with a linear value head; a row goes "
     "through the model twice, in one batch: AgileRL's choice off CUDA. The loss is the sum.",
     "beta weighs AgileRL's KL (k3, in the loss, against whitened advantages), not a reward.",
-    "lr_critic is set to lr_actor. Clipping, gamma, lambda, advantages, value loss and optimiser "
+    "lr_critic is set to lr_actor. Clipping, gamma, lambda, advantages, value loss and optimizer "
     "are AgileRL's defaults; the ratio and the advantage are of a whole turn.",
     "Set otherwise than by default, for the same policy and sampling: float32 (bfloat16), top_k 0 "
     "(50). For speed on a CPU: gradient_checkpointing off (on). For memory: use_liger_loss off "
@@ -211,7 +211,7 @@ def load(options: argparse.Namespace) -> tuple[Any, LoraConfig]:
 
 
 def make_agent(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -> LLMPPO:
-    """AgileRL's agent: N episodes are collected at once; N / 4 make an optimiser step."""
+    """AgileRL's agent: N episodes are collected at once; N / 4 make an optimizer step."""
     model, adapter = load(options)
     step = options.episodes // STEPS
     agent = LLMPPO(

@@ -21,7 +21,7 @@ from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.update import fit_critic, update_policy
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.inference.decoder import Decoder
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import peak_memory
@@ -31,7 +31,7 @@ from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 from rlchat.training.config import TrainConfig
 from rlchat.training.loop import train
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat.training.state import make_learner
 
 
@@ -40,14 +40,14 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
     config = TrainConfig(
         episodes=options.episodes, ppo=PPOConfig(minibatches=1, epochs=2), run=Path("unused")
     )
-    learner, scale, seconds = make_learner(config, policy, Ranks(cpu=True)), RunningStd(), []
+    learner, scale, seconds = make_learner(config, policy, Distributed(cpu=True)), RunningStd(), []
     for iteration in range(options.iterations):
         begun = time.perf_counter()
         slots = options.prompt_tokens + options.reply_tokens
         # As in `train`: in float32 the first iteration compares sampler and forward.
         exact = iteration > 0 and policy.dtype == torch.float32
         decoder = Decoder(
-            policy.speaker(), options.episodes, slots, -1, 1.0, policy.shared_layers, exact
+            policy.generation_model(), options.episodes, slots, -1, 1.0, policy.shared_layers, exact
         )
         played, noise = [], {}
         for i in range(options.episodes):
@@ -63,10 +63,10 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
             t.hidden.append({})
             t.act(said[t.index].ids, said[t.index].logprobs)
             t.parts.append({"reward": float(noise[t.index].normal())})
-            t.starts = decoder.starts(t.index) if policy.shared_layers else None
-            t.spoken = decoder.spoken(t.index)
+            t.cached_states = decoder.cached_states(t.index) if policy.shared_layers else None
+            t.sampled_states = decoder.sampled_states(t.index)
         del decoder
-        policy.fall_silent()
+        policy.free_merged()
         scale.add([t.score for t in played])
         annotated = annotate(policy, learner.critic, pack(played), config.ppo.token_budget)
         settings = config.ppo.settings(config.critic)
@@ -81,7 +81,7 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
 def train_at_the_desk(options: argparse.Namespace, policy: Policy) -> dict[str, Any]:
     """Iterations of `rlchat train`."""
     with tempfile.TemporaryDirectory() as scratch:
-        run = Run(Path(scratch) / "run")
+        run = RunFolder(Path(scratch) / "run")
         run.folder.mkdir()
         config = TrainConfig(run=run.folder, episodes=options.episodes, iterations=0)
         begun = time.perf_counter()
@@ -92,7 +92,7 @@ def train_at_the_desk(options: argparse.Namespace, policy: Policy) -> dict[str, 
                 replace(config, iterations=len(rows) + 1, resume=resume),
                 policy,
                 run,
-                Ranks(cpu=True),
+                Distributed(cpu=True),
             )
             rows = read_metrics(run.metrics)
     return {

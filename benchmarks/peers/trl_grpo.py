@@ -5,7 +5,7 @@
 A peer of its own: trl's trainer, a ``rollout_func`` and the environment; no other part of rlchat.
 Conversations are played as trl plays without vLLM: every turn is one ``model.generate`` over all
 conversations that still run, left-padded and read from the start again. What was sampled stays as
-it was sampled, and only what is appended is tokenised. Episodes in a group share the
+it was sampled, and only what is appended is tokenized. Episodes in a group share the
 environment's seed, so the same user with the same goal; there is no critic.
 """
 
@@ -53,7 +53,7 @@ GROUP = 4
 EPOCHS = 2
 """Passes over an iteration's episodes: GRPO's num_iterations."""
 STEPS = 4
-"""Optimiser steps a pass."""
+"""Optimizer steps a pass."""
 MAX_NEW_TOKENS = 48
 """Budget of one turn, in tokens."""
 MAX_TOKENS = 768
@@ -63,9 +63,9 @@ LAYERS = 0.5
 MAPS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 NOTES = [
-    "rollout_seconds is the time inside rollout_func: generation, environment, tokenising.",
+    "rollout_seconds is the time inside rollout_func: generation, environment, tokenizing.",
     "learn_seconds is the rest of an iteration: the passes for the old and the reference "
-    "log-probabilities, 2 epochs of forward and backward, the optimiser, trl's bookkeeping.",
+    "log-probabilities, 2 epochs of forward and backward, the optimizer, trl's bookkeeping.",
     "tokens counts the tokens of an iteration's episodes, prompts and users' replies included, "
     "no padding, each token once.",
     "Scores are the environment's own, without a scorer of manners and without a penalty for a "
@@ -254,7 +254,7 @@ class Clock(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Count an iteration's last optimiser step."""
+        """Count an iteration's last optimizer step."""
         if state.global_step % (EPOCHS * STEPS):
             return
         now = time.perf_counter()
@@ -317,7 +317,7 @@ def load(options: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase, Lor
 
 
 def configure(options: argparse.Namespace, iterations: int, scratch: str) -> GRPOConfig:
-    """GRPO's arithmetic: N episodes are generated at once; N / 4 make an optimiser step."""
+    """GRPO's arithmetic: N episodes are generated at once; N / 4 make an optimizer step."""
     step = options.episodes // STEPS
     rows = max(r for r in range(1, min(options.rows, step) + 1) if step % r == 0)
     return GRPOConfig(

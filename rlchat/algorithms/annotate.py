@@ -22,8 +22,8 @@ class Annotated:
     ``logprobs``, ``ref_logprobs`` and ``values`` are (B, T) and 0 off the action tokens;
     ``bootstrap`` (B,) is the value after the last action of a truncated episode, 0 of a
     terminated one. ``states`` (N, F) are the critic's features of all action tokens, row by row.
-    ``starts`` holds, for each row, where training forwards start: its token ids (T,), or its states
-    (T, D) after the layers that have nothing to train.
+    ``cached_states`` holds, for each row, where training forwards start: its token ids (T,), or its
+    states (T, D) after the layers that have nothing to train.
     """
 
     batch: Batch
@@ -32,7 +32,7 @@ class Annotated:
     values: Tensor
     bootstrap: Tensor
     states: Tensor
-    starts: list[Tensor]
+    cached_states: list[Tensor]
 
 
 @torch.no_grad()
@@ -70,7 +70,7 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
                 bootstrap[b] = critic(after)[0]
         with policy.using(REFERENCE):
             # Called as for the policy: where both are the same, so are their logprobs, to the bit.
-            last, _ = policy.hidden(start, packing, at, middle=True)
+            last, _ = policy.trunk_states(start, packing, at, middle=True)
         ref_logprobs[own] = token_logprobs(policy.head, last[: len(targets)], targets).cpu()
     everyone = range(shape[0])
     return Annotated(
@@ -99,7 +99,7 @@ class _Read:
 
 def _sampled(batch: Batch, rows: Tensor) -> _Read | None:
     """Take what the rollout kept of these rows; None if it did not keep it of all."""
-    kept = [s for s in (batch.spoken[b] for b in rows.tolist()) if s is not None]
+    kept = [s for s in (batch.sampled_states[b] for b in rows.tolist()) if s is not None]
     if len(kept) < len(rows):
         return None
     return _Read(None, [features(*s.unbind(1)).cpu() for s in kept], [])
@@ -114,7 +114,7 @@ def _forward(
     targets: Tensor,
 ) -> _Read:
     """Run the policy over these rows; ``at`` are the places before the targets, and rows' ends."""
-    last, middle = policy.hidden(start, packing, at, middle=True)
+    last, middle = policy.trunk_states(start, packing, at, middle=True)
     assert middle is not None
     logprobs = token_logprobs(policy.head, last[: len(targets)], targets).cpu()
     rows = len(packing.rows)
@@ -128,11 +128,12 @@ def _start(policy: Policy, batch: Batch, rows: Tensor, packing: Packing) -> Tens
 
     The state of a last token is not kept, nor needed: nothing is predicted from it.
     """
-    kept = [s for s in (batch.starts[b] for b in rows.tolist()) if s is not None]
+    kept = [s for s in (batch.cached_states[b] for b in rows.tolist()) if s is not None]
     if len(kept) < len(rows):
-        return policy.below(packing)
+        return policy.frozen_prefix(packing)
     return packing.lay([nn.functional.pad(s, (0, 0, 0, 1)) for s in kept])
 
 
 def with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, turns: Tensor) -> Tensor:
+    """Append privileged features of each token's turn, if the critic reads them."""
     return torch.cat([seen, batch.hidden[b, turns]], dim=-1) if critic.config.privileged else seen

@@ -16,8 +16,8 @@ from rlchat.rollout.trajectory import Trajectory
 class Batch:
     """Episodes as right-padded rows. B episodes, T tokens, K turns.
 
-    ``starts`` holds the states of a row's tokens but the last, and ``spoken`` (A, 2, D) those that
-    its A action tokens were drawn from, where the rollout kept them.
+    ``cached_states`` holds the states of a row's tokens but the last, and ``sampled_states``
+    (A, 2, D) those that its A action tokens were drawn from, where the rollout kept them.
     ``scores`` (B, T) lie on each turn's last action token, unscaled. ``turns`` (B, T) is -1 where
     nobody acts. ``hidden`` is (B, K or K + 1, PRIVILEGED). ``index`` (B,) is the episode's number
     in the iteration, over all ranks.
@@ -33,8 +33,8 @@ class Batch:
     terminated: Tensor
     index: Tensor
     hidden: Tensor
-    starts: list[Tensor | None]
-    spoken: list[Tensor | None]
+    cached_states: list[Tensor | None]
+    sampled_states: list[Tensor | None]
 
     @property
     def tokens(self) -> int:
@@ -74,8 +74,8 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
         terminated=torch.tensor([t.terminated for t in trajectories]),
         index=torch.tensor([t.index for t in trajectories]),
         hidden=hidden,
-        starts=[t.starts for t in trajectories],
-        spoken=[t.spoken for t in trajectories],
+        cached_states=[t.cached_states for t in trajectories],
+        sampled_states=[t.sampled_states for t in trajectories],
     )
 
 

@@ -22,7 +22,7 @@ class PPOConfig:
     epochs: int = 2
     """Passes over an iteration's episodes."""
     minibatches: int = 4
-    """Optimiser steps a pass."""
+    """Optimizer steps a pass."""
     beta: float = 0.03
     """Price of a nat of KL to the reference, in units of scaled score."""
     kl_target: float = 0.0

@@ -112,7 +112,7 @@ class Critic(nn.Module):
 
 
 def features(last: Tensor, middle: Tensor) -> Tensor:
-    """What the network reads, (…, 2 x D); both layers are normalised, their scales differ widely.
+    """What the network reads, (…, 2 x D); both layers are normalized, their scales differ widely.
 
     Args:
         last: (…, D) states of the last layer.

@@ -15,7 +15,7 @@ from rlchat.algorithms.batch import Batch, action_positions, microbatches
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, features
 from rlchat.algorithms.optimizer import MasterAdamW
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
 
@@ -28,9 +28,9 @@ class Learner:
 
     policy: Policy
     critic: Critic
-    policy_optimiser: MasterAdamW
-    critic_optimiser: torch.optim.Adam
-    ranks: Ranks
+    policy_optimizer: MasterAdamW
+    critic_optimizer: torch.optim.Adam
+    ranks: Distributed
     skipped: int = field(default=0)  # non-finite updates in a row
 
 
@@ -59,14 +59,14 @@ def update_policy(
         for chosen in np.array_split(order, config.minibatches):
             rows = torch.isin(batch.index, torch.from_numpy(chosen)).nonzero()[:, 0]
             sums += accumulate(learner, estimated, rows, config, denominator)
-            ranks.sum_gradients(learner.policy_optimiser.parameters)
-            norm = learner.policy_optimiser.clip_(config.gradient_norm)
+            ranks.sum_gradients(learner.policy_optimizer.parameters)
+            norm = learner.policy_optimizer.clip_(config.gradient_norm)
             if math.isfinite(norm):
-                learner.policy_optimiser.step()
+                learner.policy_optimizer.step()
                 norms.append(norm)
                 learner.skipped = 0
             else:
-                learner.policy_optimiser.zero_grad()
+                learner.policy_optimizer.zero_grad()
                 skipped += 1
                 learner.skipped += 1
             _step_shared_critic(learner, math.isfinite(norm))
@@ -92,9 +92,9 @@ def accumulate(
         own = rows[part]
         packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in own])
         where = action_positions(batch, own)
-        starts = [estimated.annotated.starts[b] for b in own.tolist()]
+        starts = [estimated.annotated.cached_states[b] for b in own.tolist()]
         place = packing.at(where.row, where.token - 1).to(policy.device)
-        before, middle = policy.hidden(packing.lay(starts), packing, place, middle=shared)
+        before, middle = policy.trunk_states(packing.lay(starts), packing, place, middle=shared)
         targets = batch.ids[own[where.row], where.token].to(policy.device)
         new_logprobs = token_logprobs(policy.head, before, targets)
 
@@ -152,8 +152,8 @@ def _step_shared_critic(learner: Learner, finite: bool) -> None:
         return
     if finite:
         learner.ranks.sum_gradients(list(learner.critic.parameters()))
-        learner.critic_optimiser.step()
-    learner.critic_optimiser.zero_grad(set_to_none=True)
+        learner.critic_optimizer.step()
+    learner.critic_optimizer.zero_grad(set_to_none=True)
 
 
 def fit_critic(learner: Learner, estimated: Estimated) -> float:
@@ -180,8 +180,8 @@ def fit_critic(learner: Learner, estimated: Estimated) -> float:
         ranks.sum_gradients(list(critic.parameters()))
         norm = torch.nn.utils.clip_grad_norm_(critic.parameters(), CRITIC_NORM)
         if not torch.isfinite(norm):
-            learner.critic_optimiser.zero_grad(set_to_none=True)
+            learner.critic_optimizer.zero_grad(set_to_none=True)
             break
-        learner.critic_optimiser.step()
-        learner.critic_optimiser.zero_grad(set_to_none=True)
+        learner.critic_optimizer.step()
+        learner.critic_optimizer.zero_grad(set_to_none=True)
     return float(ranks.sum(loss.detach()))

@@ -1,4 +1,4 @@
-"""Talking to an agent in the terminal: a person takes the user's seat, the desk still answers."""
+"""Talk to an agent in the terminal: a person is the user, the environment's desk answers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,21 @@ from rlchat.cli.tables import indented, label, spoken
 from rlchat.cli.terminal import ReadLine, at_terminal, open_lines, printable
 from rlchat.errors import UserError
 from rlchat.feedback.pii import check_region
-from rlchat.feedback.recorder import Ratings
+from rlchat.feedback.recorder import RatingRecorder
 from rlchat.inference.agents import (
     Agent,
+    AgentConversation,
     ContextFull,
-    ModelAgent,
-    ModelVoice,
-    Said,
-    ScriptedVoice,
-    Voice,
-    load_agent,
+    ConversationSettings,
+    Reply,
 )
+from rlchat.inference.load_agent import ENDPOINT, load_agent
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import World, WorldConfig
-from rlchat.rollout.episodes import scripted
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.seeding import Purpose, episode_seeds
-from rlchat.serving.session import Seat
+from rlchat.serving.session import ChatSession
 from rlchat.settings import expect, names
 from rlchat_envs import Conversation, DialogueEnv
 from rlchat_envs.knowledge import Lookup
@@ -105,7 +102,7 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
     agent = load_agent(
         options.agent, options.policy, options.adapter, lambda line: console.print(Text(line))
     )
-    if world is None and not isinstance(agent, ModelAgent):
+    if world is None and agent.batched is None and not options.agent.startswith(ENDPOINT):
         raise UserError(
             f"expected a model or a run folder to talk to without an environment; {options.agent} "
             "only knows its scenario; leave --env out"
@@ -122,11 +119,11 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
     chat.say("Goodbye.")
 
 
-def _world(options: ChatOptions) -> World | None:
+def _world(options: ChatOptions) -> TextEnv | None:
     if not options.env:
         return None
-    config = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
-    world = World(config, options.split)
+    config = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    world = TextEnv(config, options.split)
     if not world.ours:
         raise UserError(
             f"expected an environment in which a person can be the user; {options.env} has no such "
@@ -142,22 +139,22 @@ class Chat:
         self,
         options: ChatOptions,
         agent: Agent,
-        world: World | None,
+        world: TextEnv | None,
         console: Console,
         read: ReadLine,
     ):
-        """Set the table; `begin` opens the first conversation."""
+        """Prepare; `begin` opens the first conversation."""
         self.options, self.agent, self.world, self.console = options, agent, world, console
         self.read, self.order = read, random.Random(options.seed)  # of A and B
-        self.sitting = rating_commands.sitting(options)
+        self.sitting = rating_commands.rating_context(options, agent.version)
         self._count = 0
         self._earlier: list[dict[str, Any]] = []
         self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
         if world is None:
             self._own_lookups = tuple(make_lookup(k) for k in names(options.knowledge))
-        self.seat: Seat
-        self.voice: Voice
-        self.ratings: Ratings
+        self.session: ChatSession
+        self.talk: AgentConversation
+        self.ratings: RatingRecorder
 
     def begin(self) -> None:
         """Greet, and open the first conversation."""
@@ -224,41 +221,41 @@ class Chat:
 
     def user(self, turns: str) -> None:
         """Command ``/user``: the simulated user speaks in the person's place."""
-        if self.seat.case is None:
+        if self.session.case is None:
             self.say("There is no simulated user without an environment.")
             return
         if turns and not (turns.isdecimal() and int(turns)):
             self.say(f"Say how many turns, as in /user 1, or /user for all; got {turns}.")
             return
-        if self.seat.solved is not None:
+        if self.session.solved is not None:
             self.say("The case is closed; /reset opens another.")
             return
-        if self.seat.unanswered:
+        if self.session.unanswered:
             self.say(FULL)
             return
         left, said = int(turns) if turns else -1, None
-        while left and self.seat.solved is None:
-            self._show_all(self.seat.simulated(), "user")
+        while left and self.session.solved is None:
+            self._show_all(self.session.simulated(), "user")
             left -= 1
-            said = self._answer() if self.seat.solved is None else None
+            said = self._answer() if self.session.solved is None else None
             if said is None or said.stopped:
                 break
-        if said is not None and self.seat.verdict():  # whoever got a solution has the last word
-            self._show_all(self.seat.simulated(), "user")
+        if said is not None and self.session.verdict():  # whoever got a solution has the last word
+            self._show_all(self.session.simulated(), "user")
         self._ending()
 
     def score(self, _: str) -> None:
         """Command ``/score``."""
-        if not self.seat.parts:
+        if not self.session.parts:
             self.say("The agent has not said anything yet.")
             return
-        columns = list(dict.fromkeys(name for parts in self.seat.parts for name in parts))
+        columns = list(dict.fromkeys(name for parts in self.session.parts for name in parts))
         table = Table("turn", *columns, "sum", box=None)
-        for turn, parts in enumerate(self.seat.parts, 1):
+        for turn, parts in enumerate(self.session.parts, 1):
             cells = [f"{parts.get(name, 0.0) + 0.0:+.2f}" for name in columns]
             table.add_row(str(turn), *cells, f"{sum(parts.values()):+.2f}")
         self.console.print(table)
-        self.say(f"Sum of all turns: {self.seat.score:+.2f}")
+        self.say(f"Sum of all turns: {self.session.score:+.2f}")
 
     def _open(self) -> None:
         seed, noise = episode_seeds(self.options.seed, Purpose.CHAT, self._count)
@@ -270,37 +267,44 @@ class Chat:
             assert isinstance(env, DialogueEnv)
             case, lookups = env.case, self.world.lookups
             self.say(f"Your card: {case.hidden['card']}")
-        self.seat, self.ratings = Seat(case, RuleScorer(), lookups), Ratings(self.sitting)
-        if isinstance(self.agent, ModelAgent):
-            options = self.options
-            self.voice = ModelVoice(self.agent, options.rollout, options.temperature, noise)
-        else:
-            assert self.world is not None
-            self.voice = ScriptedVoice(scripted(self.agent.name, self.world, seed))
+        self.session, self.ratings = (
+            ChatSession(case, RuleScorer(), lookups),
+            RatingRecorder(self.sitting),
+        )
+        options, scenario = self.options, None if self.world is None else self.world.scenario
+        settings = ConversationSettings(
+            scenario,
+            options.env,
+            options.temperature,
+            options.rollout.max_tokens,
+            options.rollout.max_new_tokens,
+            noise,
+        )
+        self.talk = self.agent.start(seed, settings)
 
     def _turn(self, text: str) -> None:
         """The person says something, the desk looks it up, the agent answers."""
-        if self.seat.unanswered:
+        if self.session.unanswered:
             self.say(FULL)
             return
-        if isinstance(self.agent, ModelAgent):
-            rendering = self.agent.rendering
-            if len(rendering.reply(text)) - 1 > rendering.max_message_tokens:
-                self.say(f"The agent reads only its first {rendering.max_message_tokens} tokens.")
-        self._show_all(self.seat.person(text)[1:])
+        if self.agent.batched is not None:
+            template = self.agent.batched.template
+            if len(template.reply(text)) - 1 > template.max_message_tokens:
+                self.say(f"The agent reads only its first {template.max_message_tokens} tokens.")
+        self._show_all(self.session.person(text)[1:])
         if self._answer() is not None:
             self.decide()
 
     def decide(self) -> None:
         """Close the case if the agent's last message does."""
-        if self.seat.decide():
+        if self.session.decide():
             self._ending()
 
-    def penalty(self, said: Said) -> float:
+    def penalty(self, said: Reply) -> float:
         """What a message loses for being cut off."""
         return 0.0 if said.finished else self.options.rollout.cut_off_penalty
 
-    def _answer(self) -> Said | None:
+    def _answer(self) -> Reply | None:
         """Let the agent speak; None if it has no room."""
         lead = label("assistant")
 
@@ -310,13 +314,13 @@ class Chat:
             lead = Text()
 
         try:
-            said = self.voice.say(self.seat.conversation, self.seat.hidden, show)
+            said = self.talk.reply(self.session.conversation, self.session.hidden, show)
         except ContextFull:
             self.say(FULL)
             return None
         self.show(lead + Text(" (stopped)" if said.stopped else "", "dim"))
-        self.ratings.spoke(self.seat.conversation, said)
-        self.seat.agent(said.text, self.penalty(said))
+        self.ratings.spoke(self.session.conversation, said)
+        self.session.agent(said.text, self.penalty(said))
         return said
 
     def _show_all(self, messages: Conversation, name: str = "") -> None:
@@ -330,21 +334,21 @@ class Chat:
         self.console.print(text, end=end, soft_wrap=piecemeal)
 
     def _ending(self) -> None:
-        if self.seat.solved is None or self.seat.case is None:
+        if self.session.solved is None or self.session.case is None:
             return
-        verdict = "solved" if self.seat.solved else "not solved"
+        verdict = "solved" if self.session.solved else "not solved"
         self.say(
-            f"The case is closed: {verdict}, score {self.seat.score:+.2f}. Right: "
-            f"{self.seat.case.solution}. /reset opens another."
+            f"The case is closed: {verdict}, score {self.session.score:+.2f}. Right: "
+            f"{self.session.case.solution}. /reset opens another."
         )
 
     def _transcripts(self) -> list[dict[str, Any]]:
         """Every conversation of this sitting in which the agent has said something."""
-        if not self.seat.parts:
+        if not self.session.parts:
             return self._earlier
         told = ("agent", "env", "split", "seed", "temperature")
         about = {name: getattr(self.options, name) for name in told}
-        return [*self._earlier, {**self.seat.to_json(), **about}]
+        return [*self._earlier, {**self.session.to_json(), **about}]
 
 
 COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {

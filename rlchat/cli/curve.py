@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.evaluation.evaluate import Result
-from rlchat.training.comparison import before_and_after
 from rlchat.training.config import TrainConfig
-from rlchat.training.learning_curve import Curve, Rows, draw_png
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.learning_curve import Curve, Rows
+from rlchat.training.run_folder import RunFolder, read_metrics
 
 _WIDEST = 100  # characters
 
 
-def show_curve(run: Run, results: Sequence[Result], config: TrainConfig, console: Console) -> None:
-    """Leave the learning curve of a run in its folder, and print it.
+def show_curve(run: RunFolder, config: TrainConfig, console: Console) -> None:
+    """Print the learning curve of a run.
 
     Args:
         run: has the metrics.
-        results: of the evaluation before and after, if there was one.
         config: of the run.
         console: a terminal, or a file.
     """
     rows = read_metrics(run.metrics)
     points = len(Curve.of(rows, config.episodes).values)
-    if points:
-        title = f"Learning curve, {config.env}"
-        evaluated = before_and_after(results) if results else ()
-        draw_png(rows, run.folder / "curve.png", config.episodes, evaluated, title)
     if points > 1 and not console.options.ascii_only:
         console.print(terminal_curve(rows, console.width, config.episodes), soft_wrap=True)
 

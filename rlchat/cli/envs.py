@@ -8,18 +8,42 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
+import gymnasium as gym
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+import rlchat_envs
 from rlchat import files
 from rlchat.errors import UserError
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import names
 from rlchat_envs.realism import HEADINGS, Talk, listen, rows
-from rlchat_envs.users import FAMILIES
+from rlchat_envs.users import FAMILIES, PERSONAS
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """List environments, their agents, and families of simulated users."""
+
+
+def run_list(_: ListOptions, console: Console) -> None:
+    """Print a table of environments, and one of users."""
+    table = Table("environment", "what it is", "agents")
+    for name in sorted(i for i in gym.registry if i.startswith("rlchat/")):
+        env = gym.make(name).unwrapped
+        assert isinstance(env, rlchat_envs.DialogueEnv)
+        about = (env.scenario.__doc__ or "").splitlines()[0]
+        table.add_row(name, about, ", ".join([*env.scenario.agents, "retrieval"]))
+    console.print(table)
+    people = Table("users", "what they do", "train", "dev", "test")
+    for family, about in FAMILIES.items():
+        personas = {p.split: p.name for p in PERSONAS.values() if p.family == family}
+        people.add_row(family, about, *(personas[split] for split in rlchat_envs.SPLITS))
+    console.print(people)
+    console.print(f"sides: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
 
 
 @dataclass(frozen=True)
@@ -54,7 +78,7 @@ def run_users(options: UsersOptions, console: Console) -> None:
     """
 
     def talked(users: tuple[str, ...], split: str) -> Talk:
-        world = WorldConfig(options.env, users)
+        world = EnvConfig(options.env, users)
         return listen(demonstrate(world, options.episodes, options.seed, split))
 
     if options.data is not None:

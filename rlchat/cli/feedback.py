@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -19,88 +18,31 @@ from rlchat.errors import UserError
 from rlchat.feedback.export import ROWS, Format, existing_store
 from rlchat.feedback.store import Store, store_path
 from rlchat.files import at_home, data_folder, write_text
-from rlchat.inference.agents import adapter_folder
-from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig, Worlds
-from rlchat.settings import SEEDS, expect, names
-from rlchat.training.feedback_update import _from_reward, _from_thumbs, measure_update
-from rlchat.training.kto import KtoConfig
-from rlchat.training.run_folder import Run
+from rlchat.models.adapter_io import adapter_folder
+from rlchat.training.feedback_update import FeedbackUpdateConfig, update_from_feedback
+from rlchat.training.run_folder import RunFolder
 from rlchat.training.versions import Versions
 
 
-@dataclass(frozen=True)
-class LearnOptions:
+@dataclass(frozen=True, kw_only=True)
+class LearnOptions(FeedbackUpdateConfig):
     """Let a run learn from ratings; what does harm on held-out users is rolled back."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder. Its adapter is replaced only by an update that passes; every version is kept."""
-    method: Literal["kto", "ppo"] = "kto"
-    """kto learns from + and -; ppo from a reward model, which learned from pairs and edits."""
-    person: str = ""
-    """Whose thumbs; everybody's if nobody is named."""
-    env: str = "rlchat/Support-v0"
-    """Where held-out users come from, and those that ppo practises with."""
-    users: str = ""
-    """Families of users, comma-separated; the usual ones if none is named."""
-    episodes: int = 200
-    """Held-out conversations (dev side) that decide."""
-    max_kl: float = 0.2
-    """Bound of the KL to the version before, in nats per token."""
-    reward: Path | None = None
-    """For ppo: folder of a reward model (rlchat reward train)."""
-    iterations: int = 4
-    """For ppo: how many."""
-    least: int = 10
-    """Thumbs below which nothing is learned."""
-    flip: bool = False
-    """Take every thumb for its opposite: a harmful round, to see the gate refuse it."""
-    seed: int = 0
-    """Decides order and held-out users."""
-    kto: KtoConfig = field(default_factory=KtoConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        for name in ("episodes", "iterations", "least"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        expect(self, "max_kl", self.max_kl > 0, "above 0")
-        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
-        if (self.method == "ppo") != (self.reward is not None):
-            raise UserError(
-                "expected --reward with --method ppo, and only then; got "
-                f"{self.method} and {self.reward}"
-            )
 
 
 def run_learn(options: LearnOptions, console: Console) -> None:
     """Learn, measure, and accept or roll back."""
     run = _run(options.run)
-    world = WorldConfig(options.env, names(options.users))
-    if not Worlds(world, "dev").ours:
-        raise UserError(
-            f"expected an environment that knows success, to judge by; {options.env} does not"
-        )
-    versions = Versions(run)
-    with (
-        Progress(console, options.iterations) as progress,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
-        new = Path(scratch) / "adapter"
-        if options.method == "kto":
-            origin = _from_thumbs(options, run, new, progress)
-        else:
-            origin = _from_reward(options, run, new, progress)
-        before = versions.begin()
-        verdict = measure_update(options, run.adapter, new, world, progress)
-        version = versions.keep(new, origin, verdict)
-        if verdict.accepted:
-            versions.use(version.number)
-    if verdict.accepted:
-        say(console, f"Accepted as version {version.number}: {verdict.reason}.")
+    with Progress(console, options.iterations) as progress:
+        update = update_from_feedback(run, options, progress)
+    decision, before = update.decision, update.before
+    if decision.accepted:
+        say(console, f"Accepted as version {update.version}: {decision.reason}.")
         say(console, f"rlchat feedback restore {run.folder} {before} goes back.")
     else:
-        say(console, f"Rolled back to version {before}: {verdict.reason}.")
+        say(console, f"Rolled back to version {before}: {decision.reason}.")
 
 
 @dataclass(frozen=True)
@@ -145,7 +87,7 @@ def run_restore(options: RestoreOptions, console: Console) -> None:
     say(console, f"{run.folder} speaks with version {options.version} now.")
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> RunFolder:
     """A run folder with an adapter of its own.
 
     Raises:
@@ -156,7 +98,7 @@ def _run(folder: Path) -> Run:
             f"expected a run folder, with an adapter in it; got {folder}; train one with rlchat "
             "train --run"
         )
-    return Run(folder)
+    return RunFolder(folder)
 
 
 @dataclass(frozen=True)
@@ -196,7 +138,7 @@ class ForgetOptions:
             raise UserError(f"expected either a session or a person to forget; got {got}")
 
 
-def run_stats(console: Console) -> None:
+def run_stats(_: StatsOptions, console: Console) -> None:
     """Print a table; a line if there is nothing yet.
 
     Raises:

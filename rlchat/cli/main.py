@@ -9,9 +9,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from importlib import import_module, metadata
+from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -24,8 +25,122 @@ Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
-class ListOptions:
-    """Say what there is."""
+class Verb:
+    """One verb: where its options and its function are, and what it does in a line.
+
+    Both are found when the verb is used, so that others do not wait for what it imports.
+    """
+
+    module: str
+    options: str
+    run: str
+    about: str
+
+    def options_class(self) -> type[Any]:
+        """The dataclass of its options."""
+        found: type[Any] = getattr(import_module(f"rlchat.{self.module}"), self.options)
+        return found
+
+    def function(self) -> Callable[[Any, Console], object]:
+        """What does the work, given options and a console."""
+        found: Callable[[Any, Console], object] = getattr(
+            import_module(f"rlchat.{self.module}"), self.run
+        )
+        return found
+
+
+VERBS = {
+    "train": Verb(
+        "cli.train",
+        "TrainConfig",
+        "run_training",
+        "fetch a model, warm-start it, train it by PPO, evaluate it",
+    ),
+    "sft": Verb(
+        "cli.train", "SFTConfig", "run_sft", "only the warm start, from demonstrations or a file"
+    ),
+    "eval": Verb(
+        "cli.train", "EvalOptions", "run_evaluation", "measure an agent against simulated users"
+    ),
+    "chat": Verb("cli.chat", "ChatOptions", "run_chat", "talk to an agent"),
+    "play": Verb(
+        "cli.play", "PlayOptions", "run_play", "play the agent yourself, against a simulated user"
+    ),
+    "reward build": Verb(
+        "cli.reward",
+        "BuildOptions",
+        "run_build",
+        "collect preferences: simulators, people's ratings, files",
+    ),
+    "reward train": Verb(
+        "cli.reward", "TrainOptions", "run_train", "train a reward model on preferences"
+    ),
+    "reward score": Verb(
+        "cli.reward", "ScoreOptions", "run_score", "score the agent's replies in conversations"
+    ),
+    "reward report": Verb(
+        "cli.reward", "ReportOptions", "run_report", "say how far a reward model can be trusted"
+    ),
+    "envs": Verb("cli.envs", "ListOptions", "run_list", "what environments and users there are"),
+    "envs new": Verb(
+        "cli.envs",
+        "NewOptions",
+        "run_new",
+        "write a small scenario of your own, which trains as it stands",
+    ),
+    "envs users": Verb(
+        "cli.envs",
+        "UsersOptions",
+        "run_users",
+        "measure how users talk, beside real conversations if you have any",
+    ),
+    "feedback stats": Verb(
+        "cli.feedback",
+        "StatsOptions",
+        "run_stats",
+        "how many ratings there are, by agent and version",
+    ),
+    "feedback export": Verb(
+        "cli.feedback", "ExportOptions", "run_export", "write ratings in trl's formats"
+    ),
+    "feedback learn": Verb(
+        "cli.feedback", "LearnOptions", "run_learn", "let a run learn from ratings, if that is safe"
+    ),
+    "feedback versions": Verb(
+        "cli.feedback",
+        "VersionsOptions",
+        "run_versions",
+        "list what a run was, and what it might have become",
+    ),
+    "feedback restore": Verb(
+        "cli.feedback",
+        "RestoreOptions",
+        "run_restore",
+        "let a run reply with one of its versions again",
+    ),
+    "feedback forget": Verb(
+        "cli.feedback",
+        "ForgetOptions",
+        "run_forget",
+        "delete a conversation or a person, to the last byte",
+    ),
+    "feedback ask": Verb(
+        "cli.style",
+        "AskOptions",
+        "run_ask",
+        "compare replies, the most informative first",
+    ),
+    "feedback style": Verb(
+        "cli.style", "StyleOptions", "run_style", "say how a person likes to be spoken to"
+    ),
+    "models list": Verb(
+        "cli.models", "ListOptions", "run_list", "what models and trained agents there are"
+    ),
+    "models fetch": Verb(
+        "cli.models", "FetchOptions", "run_fetch", "bring a model onto this machine"
+    ),
+}
+_HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,15 +150,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows a ?
             stream.reconfigure(errors="replace")
     console = Console()
-    if not words or words[0] in ("-h", "--help"):
-        console.print(overview())
+    if not words or words[0] in _HELP:
+        console.print(overview(VERBS))
+        return 0
+    if words == ["--version"]:
+        console.print(f"rlchat {metadata.version('rlchat')}", highlight=False)
+        return 0
+    group = {verb for verb in VERBS if verb.startswith(f"{words[0]} ")}
+    if group and words[0] not in VERBS and (len(words) == 1 or words[1] in _HELP):
+        console.print(overview(sorted(group, key=list(VERBS).index)))
         return 0
     hint = "; --resume goes on with what is finished" if words[0] == "train" else ""
 
     def work() -> None:
-        verb, rest = _verb(words)
+        name, rest = _verb(words)
+        verb = VERBS[name]
         quiet()
-        VERBS[verb][0](rest, console)
+        if name == "train" and not {*_HELP} & {*rest} and os.environ.get("RANK", "0") == "0":
+            say(console, "loading libraries")  # for seconds, in which there would be silence
+        options = parse(verb.options_class(), name, rest)
+        verb.function()(options, console)
 
     return guarded(work, "rlchat", hint)
 
@@ -90,16 +216,17 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
             return verb, words[count:]
     from difflib import get_close_matches
 
-    near = get_close_matches(words[0], list(VERBS), n=1)
+    near = get_close_matches(" ".join(words[:2]), list(VERBS), n=1)
+    near = near or get_close_matches(words[0], list(VERBS), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"expected a verb out of {', '.join(VERBS)}; got {words[0]!r}{hint}")
 
 
-def overview() -> Table:
+def overview(verbs: Iterable[str]) -> Table:
     """The verbs with a line each."""
     table = Table("verb", "what it does", title="rlchat", box=None)
-    for verb, (_, line) in VERBS.items():
-        table.add_row(f"rlchat {verb}", line)
+    for verb in verbs:
+        table.add_row(f"rlchat {verb}", VERBS[verb].about)
     table.caption = "rlchat VERB --help explains a verb's options"
     return table
 
@@ -135,231 +262,6 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
     for name in ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def train(words: Sequence[str], console: Console) -> None:
-    """Verb ``train``."""
-    if not {"-h", "--help"} & set(words) and os.environ.get("RANK", "0") == "0":
-        say(console, "loading libraries")  # for seconds, in which there would be silence
-    from rlchat.training.config import TrainConfig
-
-    config = parse(TrainConfig, "train", words)
-    from rlchat.cli.train import run_training
-
-    run_training(config, console)
-
-
-def sft(words: Sequence[str], console: Console) -> None:
-    """Verb ``sft``."""
-    from rlchat.cli.train import SftOptions, run_sft
-
-    run_sft(parse(SftOptions, "sft", words), console)
-
-
-def evaluate(words: Sequence[str], console: Console) -> None:
-    """Verb ``eval``."""
-    from rlchat.cli.train import EvalOptions, run_evaluation
-
-    run_evaluation(parse(EvalOptions, "eval", words), console)
-
-
-def chat(words: Sequence[str], console: Console) -> None:
-    """Verb ``chat``."""
-    from rlchat.cli.chat import ChatOptions, run_chat
-
-    run_chat(parse(ChatOptions, "chat", words), console)
-
-
-def play(words: Sequence[str], console: Console) -> None:
-    """Verb ``play``."""
-    from rlchat.cli.play import PlayOptions, run_play
-
-    run_play(parse(PlayOptions, "play", words), console)
-
-
-def envs(words: Sequence[str], console: Console) -> None:
-    """Verb ``envs``."""
-    parse(ListOptions, "envs", words)
-    import gymnasium as gym
-
-    import rlchat_envs
-    from rlchat_envs.users import FAMILIES, PERSONAS
-
-    table = Table("environment", "what it is", "agents")
-    for name in sorted(i for i in gym.registry if i.startswith("rlchat/")):
-        env = gym.make(name).unwrapped
-        assert isinstance(env, rlchat_envs.DialogueEnv)
-        about = (env.scenario.__doc__ or "").splitlines()[0]
-        table.add_row(name, about, ", ".join([*env.scenario.agents, "retrieval"]))
-    console.print(table)
-    people = Table("users", "what they do", "train", "dev", "test")
-    for family, about in FAMILIES.items():
-        names = {p.split: p.name for p in PERSONAS.values() if p.family == family}
-        people.add_row(family, about, *(names[split] for split in rlchat_envs.SPLITS))
-    console.print(people)
-    console.print(f"sides: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
-
-
-def envs_new(words: Sequence[str], console: Console) -> None:
-    """Verb ``envs new``."""
-    from rlchat.cli.envs import NewOptions, run_new
-
-    run_new(parse(NewOptions, "envs new", words), console)
-
-
-def envs_users(words: Sequence[str], console: Console) -> None:
-    """Verb ``envs users``."""
-    from rlchat.cli.envs import UsersOptions, run_users
-
-    run_users(parse(UsersOptions, "envs users", words), console)
-
-
-def reward_build(words: Sequence[str], console: Console) -> None:
-    """Verb ``reward build``."""
-    from rlchat.cli.reward import BuildOptions, run_build
-
-    run_build(parse(BuildOptions, "reward build", words), console)
-
-
-def reward_train(words: Sequence[str], console: Console) -> None:
-    """Verb ``reward train``."""
-    from rlchat.cli.reward import TrainOptions, run_train
-
-    run_train(parse(TrainOptions, "reward train", words), console)
-
-
-def reward_score(words: Sequence[str], console: Console) -> None:
-    """Verb ``reward score``."""
-    from rlchat.cli.reward import ScoreOptions, run_score
-
-    run_score(parse(ScoreOptions, "reward score", words), console)
-
-
-def reward_report(words: Sequence[str], console: Console) -> None:
-    """Verb ``reward report``."""
-    from rlchat.cli.reward import ReportOptions, run_report
-
-    run_report(parse(ReportOptions, "reward report", words), console)
-
-
-def feedback_stats(words: Sequence[str], console: Console) -> None:
-    """Verb ``feedback stats``."""
-    from rlchat.cli.feedback import StatsOptions, run_stats
-
-    parse(StatsOptions, "feedback stats", words)
-    run_stats(console)
-
-
-def feedback_export(words: Sequence[str], console: Console) -> None:
-    """Verb ``feedback export``."""
-    from rlchat.cli.feedback import ExportOptions, run_export
-
-    run_export(parse(ExportOptions, "feedback export", words), console)
-
-
-def feedback_learn(words: Sequence[str], console: Console) -> None:
-    """Verb ``feedback learn``."""
-    from rlchat.cli.feedback import LearnOptions, run_learn
-
-    run_learn(parse(LearnOptions, "feedback learn", words), console)
-
-
-def feedback_versions(words: Sequence[str], console: Console) -> None:
-    """Verb ``feedback versions``."""
-    from rlchat.cli.feedback import VersionsOptions, run_versions
-
-    run_versions(parse(VersionsOptions, "feedback versions", words), console)
-
-
-def feedback_restore(words: Sequence[str], console: Console) -> None:
-    """Verb ``feedback restore``."""
-    from rlchat.cli.feedback import RestoreOptions, run_restore
-
-    run_restore(parse(RestoreOptions, "feedback restore", words), console)
-
-
-def feedback_forget(words: Sequence[str], console: Console) -> None:
-    """Verb ``feedback forget``."""
-    from rlchat.cli.feedback import ForgetOptions, run_forget
-
-    run_forget(parse(ForgetOptions, "feedback forget", words), console)
-
-
-def feedback_ask(words: Sequence[str], console: Console) -> None:
-    """Verb ``feedback ask``."""
-    from rlchat.cli.style import AskOptions, run_ask
-
-    run_ask(parse(AskOptions, "feedback ask", words), console)
-
-
-def feedback_style(words: Sequence[str], console: Console) -> None:
-    """Verb ``feedback style``."""
-    from rlchat.cli.style import StyleOptions, run_style
-
-    run_style(parse(StyleOptions, "feedback style", words), console)
-
-
-def models_list(words: Sequence[str], console: Console) -> None:
-    """Verb ``models list``."""
-    parse(ListOptions, "models list", words)
-    from rlchat.models import starters
-    from rlchat.models.catalog import catalog
-
-    table = Table("name", "what it is", "licence", "MB", "here")
-    for model, here in catalog.list_models():
-        table.add_row(
-            model.name, model.about, model.licence, str(model.megabytes), "yes" if here else "no"
-        )
-    console.print(table)
-    agents = Table("trained agent", "what it is", "MB", "solved of unseen users, 95%")
-    solved = starters.read_card()["success"]
-    for starter in starters.STARTERS.values():
-        rate = "{mean:.0%} ({low:.0%} … {high:.0%})".format(**solved[starter.name])
-        agents.add_row(starter.name, starter.about, f"{starter.megabytes:.1f}", rate)
-    console.print(agents)
-
-
-@dataclass(frozen=True)
-class FetchOptions:
-    """Bring a model onto this machine."""
-
-    name: Annotated[str, tyro.conf.Positional] = "smollm2-135m"
-    """A name of `rlchat models list`."""
-
-
-def models_fetch(words: Sequence[str], console: Console) -> None:
-    """Verb ``models fetch``."""
-    options = parse(FetchOptions, "models fetch", words)
-    from rlchat.models.catalog import catalog
-
-    folder = catalog.fetch(options.name, lambda line: console.print(line, markup=False))
-    console.print(f"{options.name} is in {folder}", highlight=False, markup=False, soft_wrap=True)
-
-
-VERBS: dict[str, tuple[Callable[[Sequence[str], Console], None], str]] = {
-    "train": (train, "fetch a model, warm-start it, train it by PPO, evaluate it"),
-    "sft": (sft, "only the warm start, from demonstrations or from a file"),
-    "eval": (evaluate, "measure an agent against simulated users"),
-    "chat": (chat, "talk to an agent"),
-    "play": (play, "play the agent yourself, against a simulated user"),
-    "reward build": (reward_build, "collect preferences: simulators, people's ratings, files"),
-    "reward train": (reward_train, "train a reward model on preferences"),
-    "reward score": (reward_score, "score the agent's replies in conversations"),
-    "reward report": (reward_report, "say how far a reward model can be trusted"),
-    "envs": (envs, "what environments and users there are"),
-    "envs new": (envs_new, "write a small scenario of your own, which trains as it stands"),
-    "envs users": (envs_users, "measure how users talk, beside real conversations if you have any"),
-    "feedback stats": (feedback_stats, "how many ratings there are, by agent and version"),
-    "feedback export": (feedback_export, "write ratings in trl's formats"),
-    "feedback learn": (feedback_learn, "let a run learn from ratings, if that does no harm"),
-    "feedback versions": (feedback_versions, "list what a run was, and what it might have become"),
-    "feedback restore": (feedback_restore, "let a run speak with one of its versions again"),
-    "feedback forget": (feedback_forget, "delete a conversation or a person, to the last byte"),
-    "feedback ask": (feedback_ask, "compare replies, the most informative first"),
-    "feedback style": (feedback_style, "say how a person likes to be spoken to"),
-    "models list": (models_list, "what models and trained agents there are"),
-    "models fetch": (models_fetch, "bring a model onto this machine"),
-}
 
 
 if __name__ == "__main__":

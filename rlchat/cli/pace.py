@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from rlchat.cli.sparkline import bounds
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.listener import FinishedEpisode
 from rlchat.statistics import wilson
 
 _FIRST = 64  # as many are under way at once by default
@@ -81,12 +81,12 @@ class Tally:
         self._successes: list[bool] = []
         self._tokens = 0
 
-    def add(self, trajectory: Trajectory) -> None:
+    def add(self, episode: FinishedEpisode) -> None:
         """Count an episode."""
-        self._scores.append(trajectory.score)
-        self._tokens += len(trajectory.ids)
-        if trajectory.success is not None:
-            self._successes.append(trajectory.success)
+        self._scores.append(episode.score)
+        self._tokens += len(episode.ids)
+        if episode.success is not None:
+            self._successes.append(episode.success)
 
     def line(self) -> str:
         """What there is to say of them."""

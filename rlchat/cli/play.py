@@ -11,10 +11,10 @@ from rich.text import Text
 from rlchat.cli.tables import ending, label, parts_line, spoken
 from rlchat.cli.terminal import ReadLine, open_lines, printable
 from rlchat.errors import UserError
-from rlchat.inference.agents import NamedAgent
+from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import World, WorldConfig, Worlds
-from rlchat.rollout.episodes import talk
+from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.episodes import play_episode, play_episodes
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import names
@@ -56,57 +56,52 @@ def run_play(options: PlayOptions, console: Console, read: ReadLine | None = Non
     Raises:
         UserError: no such environment, or one that does not speak text.
     """
-    config = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
-    worlds = Worlds(config, options.split)
+    config = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    worlds = EnvPool(config, options.split)
     world = worlds[0]
     read = read or open_lines(console, "play-history")
     try:
         for index in range(options.episodes):
-            played = play_episode(world, index, options.seed, console, read)
+            played = play_one(world, index, options.seed, console, read)
             _say(console, f"{ending(played).capitalize()}.")
             env = world.env.unwrapped
             if isinstance(env, DialogueEnv):
                 _say(console, f"Right: {env.case.solution}.")
                 if "expert" in env.scenario.agents:
-                    expert = NamedAgent("expert")
+                    expert = ScenarioAgent("expert")
                     rollout = RolloutConfig()
-                    best = talk(expert, worlds, [index], options.seed, 0.0, rollout)[0]
+                    best = play_episodes(expert, worlds, [index], options.seed, 0.0, rollout)[0]
                     _say(console, f"The expert, on the same goal: {ending(best)}.")
     except (EOFError, KeyboardInterrupt):
         _say(console, "Goodbye.")
 
 
-def play_episode(
-    world: World, index: int, seed: int, console: Console, read: ReadLine
-) -> Trajectory:
-    """Play one episode, the same that agents play in an evaluation.
+def play_one(world: TextEnv, index: int, seed: int, console: Console, read: ReadLine) -> Trajectory:
+    """Let a person play one episode, the same that agents play in an evaluation.
 
     Returns:
         Its record, without tokens.
     """
-    world_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
-    played = Trajectory(index, world_seed, [], conversation=world.reset(world_seed))
-    _show(console, played.conversation)
-    while not (played.terminated or played.truncated):
-        line = read(label("assistant", "you"))
-        if not line.strip():
-            continue
-        outcome = world.step(line.strip())
-        if outcome.dropped:
+
+    def speak(env: TextEnv) -> str:
+        if not any(m.role == "assistant" for m in env.conversation):
+            _show(console, env.conversation)
+        while not (line := read(label("assistant", "you")).strip()):
+            pass
+        return line
+
+    def tell(result: StepResult) -> None:
+        if result.dropped:
             _say(
-                console,
-                f"Left out, as the environment cannot read them: {outcome.dropped} letters.",
+                console, f"Left out, as the environment cannot read them: {result.dropped} letters."
             )
-        played.parts.append(outcome.parts)
-        played.costs.append(outcome.costs)
-        played.conversation = world.conversation
-        played.terminated, played.truncated = outcome.terminated, outcome.truncated
-        played.success = outcome.success
-        _show(console, outcome.messages)
-        _say(console, parts_line(outcome.parts))
-        if outcome.costs:
-            _say(console, f"unsafe: {', '.join(outcome.costs)}")
-    return played
+        _show(console, result.messages)
+        _say(console, parts_line(result.parts))
+        if result.costs:
+            _say(console, f"unsafe: {', '.join(result.costs)}")
+
+    env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
+    return play_episode(world, speak, index, env_seed, tell)
 
 
 def _show(console: Console, messages: Conversation) -> None:

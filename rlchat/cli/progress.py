@@ -19,8 +19,7 @@ from rlchat.cli.load import Load, slowed
 from rlchat.cli.pace import Beat, Pace, Tally, minutes
 from rlchat.cli.sparkline import course
 from rlchat.cli.tables import dialogue, ending
-from rlchat.listener import Watcher
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.listener import FinishedEpisode, Listener
 
 _COLUMNS = (
     ("iteration", "iteration", "{:.0f}"),
@@ -53,7 +52,7 @@ _DIALOGUES_APART = 4  # iterations
 _BRIEF = 10.0  # seconds that something may last before it is said how long it does
 
 
-class Progress(Watcher):
+class Progress(Listener):
     """A live table of iterations with a status below; plain lines where nobody watches.
 
     Use it as a context manager. ``quiet`` shows nothing (for ranks other than the first).
@@ -144,7 +143,7 @@ class Progress(Watcher):
 
         return show
 
-    def rollout(self, iteration: int, episodes: int) -> Callable[[Trajectory], None]:
+    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedEpisode], None]:
         """Show that an iteration's episodes begin; what it gives counts those that have ended."""
         self._iteration = Pace(self._clock)
         tally = Tally(episodes, self._iteration)
@@ -152,9 +151,9 @@ class Progress(Watcher):
         def line() -> str:
             return f"iteration {iteration}: {tally.line()}"
 
-        def count(trajectory: Trajectory) -> None:
+        def count(episode: FinishedEpisode) -> None:
             with self._lock:
-                tally.add(trajectory)
+                tally.add(episode)
             self._show(line)
 
         self._show(line, at_once=not self._rows)
@@ -177,11 +176,11 @@ class Progress(Watcher):
             else:
                 self._print(Text(self._line(row)), soft_wrap=True)
 
-    def dialogue(self, iteration: int, trajectory: Trajectory) -> None:
+    def dialogue(self, iteration: int, episode: FinishedEpisode) -> None:
         """Print the dialogue of every fourth iteration above the table."""
         if (iteration + 1) % _DIALOGUES_APART == 0:
-            title = f"iteration {iteration}, its first dialogue: {ending(trajectory)}"
-            self._print(Panel(dialogue(trajectory.conversation), title=title))
+            title = f"iteration {iteration}, its first dialogue: {ending(episode)}"
+            self._print(Panel(dialogue(episode.conversation), title=title))
 
     def tick(self, at_once: bool = False) -> None:
         """Show the status if it is time to: often to a person, once a minute in a log."""

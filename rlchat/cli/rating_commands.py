@@ -12,9 +12,9 @@ from rlchat.cli.tables import indented, label
 from rlchat.cli.terminal import ReadLine
 from rlchat.errors import UserError
 from rlchat.feedback.pii import masked
-from rlchat.feedback.recorder import Sitting
+from rlchat.feedback.recorder import RatingContext
 from rlchat.feedback.store import store_path
-from rlchat.inference.agents import ModelVoice, Said, version
+from rlchat.inference.agents import Reply
 
 if TYPE_CHECKING:
     from rlchat.cli.chat import Chat, ChatOptions
@@ -23,12 +23,12 @@ STARS = ("1", "2", "3", "4", "5")
 NOBODY = "The agent has not said anything yet."
 
 
-def sitting(options: ChatOptions) -> Sitting:
-    """Who talks to whom, and where ratings go."""
-    return Sitting(
+def rating_context(options: ChatOptions, version: str) -> RatingContext:
+    """Who talks to whom, and where ratings go; ``version`` is the agent's."""
+    return RatingContext(
         options.person,
         options.agent,
-        version(options.agent, options.policy),
+        version,
         options.env,
         options.temperature,
         store_path(),
@@ -91,13 +91,13 @@ def ab(chat: Chat, _: str) -> None:
     """Command ``/ab``: another reply in the place of the last one; the better one stays."""
     if not _can_rate(chat):
         return
-    if not isinstance(chat.voice, ModelVoice):
+    if (resampler := chat.talk.resampler) is None:
         chat.say("This agent has no second reply to offer: /ab needs a language model.")
         return
-    if chat.seat.conversation[-1].role != "assistant":
+    if chat.session.conversation[-1].role != "assistant":
         chat.say("Somebody has spoken since the last reply; /ab wants it to be the last word.")
         return
-    first, other = chat.ratings.replies[-1], chat.voice.another()
+    first, other = chat.ratings.replies[-1], resampler.another()
     if other.stopped or other.text == first.text:
         chat.say("Stopped." if other.stopped else "A second reply came out the same; /ab again.")
         return
@@ -170,14 +170,14 @@ def compare(
         show(Text("Say a or b, = if neither is better, or nothing to skip."))
 
 
-def _settle(chat: Chat, said: Said, value: Literal[1, 0, -1]) -> None:
+def _settle(chat: Chat, said: Reply, value: Literal[1, 0, -1]) -> None:
     """Keep the choice, and go on from the reply that was chosen."""
     stays = {1: "the first one is better", 0: "neither is better", -1: "the new one is better"}
     told = f"Kept: {stays[value]}; it goes on from {'the new' if value < 0 else 'the first'} one."
     if rate(chat, lambda: chat.ratings.pair(said, value), told) and value < 0:
-        assert isinstance(chat.voice, ModelVoice)
-        chat.voice.take(said)
-        chat.seat.instead(said.text, chat.penalty(said))
+        assert chat.talk.resampler is not None
+        chat.talk.resampler.take(said)
+        chat.session.instead(said.text, chat.penalty(said))
         chat.decide()
 
 

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from rlchat import files
 from rlchat.cli.progress import Progress
-from rlchat.cli.tables import with_interval
 from rlchat.cli.terminal import say
 from rlchat.errors import UserError
+from rlchat.evaluation.summary import with_interval
 from rlchat.feedback.export import stored_preferences
 from rlchat.models.device import DTypeName
 from rlchat.rewards.loading import load_scorer

@@ -49,8 +49,3 @@ def bounds(interval: Interval) -> str:
 def _height(value: float, low: float, high: float) -> int:
     share = (value - low) / (high - low) if high > low else 0.0
     return min(len(BARS) - 1, max(0, int(share * len(BARS))))
-
-
-def _number(value: object) -> float:
-    """JSON has null for NaN."""
-    return float(value) if isinstance(value, int | float) else math.nan

@@ -8,27 +8,20 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.cli.terminal import printable
-from rlchat.evaluation.evaluate import Result
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.evaluation.summary import cells, measured_names, with_interval
+from rlchat.listener import FinishedEpisode
 from rlchat.statistics import Interval
 from rlchat_envs import Conversation, Message
 
 MARGIN = 8  # characters before a message, for the speaker's name
 _STYLES = {"assistant": "bold green", "user": "bold cyan", "tool": "yellow", "system": "dim"}
-_FORMS = {
-    "success": "{:.0%}",
-    "score": "{:+.2f}",
-    "turns": "{:.1f}",
-    "cost": "{:.2f}",
-    "regret": "{:+.2f}",
-    "hit rate": "{:.0%}",
-}
 _DIFFERENCES = {"success": "{:+.0%}", "score": "{:+.2f}", "turns": "{:+.1f}", "cost": "{:+.2f}"}
 
 
-def results_table(results: Sequence[Result]) -> Table:
+def results_table(results: Sequence[EvaluationResult]) -> Table:
     """One row an agent: what was measured, each with its 95% interval."""
-    names = _measured(results)
+    names = measured_names(results)
     first = results[0]
     table = Table(
         "agent",
@@ -37,19 +30,8 @@ def results_table(results: Sequence[Result]) -> Table:
         caption="mean [95% interval]",
     )
     for result in results:
-        table.add_row(Text(result.agent), *_cells(result, names))
+        table.add_row(Text(result.agent), *cells(result, names))
     return table
-
-
-def summary(result: Result) -> str:
-    """What was measured of one agent in a line, for people who wait for more."""
-    metrics = result.metrics
-    said = ", ".join(
-        f"{name} {with_interval(metrics[name], _FORMS[name])}"
-        for name in ("success", "score")
-        if name in metrics
-    )
-    return f"{result.agent}: {said}; {len(result.episodes)} users of the {result.split} side"
 
 
 def difference_table(name: str, against: str, differences: Mapping[str, Interval]) -> Table:
@@ -60,34 +42,6 @@ def difference_table(name: str, against: str, differences: Mapping[str, Interval
             continue
         table.add_row(metric, with_interval(interval, _DIFFERENCES[metric]))
     return table
-
-
-def with_interval(interval: Interval, form: str) -> str:
-    """``mean [low, high]``, in brackets that rich leaves alone."""
-    mean, low, high = (form.format(x) for x in (interval.mean, interval.low, interval.high))
-    return f"{mean} ({low} … {high})"
-
-
-def markdown(results: Sequence[Result]) -> str:
-    """The results table for a document."""
-    names = _measured(results)
-    lines = [f"| agent | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
-    for result in results:
-        lines.append(f"| {result.agent} | {' | '.join(_cells(result, names))} |")
-    return "\n".join(lines)
-
-
-def _measured(results: Sequence[Result]) -> list[str]:
-    """Every metric that some result has; cost only where some agent caused any."""
-    found = dict.fromkeys(name for result in results for name in result.metrics)
-    if not any(trajectory.cost for result in results for trajectory in result.episodes):
-        found.pop("cost", None)
-    return list(found)
-
-
-def _cells(result: Result, names: Sequence[str]) -> list[str]:
-    metrics = result.metrics
-    return [with_interval(metrics[n], _FORMS[n]) if n in metrics else "" for n in names]
 
 
 def dialogue(conversation: Conversation) -> Text:
@@ -125,7 +79,7 @@ def parts_line(parts: Mapping[str, float]) -> str:
     return f"score {total}: {named}" if named else f"score {total}"
 
 
-def ending(trajectory: Trajectory) -> str:
+def ending(episode: FinishedEpisode) -> str:
     """How an episode ended, in a few words."""
-    solved = {True: "solved", False: "not solved", None: "over"}[trajectory.success]
-    return f"{solved}, score {trajectory.score:+.2f}, {len(trajectory.parts)} turns"
+    solved = {True: "solved", False: "not solved", None: "over"}[episode.success]
+    return f"{solved}, score {episode.score:+.2f}, {len(episode.parts)} turns"

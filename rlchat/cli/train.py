@@ -6,9 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import torch
 import tyro
 from rich.console import Console
 from rich.panel import Panel
@@ -18,61 +17,36 @@ from rlchat.cli.curve import show_curve
 from rlchat.cli.pace import minutes
 from rlchat.cli.progress import Progress
 from rlchat.cli.tables import dialogue, difference_table, ending, results_table
-from rlchat.distributed import Ranks
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result, check_range, difference, evaluate
-from rlchat.inference.agents import adapter_folder, load_agent
-from rlchat.models.adapter_io import base_spec
-from rlchat.models.adapters import AdapterConfig, leave_shape
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
+from rlchat.inference.load_agent import load_agent
+from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import peak_memory
-from rlchat.models.policy import Policy
-from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.conversations import read_conversations
-from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import World, WorldConfig, Worlds
-from rlchat.settings import SEEDS, expect, names
+from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
+from rlchat.settings import names
 from rlchat.training.comparison import before_and_after
-from rlchat.training.config import TrainConfig, WarmStartConfig
+from rlchat.training.config import SFTConfig, TrainConfig
 from rlchat.training.metrics import Clock
-from rlchat.training.pipeline import _refuse_to_overwrite, _train, resumed, warm
-from rlchat.training.run_folder import Run
-from rlchat.training.tracking import Tracking, chosen
+from rlchat.training.pipeline import Training, sft
+from rlchat.training.run_folder import RunFolder
 
 
-def run_training(config: TrainConfig, console: Console) -> list[Result]:
+def run_training(config: TrainConfig, console: Console) -> list[EvaluationResult]:
     """Train as configured, and evaluate before and after.
 
     Returns:
         The evaluation, if one was asked for: what PPO started from, PPO, demonstrator and expert.
     """
-    ranks = Ranks(cpu=config.adapter.device == "cpu" or not torch.cuda.is_available())
-    run = Run(config.run)
-    World(config.world)  # a mistake in the environment's name is better told before anything long
-    trackers = chosen(config.track)
-    if config.episodes < ranks.count:
-        raise UserError(
-            f"expected at least one episode for each process; got --episodes {config.episodes} "
-            f"and {ranks.count} processes"
-        )
-    if config.resume:
-        if ranks.main:
-            files.recover_folder(run.checkpoint)
-        ranks.wait()
-        config = resumed(config, run)
-    elif ranks.main:
-        _refuse_to_overwrite(run)
-    clock = Clock()
-    with (
-        Tracking(trackers, run, ranks, config.resume) as tracking,
-        Progress(console, config.iterations, not ranks.main, config.episodes) as progress,
-    ):
-        results = _train(config, run, ranks, clock, progress, lambda: tracking.watching(progress))
-    if ranks.main:
-        show_curve(run, results, config, console)
-        show(results, run, config, console)
-        console.print(spent(clock), highlight=False, soft_wrap=True)
-    ranks.end()
-    return results
+    training = Training.begin(config)
+    config, main = training.config, training.distributed.main
+    with Progress(console, config.iterations, not main, config.episodes) as progress:
+        training.execute(progress)
+    if main:
+        show_curve(training.run, config, console)
+        show(training.results, training.run, config, console)
+        console.print(spent(training.clock), highlight=False, soft_wrap=True)
+    training.distributed.end()
+    return training.results
 
 
 def spent(clock: Clock) -> str:
@@ -83,57 +57,20 @@ def spent(clock: Clock) -> str:
     return f"Took {total} minutes ({each}) and at most {peak_memory():.1f} GiB of memory."
 
 
-@dataclass(frozen=True)
-class SftOptions:
-    """Warm-start a model on demonstrations, or on conversations from a file."""
-
-    env: str = "rlchat/Support-v0"
-    """Environment whose demonstrator is imitated."""
-    knowledge: str = ""
-    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
-    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
-    data: Path | None = None
-    """Conversations instead: JSON lines of {"messages": [{"role", "content"}, …]}."""
-    policy: str = "smollm2-135m"
-    """What is trained: a model, a Hugging Face id, a folder, or a run."""
-    out: Path = Path("runs/warm-start")
-    """Where the adapter goes."""
-    seed: int = 0
-    """Decides demonstrations, initial weights and order."""
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
-
-
-def run_sft(options: SftOptions, console: Console) -> None:
+def run_sft(config: SFTConfig, console: Console) -> None:
     """Train an adapter by imitation and write it."""
-    if options.out.exists():
-        raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
-    files.check_place(options.out)
-    if options.data is not None:
-        conversations = read_conversations(options.data)
-    else:
-        world = WorldConfig(options.env, knowledge=names(options.knowledge))
-        conversations = demonstrate(world, options.warm_start.demonstrations, options.seed)
-    base, start = options.policy, adapter_folder(options.policy)
-    if start is not None:
-        leave_shape(options.adapter, start)
-        base = base_spec(start)
     with Progress(console) as progress:
-        policy = Policy.create(base, options.adapter, start, options.seed, progress.say)
-        warm(policy, conversations, options.warm_start, options.seed, options.out, progress)
-    console.print(f"Talk to it:  {program()} chat {options.out}", highlight=False, markup=False)
+        out = sft(config, progress)
+    console.print(f"Talk to it:  {program()} chat {out}", highlight=False, markup=False)
 
 
-@dataclass(frozen=True)
-class EvalOptions:
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(EvalConfig):
     """Measure an agent against simulated users, with intervals."""
 
     agent: Annotated[str, tyro.conf.Positional]
-    """A run or adapter folder, or a name: base, expert, demonstrator, random."""
+    """A run or adapter folder, a starter, openai:MODEL@URL, or one of base, expert, demonstrator,
+    random, retrieval, knowledge-graph."""
     env: str = "rlchat/Support-v0"
     """Environment: a Gymnasium id, or module:Id."""
     users: str = ""
@@ -141,14 +78,6 @@ class EvalOptions:
     knowledge: str = ""
     """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
     bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
-    split: Literal["train", "dev", "test"] = "dev"
-    """Side: tune on dev; touch test only for what you publish."""
-    episodes: int = 100
-    """How many users."""
-    seed: int = 0
-    """Decides users and goals; the same for every agent."""
-    temperature: float = 0.0
-    """0 is greedy; 1 is how it was trained."""
     against: str = ""
     """Another agent, for paired differences on the same users."""
     policy: str = "smollm2-135m"
@@ -156,11 +85,6 @@ class EvalOptions:
     json: Path | None = None
     """Write everything there, every episode included."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        check_range(self.episodes, self.temperature)
 
 
 def run_evaluation(options: EvalOptions, console: Console) -> None:
@@ -168,26 +92,14 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
     place = options.json
     if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
         raise UserError(f"expected a file in a folder that exists; got --json {place}")
-    world = WorldConfig(options.env, names(options.users), knowledge=names(options.knowledge))
-    World(world, options.split)
+    world = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    TextEnv(world, options.split)
     results = []
     with Progress(console) as progress:
         for name in (options.agent, options.against) if options.against else (options.agent,):
             agent = load_agent(name, options.policy, options.adapter, progress.say)
             watch = progress.counter(f"evaluating {name}", options.episodes)
-            results.append(
-                evaluate(
-                    name,
-                    agent,
-                    world,
-                    options.split,
-                    options.episodes,
-                    options.seed,
-                    options.temperature,
-                    options.rollout,
-                    watch,
-                )
-            )
+            results.append(evaluate(agent, world, options, name, watch))
     console.print(results_table(results))
     answer = results[0].to_json()
     if options.against:
@@ -199,7 +111,9 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
         files.write_json(options.json, answer)
 
 
-def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Console) -> None:
+def show(
+    results: Sequence[EvaluationResult], run: RunFolder, config: TrainConfig, console: Console
+) -> None:
     """Print the table, one dialogue before and after, and how to go on."""
     if results:
         before, after = before_and_after(results)
@@ -215,9 +129,9 @@ def show(results: Sequence[Result], run: Run, config: TrainConfig, console: Cons
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def next_steps(run: Run, config: TrainConfig) -> Iterator[str]:
+def next_steps(run: RunFolder, config: TrainConfig) -> Iterator[str]:
     """What can be done with a trained agent: commands, one a line."""
-    command, ours = program(), Worlds(config.world).ours
+    command, ours = program(), EnvPool(config.world).ours
     # In a foreign environment nobody can be the user: people talk to that agent without one.
     place_to_talk = config.env if ours else "''"
     more = config.iterations + 10

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig, Worlds
-from rlchat.rollout.episodes import OnEpisode, talk
+from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.episodes import OnEpisode, play_episodes
 from rlchat.rollout.trajectory import Trajectory
+from rlchat.settings import expect
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
 from rlchat_envs.knowledge import hit_rate
 
 
 @dataclass(frozen=True)
-class Result:
+class EvaluationResult:
     """One agent's episodes on one side of one environment."""
 
     agent: str
-    world: WorldConfig
+    world: EnvConfig
     split: str
     seed: int
     temperature: float
@@ -53,7 +53,7 @@ class Result:
         return out
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Result:
+    def from_json(cls, kept: Mapping[str, Any]) -> EvaluationResult:
         """Take back what `to_json` gave."""
         episodes = [
             Trajectory(
@@ -68,7 +68,7 @@ class Result:
             )
             for e in kept["per_episode"]
         ]
-        world = WorldConfig(kept["env"], tuple(kept["users"]), knowledge=tuple(kept["knowledge"]))
+        world = EnvConfig(kept["env"], tuple(kept["users"]), knowledge=tuple(kept["knowledge"]))
         return cls(
             kept["agent"],
             world,
@@ -96,51 +96,65 @@ class Result:
         }
 
 
+@dataclass(frozen=True)
+class EvalConfig:
+    """Which users an agent is measured on, and how it samples."""
+
+    split: Literal["train", "dev", "test"] = "dev"
+    """Side of goals, phrasings and personas: tune on dev; touch test only for what you publish."""
+    episodes: int = 100
+    """How many simulated users the agent talks to."""
+    seed: int = 0
+    """Decides users and goals; the same for every agent."""
+    temperature: float = 0.0
+    """Sampling temperature of the agent: 0 is greedy; 1 is how it was trained."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "episodes", self.episodes >= 1, "of at least 1")
+        expect(self, "temperature", 0 <= self.temperature < math.inf, "of at least 0")
+
+
 def evaluate(
-    name: str,
     agent: Agent,
-    world: WorldConfig,
-    split: str,
-    episodes: int,
-    seed: int = 0,
-    temperature: float = 0.0,
-    rollout: RolloutConfig | None = None,
+    env: EnvConfig,
+    config: EvalConfig | None = None,
+    name: str = "",
     on_episode: OnEpisode | None = None,
-) -> Result:
+) -> EvaluationResult:
     """Let an agent talk to users it has not met, and write down how it went.
 
     Args:
-        name: of the agent, for the record.
-        agent: speaks.
-        world: environment and users.
-        split: train, dev or test; tuning uses dev.
-        episodes: how many.
-        seed: decides goals and users; the same for every agent.
-        temperature: 0 is greedy.
-        rollout: budgets.
-        on_episode: told of each as it ends.
+        agent: is measured.
+        env: environment and users.
+        config: which side, how many users, how it samples.
+        name: of the agent in the result; its own if left out.
+        on_episode: told of each episode as it ends.
     """
-    check_range(episodes, temperature)
-    worlds = Worlds(world, split)
-    played = talk(
-        agent, worlds, range(episodes), seed, temperature, rollout or RolloutConfig(), on_episode
+    config = config or EvalConfig()
+    pool = EnvPool(env, config.split)
+    played = play_episodes(
+        agent,
+        pool,
+        range(config.episodes),
+        config.seed,
+        config.temperature,
+        config.rollout,
+        on_episode,
     )
-    return Result(name, world, split, seed, temperature, played, worlds[0].optimum)
+    return EvaluationResult(
+        name or agent.name,
+        env,
+        config.split,
+        config.seed,
+        config.temperature,
+        played,
+        pool[0].optimum,
+    )
 
 
-def check_range(episodes: int, temperature: float) -> None:
-    """Refuse settings out of range.
-
-    Raises:
-        UserError: no episodes, or a temperature below 0.
-    """
-    if episodes < 1:
-        raise UserError(f"expected episodes of at least 1; got {episodes}")
-    if not 0 <= temperature < math.inf:
-        raise UserError(f"expected a temperature of at least 0; got {temperature}")
-
-
-def difference(result: Result, against: Result) -> dict[str, Interval]:
+def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str, Interval]:
     """Paired differences, episode by episode, with bootstrap intervals."""
     assert [t.seed for t in result.episodes] == [t.seed for t in against.episodes]
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rlchat.feedback.store import Messages, Reply, Store
+from rlchat.feedback.store import Messages, Store, StoredReply
 
 if TYPE_CHECKING:  # which brings torch
-    from rlchat.inference.agents import Said
+    from rlchat.inference.agents import Reply
     from rlchat_envs import Conversation
 
 
 @dataclass(frozen=True)
-class Sitting:
+class RatingContext:
     """Who talks to whom, and where ratings go; see `store.Session`."""
 
     person: str
@@ -29,20 +29,20 @@ class Sitting:
 
 
 @dataclass
-class Ratings:
+class RatingRecorder:
     """The replies of one conversation; none is kept before the first rating.
 
     A rating takes with it every reply so far, as stars are for all of them. The file is open only
     while something is written: persons rate seldom, and whoever wants to forget need not wait.
     """
 
-    sitting: Sitting
-    replies: list[Reply] = field(default_factory=list)
+    sitting: RatingContext
+    replies: list[StoredReply] = field(default_factory=list)
     session: str = ""  # its id, once it is kept
     starred: bool = False
     _numbers: list[int] = field(default_factory=list)  # of the replies that are kept
 
-    def spoke(self, conversation: Conversation, said: Said) -> None:
+    def spoke(self, conversation: Conversation, said: Reply) -> None:
         """Note a reply to a conversation; it may be rated from now on."""
         context = [{"role": m.role, "content": m.content} for m in conversation]
         self.replies.append(_reply(len(self.replies), context, said))
@@ -56,7 +56,7 @@ class Ratings:
         with self._kept() as (store, reply):
             store.thumb(reply, value)
 
-    def pair(self, said: Said, value: Literal[1, 0, -1]) -> None:
+    def pair(self, said: Reply, value: Literal[1, 0, -1]) -> None:
         """Keep how the last reply compares to another in its place, which is kept as well.
 
         If the other is the better one, it becomes the last reply.
@@ -112,5 +112,5 @@ class Ratings:
             raise
 
 
-def _reply(turn: int, context: Messages, said: Said) -> Reply:
-    return Reply(turn, context, said.text, said.ids, said.logprobs, said.temperature)
+def _reply(turn: int, context: Messages, said: Reply) -> StoredReply:
+    return StoredReply(turn, context, said.text, said.ids, said.logprobs, said.temperature)

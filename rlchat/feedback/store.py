@@ -75,7 +75,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class StoredReply:
     """One message of an agent's, and the conversation before it.
 
     ``ids`` and ``logprobs`` are what a model sampled, in nats under the distribution at
@@ -105,7 +105,7 @@ class Rating:
     other: str
     comment: str
     time: str
-    reply: Reply
+    reply: StoredReply
     session: Session
 
 
@@ -196,7 +196,7 @@ class Store:
         """Whether it is there; it may have been forgotten meanwhile."""
         return bool(self._number("sessions", "id", session, ""))
 
-    def add_reply(self, session: str, reply: Reply) -> int:
+    def add_reply(self, session: str, reply: StoredReply) -> int:
         """Keep a reply; give its number."""
         text = self._mask(reply.text)
         context = [
@@ -245,7 +245,9 @@ class Store:
         for row in self._db.execute(_ALL, (person,)):
             _, kind, value, other, comment, time = row[:6]
             turn, context, text, ids, logprobs, temperature = row[8:14]
-            reply = Reply(turn, json.loads(context), text, _list(ids), _list(logprobs), temperature)
+            reply = StoredReply(
+                turn, json.loads(context), text, _list(ids), _list(logprobs), temperature
+            )
             yield Rating(kind, value, other, comment, time, reply, Session(*row[14:]))
 
     def stats(self) -> list[dict[str, str | int | float | None]]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from rlchat.inference.cuda_graphs import Replayed
-from rlchat.inference.kv_cache import Cache, Run, Step
+from rlchat.inference.kv_cache import Cache, RowGroup, StepLayout
 from rlchat.models.attention import Mask, middle_layer, trunk_and_head
-from rlchat.models.generation_model import Speaker
+from rlchat.models.generation_model import GenerationModel
 from rlchat.models.logits import sample
 from rlchat.models.packing import common_beginning
 
@@ -67,33 +67,34 @@ class Decoder:
 
     def __init__(
         self,
-        speaker: Speaker,
+        generation: GenerationModel,
         rows: int,
         slots: int,
         end_of_turn: int,
         temperature: float = 1.0,
         kept_layers: int = 0,
-        keep_spoken: bool = False,
+        keep_sampled_states: bool = False,
     ):
         """Make an empty cache of ``rows`` conversations with ``slots`` tokens each.
 
         Args:
-            speaker: says what is said.
+            generation: says what is said.
             rows: conversations at a time.
             slots: tokens of each, at most.
             end_of_turn: the id that ends a turn.
             temperature: divides the logits; 0 is greedy.
-            kept_layers: the states after so many layers are kept for `starts`, if there are any.
-            keep_spoken: whether the states that tokens were drawn from are kept, for `spoken`.
+            kept_layers: the states after so many layers are kept for `cached_states`, if any.
+            keep_sampled_states: whether the states that tokens were drawn from are kept, for
+                `sampled_states`.
         """
-        self.trunk, self.head = trunk_and_head(speaker.model)
+        self.trunk, self.head = trunk_and_head(generation.model)
         self.end_of_turn, self.temperature = end_of_turn, temperature
-        weight = next(speaker.model.parameters())
+        weight = next(generation.model.parameters())
         self._device = weight.device
         self._half = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-        self._past = speaker.past
-        self._before = 0 if self._past is None else self._past[0][0].shape[1]
-        layers = speaker.model.config.num_hidden_layers
+        self._prefix_kv = generation.prefix_kv
+        self._before = 0 if self._prefix_kv is None else self._prefix_kv[0][0].shape[1]
+        layers = generation.model.config.num_hidden_layers
         self._replayed: Replayed | None = None
         if self._device.type in REPLAYED:
             buffers = torch.zeros(2, rows, dtype=torch.long, device=self._device)
@@ -105,9 +106,9 @@ class Decoder:
         self._kept_layers = kept_layers
         self._kept: dict[int, list[Tensor]] = {}  # conversation -> states, in pieces
         # States of a middle layer are not among what is recorded as a graph.
-        keep_spoken = keep_spoken and self._replayed is None
-        self._middle = max(middle_layer(layers), kept_layers) if keep_spoken else None
-        self._spoken: dict[int, list[Tensor]] = {}  # conversation -> (2, D) a sampled token
+        keep_sampled_states = keep_sampled_states and self._replayed is None
+        self._middle = max(middle_layer(layers), kept_layers) if keep_sampled_states else None
+        self._sampled_states: dict[int, list[Tensor]] = {}  # conversation -> (2, D) a sampled token
         self._turns: dict[int, _Turn] = {}  # conversation -> its turn in progress
 
     @property
@@ -128,19 +129,19 @@ class Decoder:
 
     def forget(self, conversation: int) -> None:
         """Make room for another conversation in the place of this one."""
-        for known in (self._turns, self._place, self._ids, self._kept, self._spoken):
+        for known in (self._turns, self._place, self._ids, self._kept, self._sampled_states):
             known.pop(conversation, None)
 
-    def starts(self, conversation: int) -> Tensor:
+    def cached_states(self, conversation: int) -> Tensor:
         """States (T, D) after the kept layers, of the tokens that are in the cache."""
         return torch.cat(self._kept[conversation])
 
-    def spoken(self, conversation: int) -> Tensor | None:
+    def sampled_states(self, conversation: int) -> Tensor | None:
         """States (A, 2, D) that its A sampled tokens were drawn from, if they were kept.
 
         The first are the last layer's, the second those two thirds up.
         """
-        return None if self._middle is None else torch.stack(self._spoken[conversation])
+        return None if self._middle is None else torch.stack(self._sampled_states[conversation])
 
     def submit(
         self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
@@ -159,7 +160,7 @@ class Decoder:
             place = next(p for p in range(self._cache.rows) if p not in taken)
             self._place[conversation] = place
             self._ids[conversation], self._kept[conversation] = [], []
-            self._spoken[conversation] = []
+            self._sampled_states[conversation] = []
         self._turns[conversation] = _Turn(prompt, noise, max_new_tokens)
 
     def generate(
@@ -244,12 +245,12 @@ class Decoder:
         if best is not None:
             self._cache.copy(self._place[best], place, self._before + same)
             if self._kept_layers:
-                self._kept[conversation] = [self.starts(best)[:same]]
+                self._kept[conversation] = [self.cached_states(best)[:same]]
             self._ids[conversation] = list(turn.pending[:same])
             turn.pending = turn.pending[same:]
-        elif self._past is not None:
+        elif self._prefix_kv is not None:
             rows, slots = torch.full((self._before,), place), torch.arange(self._before)
-            for layer, pair in enumerate(self._past):
+            for layer, pair in enumerate(self._prefix_kv):
                 self._cache.write(layer, rows, slots, *pair)
 
     def _forward(self, hearing: Mapping[int, Sequence[int]]) -> tuple[Tensor, list[int]]:
@@ -271,7 +272,7 @@ class Decoder:
         rows = torch.repeat_interleave(torch.tensor(places), counts)
         longest = int(slots.max()) + 1
         self._cache.make_room(longest, self._rows)
-        step = Step(
+        step = StepLayout(
             self._cache,
             rows.to(self._device),
             slots.to(self._device),
@@ -292,7 +293,7 @@ class Decoder:
         read = states.last[last]
         if states.middle is not None:
             for c, pair in zip(speaking, torch.stack([read, states.middle[last]], 1), strict=True):
-                self._spoken[c].append(pair)
+                self._sampled_states[c].append(pair)
         logits: Tensor = self.head(read)
         return logits, speaking
 
@@ -302,7 +303,7 @@ class Decoder:
         if kept is not None:
             self._kept[conversation].append(kept.clone())
 
-    def _run(self, ids: Tensor, positions: Tensor, step: Step) -> _States:
+    def _run(self, ids: Tensor, positions: Tensor, step: StepLayout) -> _States:
         """Run the trunk."""
         out = self.trunk(
             input_ids=ids[None],
@@ -339,13 +340,13 @@ class Decoder:
         """One token (R,) a row, at its slot (R,); give logits (R, V), and states that are kept."""
         room, rows = self._cache.room, torch.arange(len(ids), device=ids.device)
         hidden = torch.arange(room, device=ids.device) > slots[:, None]
-        run = Run(0, len(ids), 1, room, Mask(hidden[:, None]))
-        states = self._run(ids, slots, Step(self._cache, rows, slots, [run], room))
+        run = RowGroup(0, len(ids), 1, room, Mask(hidden[:, None]))
+        states = self._run(ids, slots, StepLayout(self._cache, rows, slots, [run], room))
         return self.head(states.last), states.kept
 
     def _runs(
         self, places: Sequence[int], counts: Sequence[int], starts: Sequence[int]
-    ) -> list[Run]:
+    ) -> list[RowGroup]:
         """Find rows that attend together: neighbours in the cache that hear one token each."""
         runs = []
         begin = 0
@@ -362,7 +363,7 @@ class Decoder:
             mask = None
             if counts[begin] > 1 or min(starts[begin:end]) + 1 < seen:
                 mask = Mask((tokens > upto[:, :, None]).to(self._device))
-            runs.append(Run(places[begin], end - begin, counts[begin], seen, mask))
+            runs.append(RowGroup(places[begin], end - begin, counts[begin], seen, mask))
             begin = end
         return runs
 
@@ -373,5 +374,6 @@ class Decoder:
             if hole not in holders:
                 last = max(holders)
                 mover = holders.pop(last)
-                self._cache.copy(last, hole, self._before + len(self._ids[mover]))
+                if self._ids[mover]:  # of a row that has not begun, the cache may hold nothing yet
+                    self._cache.copy(last, hole, self._before + len(self._ids[mover]))
                 self._place[mover], holders[hole] = hole, mover

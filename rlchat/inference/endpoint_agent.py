@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from rlchat.inference.agents import ConversationSettings, OnText, Reply
 from rlchat.inference.openai_client import Endpoint, NothingSaid
 from rlchat_envs import Conversation
 
-if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
-    pass
 
-
+@dataclass(frozen=True)
 class EndpointAgent:
-    """The agent ``openai:MODEL@URL`` in one conversation: a server's model, as it is."""
+    """The agent ``openai:MODEL@URL``: a server's model, as it is."""
+
+    name: str
+    endpoint: Endpoint
+
+    @property
+    def version(self) -> str:
+        """Its name: what the server changes is not known here."""
+        return self.name
+
+    @property
+    def batched(self) -> None:
+        """It replies one conversation at a time."""
+
+    def start(self, seed: int, settings: ConversationSettings) -> EndpointConversation:
+        """Start a conversation; the server is asked with seeds of its own, one a turn."""
+        return EndpointConversation(self.endpoint, seed, settings.temperature)
+
+
+class EndpointConversation:
+    """A server's side of one conversation."""
 
     def __init__(self, endpoint: Endpoint, seed: int, temperature: float = 0.0):
         """Ask ``endpoint`` what to say.
@@ -28,14 +48,22 @@ class EndpointAgent:
         self._endpoint, self._temperature = endpoint, temperature
         self._rng = np.random.default_rng(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
-        """Say the next message; ``hidden`` is never looked at.
+    @property
+    def resampler(self) -> None:
+        """A server is not asked twice."""
+
+    def reply(
+        self, conversation: Conversation, privileged: Mapping[str, Any], on_text: OnText
+    ) -> Reply:
+        """Give the next message; ``privileged`` is never looked at.
 
         Raises:
             EndpointError: no usable answer; a silent one is a message without words.
         """
+        seed = int(self._rng.integers(2**31))
         try:
-            seed = int(self._rng.integers(2**31))
-            return self._endpoint.ask(conversation, seed, self._temperature)
+            text = self._endpoint.ask(conversation, seed, self._temperature)
         except NothingSaid:
-            return ""
+            text = ""
+        on_text(text)
+        return Reply(text)

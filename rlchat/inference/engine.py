@@ -10,13 +10,13 @@ from torch import Tensor
 
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.paged import Paged
-from rlchat.models.generation_model import Speaker
+from rlchat.models.generation_model import GenerationModel
 
 EngineName = Literal["own", "paged"]
 
 
 class Engine(Protocol):
-    """Speaks for conversations, each at its own pace; `rlchat.inference.decoder.Decoder` says more."""
+    """Samples turns of conversations, each at its own pace; see `Decoder` for each method."""
 
     @property
     def busy(self) -> bool:
@@ -31,11 +31,11 @@ class Engine(Protocol):
         """Make room for another conversation in the place of this one."""
         ...
 
-    def starts(self, conversation: int) -> Tensor | None:
+    def cached_states(self, conversation: int) -> Tensor | None:
         """States that were kept, if any were."""
         ...
 
-    def spoken(self, conversation: int) -> Tensor | None:
+    def sampled_states(self, conversation: int) -> Tensor | None:
         """States that sampled tokens were drawn from, if they were kept."""
         ...
 
@@ -53,13 +53,13 @@ class Engine(Protocol):
 @contextmanager
 def engine(
     name: EngineName,
-    speaker: Speaker,
+    generation: GenerationModel,
     rows: int,
     slots: int,
     end_of_turn: int,
     temperature: float,
     kept_layers: int,
-    keep_spoken: bool,
+    keep_sampled_states: bool,
 ) -> Iterator[Engine]:
     """Make an engine for as long as it is needed; the arguments are those of `Decoder`.
 
@@ -67,9 +67,11 @@ def engine(
         UserError: the paged engine was asked to speak with virtual tokens, which it cannot hear.
     """
     if name == "own":
-        yield Decoder(speaker, rows, slots, end_of_turn, temperature, kept_layers, keep_spoken)
+        yield Decoder(
+            generation, rows, slots, end_of_turn, temperature, kept_layers, keep_sampled_states
+        )
         return
-    paged = Paged(speaker, rows, slots, end_of_turn, temperature)
+    paged = Paged(generation, rows, slots, end_of_turn, temperature)
     try:
         yield paged
     finally:

@@ -14,7 +14,7 @@ GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies u
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RowGroup:
     """Rows of the cache from ``first`` on that hear ``tokens`` each, and see up to ``seen``."""
 
     first: int
@@ -76,13 +76,13 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepLayout:
     """The layout of one forward: which rows of the cache its tokens belong to."""
 
     cache: Cache
     rows: Tensor  # (n,), of the cache
     slots: Tensor  # (n,)
-    runs: Sequence[Run]
+    runs: Sequence[RowGroup]
     longest: int
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:

@@ -11,7 +11,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from rlchat.errors import RunError, UserError
 from rlchat.inference.decoder import FORWARD, Noise, Sampled
-from rlchat.models.generation_model import Speaker
+from rlchat.models.generation_model import GenerationModel
 
 PAGE = 32  # tokens in a page of the paged cache: what a conversation wastes, half of it on average
 
@@ -28,16 +28,21 @@ class Paged:
     """
 
     def __init__(
-        self, speaker: Speaker, rows: int, slots: int, end_of_turn: int, temperature: float
+        self,
+        generation: GenerationModel,
+        rows: int,
+        slots: int,
+        end_of_turn: int,
+        temperature: float,
     ):
         """See `Decoder`; the model is copied, not its weights."""
-        if speaker.past is not None:
+        if generation.prefix_kv is not None:
             raise UserError(
                 "expected an adapter that can be merged for --rollout.engine paged, got virtual "
                 "tokens; leave the engine at own, or choose another --adapter.method"
             )
-        shared: dict[int, Any] = {id(p): p for p in speaker.model.parameters()}
-        self._model: Any = copy.deepcopy(speaker.model, shared)
+        shared: dict[int, Any] = {id(p): p for p in generation.model.parameters()}
+        self._model: Any = copy.deepcopy(generation.model, shared)
         self._model.set_attn_implementation("sdpa")
         self._end, self._slots, self._rows = end_of_turn, slots, rows
         self._generation = GenerationConfig(
@@ -66,10 +71,10 @@ class Paged:
         """Let a conversation begin anew; its pages are used again when they are needed."""
         self._ids.pop(conversation, None)
 
-    def starts(self, conversation: int) -> None:
+    def cached_states(self, conversation: int) -> None:
         """No states are kept."""
 
-    def spoken(self, conversation: int) -> None:
+    def sampled_states(self, conversation: int) -> None:
         """No states are kept."""
 
     def submit(

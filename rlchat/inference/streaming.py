@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from rlchat.inference.agents import OnText
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 
 _HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of an unfinished character decode to
 
 
-class _Stream:
+class TextStream:
     """Shows the text of a growing list of tokens; a character only when it is whole."""
 
-    def __init__(self, rendering: Rendering, on_text: OnText):
-        self._rendering, self._on_text, self._shown = rendering, on_text, ""
+    def __init__(self, template: ChatTemplate, on_text: OnText):
+        self._template, self._on_text, self._shown = template, on_text, ""
 
     def show(self, ids: list[int], last: bool) -> str:
         """Pass on what is new; return the text so far.
@@ -21,7 +21,7 @@ class _Stream:
             ids: all tokens so far.
             last: nothing follows, so that bytes that are no character are shown as such.
         """
-        text = self._rendering.text(ids)
+        text = self._template.text(ids)
         if not last:
             text = text.rstrip(_HALF)
         if not text.startswith(self._shown):

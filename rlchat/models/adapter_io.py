@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from rlchat.errors import UserError
 from rlchat.files import atomic_folder, recover_folder, write_json
 from rlchat.models.loading import BaseInfo
+from rlchat.models.starters import STARTERS
 
 _BASE = "rlchat_base.json"
 
@@ -89,6 +90,27 @@ def adapter_hash(folder: Path) -> str:
     recover_folder(folder)
     with (folder / "adapter_model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def adapter_folder(name: str | Path) -> Path | None:
+    """The adapter in a run folder, or the folder itself if it is one, or a starter; None otherwise.
+
+    Raises:
+        UserError: a run folder without an adapter.
+    """
+    if str(name) in STARTERS:
+        return STARTERS[str(name)].folder
+    folder = Path(name)
+    if (folder / "adapter_config.json").is_file():
+        return folder
+    if (folder / "adapter").is_dir():
+        return folder / "adapter"
+    if (folder / "config.json").is_file() and (folder / "versions.json").is_file():
+        raise UserError(
+            f"expected a run that has finished an iteration; {folder} holds no adapter yet; go on "
+            "with rlchat train --resume"
+        )
+    return None
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, name: str) -> PeftModel:

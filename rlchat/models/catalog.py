@@ -288,6 +288,7 @@ def _unknown(spec: str) -> UserError:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of an error's message."""
     return str(error).strip().partition("\n")[0]
 
 
@@ -299,6 +300,7 @@ def _last_error(stderr: str) -> str:
 
 
 def sha256(*files: Path) -> str:
+    """SHA-256 of files laid end to end, hexadecimal."""
     whole = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

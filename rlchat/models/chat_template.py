@@ -1,7 +1,7 @@
 """Text to tokens and back: the one place that knows how a conversation looks to a model.
 
 A conversation is rendered once and then only appended to. What a policy sampled stays as it was
-sampled; everything else is tokenised by itself, so that no text can turn into template tokens
+sampled; everything else is tokenized by itself, so that no text can turn into template tokens
 and no token of the past ever changes.
 """
 
@@ -27,7 +27,7 @@ class Rendered:
     action_mask: list[bool]
 
 
-class Rendering:
+class ChatTemplate:
     """How one tokenizer's chat template writes messages, taken apart into reusable pieces.
 
     Works for every template in which a longer conversation starts with the shorter one's text;
@@ -131,7 +131,7 @@ class Rendering:
         return message.role, text
 
     def _encode_text(self, text: str) -> list[int]:
-        """Tokenise somebody's text: template tokens inside it stay plain characters."""
+        """Tokenize somebody's text: template tokens inside it stay plain characters."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [i for i in ids if i not in self._specials]
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlchat.models.attention import Mask, attend, trunk_and_head
-from rlchat.models.kernels import Spoken
-from rlchat.models.packing import Past
+from rlchat.models.kernels import MergedLinear
+from rlchat.models.packing import PrefixKV
 
 
 def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
@@ -23,7 +23,7 @@ def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(module, BaseTunerLayer):
             base = module.get_base_layer()
             assert isinstance(base, nn.Module)
-            plain = Spoken() if type(base) is nn.Linear else copy.deepcopy(base)
+            plain = MergedLinear() if type(base) is nn.Linear else copy.deepcopy(base)
             known[id(module)] = plain.requires_grad_(False)
         elif not any(isinstance(part, BaseTunerLayer) for part in module.modules()):
             known[id(module)] = module
@@ -37,7 +37,7 @@ def merge_into(plain: nn.Module, layer: BaseTunerLayer, adapter: str | None) -> 
     own = {name: p.data for name, p in base.named_parameters()}
     if adapter is not None:
         layer.merge(safe_merge=True, adapter_names=[adapter])
-    if isinstance(plain, Spoken):
+    if isinstance(plain, MergedLinear):
         assert isinstance(base, nn.Linear)
         plain.load(base.weight, base.bias)
     else:
@@ -49,34 +49,34 @@ def merge_into(plain: nn.Module, layer: BaseTunerLayer, adapter: str | None) -> 
 
 
 @dataclass(frozen=True)
-class Speaker:
+class GenerationModel:
     """A plain model that speaks, and what every conversation of its begins with, unheard.
 
-    ``past`` is where prefix and prompt tuning enter; other adapters are merged into the model.
+    ``prefix_kv`` is where prefix and prompt tuning enter; other adapters are merged into the model.
     """
 
     model: PreTrainedModel
-    past: Past | None = None
+    prefix_kv: PrefixKV | None = None
 
 
-def past_of(model: PreTrainedModel, embeddings: Tensor) -> Past:
+def prefix_kv_of(model: PreTrainedModel, embeddings: Tensor) -> PrefixKV:
     """Keys and values of virtual tokens, from their embeddings (P, D)."""
     remembering = _Remembering()
     trunk, _ = trunk_and_head(model)
     trunk(inputs_embeds=embeddings[None], use_cache=False, layout=remembering)
-    return remembering.past
+    return remembering.prefix_kv
 
 
 @dataclass
 class _Remembering:
     """The layout of one row whose keys and values are wanted."""
 
-    past: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    prefix_kv: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     longest: int = 0
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Attend as one row does."""
-        self.past.append((key, value))
+        self.prefix_kv.append((key, value))
         tokens = key.shape[1]
         hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=key.device).triu(1)
         return attend(query, key, value, Mask(hidden), scale).transpose(0, 1)

@@ -58,7 +58,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y
 
 
-class Frozen:
+class FrozenLinear:
     """A weight (out, in) that does not train, reordered for each way when that is first gone.
 
     The output layer's is as large as several layers', and few tokens take its way back: there it
@@ -71,9 +71,9 @@ class Frozen:
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Frozen:
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenLinear:
         """Copy the weight; what is reordered cannot be copied, and is made again."""
-        return Frozen(copy.deepcopy(self.weight, memo), self._both)
+        return FrozenLinear(copy.deepcopy(self.weight, memo), self._both)
 
     def unload(self) -> None:
         """Drop what was reordered, until it is needed again."""
@@ -98,7 +98,7 @@ class _FrozenMap(torch.autograd.Function):
     """y = x W' + b, with a gradient for x alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, frozen: Frozen, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, frozen: FrozenLinear, bias: Tensor | None) -> Tensor:
         """Shapes: x (..., in), b (out,)."""
         ctx.frozen = frozen
         return frozen.forward(x, bias)
@@ -114,7 +114,13 @@ class _LowRankUpdate(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, frozen: Frozen, bias: Tensor | None, a: Tensor, b: Tensor, s: float
+        ctx: Any,
+        x: Tensor,
+        frozen: FrozenLinear,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        s: float,
     ) -> Tensor:
         """Shapes: x (..., in), W (out, in), a (r, in), b (out, r)."""
         flat = x.reshape(-1, x.shape[-1])
@@ -183,7 +189,7 @@ class _Gated(torch.autograd.Function):
         return d_gate, nn.functional.silu(gate).mul_(grad)
 
 
-class Spoken(nn.Module):
+class MergedLinear(nn.Module):
     """A linear map of the model that speaks: one weight, as products like it, and no gradient."""
 
     def __init__(self) -> None:
@@ -192,9 +198,9 @@ class Spoken(nn.Module):
         self._weight = torch.empty(0)
         self._bias: Tensor | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Spoken:
+    def __deepcopy__(self, memo: dict[int, Any]) -> MergedLinear:
         """Share the weight, which is replaced and never changed: reordered, it has no copies."""
-        other = Spoken()
+        other = MergedLinear()
         other._weight, other._bias = self._weight, self._bias
         return other
 
@@ -221,10 +227,10 @@ def fuse(model: nn.Module, head: nn.Module | None = None) -> None:
     own = {id(p) for t in tuners for p in t.modules()} - {id(t.get_base_layer()) for t in tuners}
     for layer in model.modules():
         if type(layer) is nn.Linear and id(layer) not in own and not layer.weight.requires_grad:
-            layer.frozen = Frozen(layer.weight, layer is not head)  # type: ignore[assignment]
+            layer.frozen = FrozenLinear(layer.weight, layer is not head)  # type: ignore[assignment]
             layer.forward = types.MethodType(_frozen, layer)  # type: ignore[method-assign]
         elif _is_rms_norm(layer):
-            layer.forward = types.MethodType(_normalised, layer)
+            layer.forward = types.MethodType(_normalized, layer)
         elif _is_gated(layer):
             layer.forward = types.MethodType(_gated, layer)
     for layer in tuners:
@@ -234,7 +240,7 @@ def fuse(model: nn.Module, head: nn.Module | None = None) -> None:
 
 
 def _frozen(layer: nn.Linear, x: Tensor) -> Tensor:
-    assert isinstance(layer.frozen, Frozen)
+    assert isinstance(layer.frozen, FrozenLinear)
     if not torch.is_grad_enabled() or not x.requires_grad:
         return layer.frozen.forward(x, layer.bias)
     y = _FrozenMap.apply(x, layer.frozen, layer.bias)
@@ -248,7 +254,7 @@ def _is_rms_norm(layer: nn.Module) -> bool:
     weight, epsilon = getattr(layer, "weight", None), getattr(layer, "variance_epsilon", None)
     if not isinstance(weight, Tensor) or weight.requires_grad or not isinstance(epsilon, float):
         return False
-    return _same(layer, _normalised, weight, len(weight))
+    return _same(layer, _normalized, weight, len(weight))
 
 
 @torch.no_grad()
@@ -278,7 +284,7 @@ def _gated(layer: Any, x: Tensor) -> Tensor:
     return y
 
 
-def _normalised(layer: Any, x: Tensor) -> Tensor:
+def _normalized(layer: Any, x: Tensor) -> Tensor:
     y: Tensor
     if not torch.is_grad_enabled():
         y = _unit(x, layer.variance_epsilon)[0] * layer.weight

@@ -15,7 +15,7 @@ from rlchat.models.attention import Mask, attend
 
 STRIDE = 32  # packings are multiples of it long: a CPU prepares its products once per shape
 
-Past = Sequence[tuple[Tensor, Tensor]]  # keys and values (G, P, D) of each layer
+PrefixKV = Sequence[tuple[Tensor, Tensor]]  # keys and values (G, P, D) of each layer
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Packing:
     """B rows of token ids as one sequence of N: the shared beginning, what each row has of its own.
 
     A token sees its row's tokens up to itself, and its position is its place in the row. Before
-    every row may come ``virtual`` tokens that have no id, or ``before`` tokens of which only a
-    ``past`` is known, given later. ``filler`` tokens at the end see nothing and are seen by nobody.
+    every row may come ``virtual`` tokens that have no id, or ``before`` tokens of which only the
+    keys and values, ``prefix_kv``, are known, given later. ``filler`` tokens at the end see nothing
+    and are seen by nobody.
     """
 
     rows: Sequence[Tensor]
@@ -34,7 +35,7 @@ class Packing:
     own: list[int]
     filler: int
     positions: Tensor
-    past: Past | None = None
+    prefix_kv: PrefixKV | None = None
     masks: dict[tuple[int, int], Mask] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -81,7 +82,7 @@ class Packing:
         """Attend as a `Layout`: each row to the past, to the shared tokens and to itself."""
         pieces = [self.shared, *self.own, self.filler]
         queries, *seen = (x.split(pieces, dim=1) for x in (query, key, value))
-        before = ((),) * 2 if self.past is None else tuple((x,) for x in self.past[layer])
+        before = ((),) * 2 if self.prefix_kv is None else tuple((x,) for x in self.prefix_kv[layer])
         out = []
         for i, tokens in enumerate(pieces[:-1]):
             if not tokens:

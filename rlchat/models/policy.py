@@ -21,16 +21,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlchat.errors import UserError
+from rlchat.models import catalog
 from rlchat.models.adapter_io import check_base, load_adapter, write_adapter
 from rlchat.models.adapters import POLICY, AdapterConfig, adapted
 from rlchat.models.attention import middle_layer, trunk_and_head
-from rlchat.models.catalog import catalog
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.compatibility import _check
 from rlchat.models.device import choose_device, choose_dtype, release_memory
-from rlchat.models.generation_model import Speaker, merge_into, past_of, without_adapters
-from rlchat.models.kernels import Frozen, Spoken, fuse
-from rlchat.models.packing import Packing, Past, last_layer
+from rlchat.models.generation_model import (
+    GenerationModel,
+    merge_into,
+    prefix_kv_of,
+    without_adapters,
+)
+from rlchat.models.kernels import FrozenLinear, MergedLinear, fuse
+from rlchat.models.loading import BaseInfo, load_base
+from rlchat.models.packing import Packing, PrefixKV, last_layer
 
 REFERENCE = "reference"
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
@@ -43,9 +49,9 @@ class Policy:
     ``model`` holds the adapters ``policy`` (trained) and ``reference`` (frozen).
     """
 
-    def __init__(self, model: PeftModel, rendering: Rendering, base: catalog.BaseInfo):
+    def __init__(self, model: PeftModel, template: ChatTemplate, base: BaseInfo):
         """Wrap a PEFT model that has the adapter ``policy``; the reference is made a copy of it."""
-        self.model, self.rendering, self.base = model, rendering, base
+        self.model, self.template, self.base = model, template, base
         model.eval()  # dropout off, in training too
         self._rollout: PreTrainedModel | None = None
         self._bare = False
@@ -53,7 +59,7 @@ class Policy:
         assert isinstance(hf, PreTrainedModel)
         self.hf = hf
         self.trunk, self.head = trunk_and_head(hf)
-        self.floor = 0
+        self.first_trained_layer = 0
         if REFERENCE not in model.peft_config:
             own = model.peft_config[POLICY]
             with torch.random.fork_rng():  # peft draws weights that the copy replaces
@@ -84,7 +90,7 @@ class Policy:
         """
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
-        model, tokenizer, info = catalog.load_base(base, dtype=dtype, say=say)
+        model, tokenizer, info = load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
         _check(model)
         peft: PeftModel
@@ -93,7 +99,7 @@ class Policy:
         else:
             check_base(adapter, info)
             peft = load_adapter(model, adapter, POLICY)
-        return cls(peft, Rendering(tokenizer), info)
+        return cls(peft, ChatTemplate(tokenizer), info)
 
     @property
     def device(self) -> torch.device:
@@ -114,7 +120,7 @@ class Policy:
         return [
             (name, parameter)
             for name, parameter in self.model.named_parameters()
-            if f".{POLICY}" in name and _layer(name) >= self.floor
+            if f".{POLICY}" in name and _layer(name) >= self.first_trained_layer
         ]
 
     def freeze_reference(self) -> None:
@@ -149,11 +155,11 @@ class Policy:
         """Train the adapter in the top ``share`` of the layers; below, it stays as it is.
 
         The layers that have nothing to train, which policy and reference then have in common,
-        need to run once for all forwards of the same tokens: see `below`.
+        need to run once for all forwards of the same tokens: see `frozen_prefix`.
         """
         layers = self.hf.config.num_hidden_layers
         adapted = [_layer(n) for n, _ in self.model.named_parameters() if f".{POLICY}" in n]
-        self.floor = max(layers - max(1, round(share * layers)), min(adapted))
+        self.first_trained_layer = max(layers - max(1, round(share * layers)), min(adapted))
         named = dict(self.model.named_parameters())
         trained = {name for name, _ in self.named_parameters()}
         for name, parameter in named.items():
@@ -193,7 +199,7 @@ class Policy:
 
         None do in a model of a kind that is not known to be the sum of its layers.
         """
-        return self.floor if self.hf.config.model_type in PLAIN else 0
+        return self.first_trained_layer if self.hf.config.model_type in PLAIN else 0
 
     def packing(self, rows: Sequence[Tensor]) -> Packing:
         """Lay out rows of token ids (T,) for a forward with, or without, an adapter."""
@@ -210,7 +216,7 @@ class Policy:
         prompt: Tensor = self.model.prompt_encoder[adapter](tokens[None])[0]
         return prompt.to(self.dtype)
 
-    def _past(self, adapter: str) -> Past:
+    def _prefix_kv(self, adapter: str) -> PrefixKV:
         """Keys and values (G, P, D) of each layer that prefix tuning puts before every row."""
         config: Any = self.model.peft_config[adapter]
         states = self._prompt(adapter).view(
@@ -219,25 +225,25 @@ class Policy:
         return [(key, value) for key, value in states.permute(1, 2, 3, 0, 4)]
 
     @torch.no_grad()
-    def below(self, packing: Packing) -> Tensor:
+    def frozen_prefix(self, packing: Packing) -> Tensor:
         """Run the layers that have nothing to train, once for policy and reference.
 
         Returns:
-            Where `hidden` can start from: states (N, D), or the token ids (N,) if all layers train
-            or the model is of a kind that is not known to be the sum of its layers.
+            Where `trunk_states` can start from: states (N, D), or the token ids (N,) if all layers
+            train or the model is of a kind that is not known to be the sum of its layers.
         """
         if not self.shared_layers:
             return packing.ids
-        with self._only(slice(0, self.floor), norm=False):
+        with self._only(slice(0, self.first_trained_layer), norm=False):
             return self._run(packing.ids, packing, middle=False)[0]
 
-    def hidden(
+    def trunk_states(
         self, start: Tensor, packing: Packing, at: Tensor, middle: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Run the trunk over packed rows, and read the states of some tokens.
 
         Args:
-            start: (N,) token ids, or (N, D) states that `below` gave.
+            start: (N,) token ids, or (N, D) states that `frozen_prefix` gave.
             packing: who sees whom.
             at: (A,) places of the tokens whose states are read.
             middle: also give the states two thirds up.
@@ -246,7 +252,10 @@ class Policy:
             Last states (A, D), and those of the middle layer or None.
         """
         trunk: Any = self.trunk
-        first, layers = self.floor if start.is_floating_point() else 0, len(trunk.layers)
+        first, layers = (
+            self.first_trained_layer if start.is_floating_point() else 0,
+            len(trunk.layers),
+        )
         plain = self.hf.config.model_type in PLAIN and not packing.virtual and not packing.before
         if not plain or (middle and middle_layer(layers) == layers):
             with self._only(slice(first, None)):
@@ -272,15 +281,15 @@ class Policy:
             self.trunk.layers, self.trunk.norm = kept
 
     def _run(self, start: Tensor, packing: Packing, middle: bool) -> tuple[Tensor, Tensor | None]:
-        """Run the trunk as it is now over ids or states; see `hidden`."""
+        """Run the trunk as it is now over ids or states; see `trunk_states`."""
         given = {"inputs_embeds" if start.is_floating_point() else "input_ids": start[None]}
         if packing.virtual:
             words = self.hf.get_input_embeddings()(start[packing.virtual :])
             prompt = self._prompt(self.model.active_adapter)
             given = {"inputs_embeds": torch.cat([prompt, words])[None]}
         elif packing.before:
-            packing = replace(packing, past=self._past(self.model.active_adapter))
-        skipped = self.floor if start.is_floating_point() else 0
+            packing = replace(packing, prefix_kv=self._prefix_kv(self.model.active_adapter))
+        skipped = self.first_trained_layer if start.is_floating_point() else 0
         place = max(0, middle_layer(self.hf.config.num_hidden_layers) - skipped)
         with _entering(self.trunk.layers, place if middle else None) as seen:
             out = self.trunk(
@@ -303,35 +312,35 @@ class Policy:
         """
         if self._rollout is None:
             self._rollout = without_adapters(self.hf)
-        spoken = dict(self._rollout.named_modules())
+        merged = dict(self._rollout.named_modules())
         for name, layer in self.hf.named_modules():
             if isinstance(layer, BaseTunerLayer):
-                merge_into(spoken[name], layer, adapter)
+                merge_into(merged[name], layer, adapter)
                 frozen = getattr(layer.get_base_layer(), "frozen", None)
-                if isinstance(frozen, Frozen):  # which only learning needs
+                if isinstance(frozen, FrozenLinear):  # which only learning needs
                     frozen.unload()
         return self._rollout
 
-    def fall_silent(self) -> None:
+    def free_merged(self) -> None:
         """Drop what was merged for speaking, until the next rollout: learning needs the memory."""
         for layer in self._rollout.modules() if self._rollout is not None else ():
-            if isinstance(layer, Spoken):
+            if isinstance(layer, MergedLinear):
                 layer.unload()
         release_memory()
 
     @torch.no_grad()
-    def speaker(self, adapter: str | None = POLICY) -> Speaker:
+    def generation_model(self, adapter: str | None = POLICY) -> GenerationModel:
         """What speaks with an adapter in rollouts; see `rollout_model`.
 
         Virtual tokens cannot be merged: they are the past of every conversation.
         """
         model, config = self.rollout_model(adapter), self.model.peft_config[POLICY]
-        past: Past | None = None
+        past: PrefixKV | None = None
         if adapter is not None and isinstance(config, PrefixTuningConfig):
-            past = self._past(adapter)
+            past = self._prefix_kv(adapter)
         elif adapter is not None and isinstance(config, PromptTuningConfig):
-            past = past_of(model, self._prompt(adapter))
-        return Speaker(model, past)
+            past = prefix_kv_of(model, self._prompt(adapter))
+        return GenerationModel(model, past)
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write the policy's adapter as one ordinary PEFT adapter over the original base.

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.models.device import DTypeName
-from rlchat.rewards.learned import Learned, Scorer
+from rlchat.rewards.learned import LearnedReward, ReplyScorer
 from rlchat.rewards.loading import load_scorer
-from rlchat.rewards.style import Personal
+from rlchat.rewards.style import StyleReward
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
 from rlchat_reward_models import RULES
@@ -85,7 +85,7 @@ class RewardConfig:
         return bool(self.weighed.get("learned"))
 
 
-class Reward:
+class CompositeReward:
     """Weighs the parts of every turn, and holds costs under their limit."""
 
     def __init__(self, config: RewardConfig):
@@ -96,20 +96,20 @@ class Reward:
         """
         self.config, self.weights = config, config.weighed
         self.multiplier = 0.0  # price of a unit of cost
-        self.learned: Learned | None = None
+        self.learned: LearnedReward | None = None
         if config.model is not None:
             scorer = load_scorer(config.model, config.dtype)
             chosen = scorer.granularity if config.granularity == "auto" else config.granularity
-            self.learned = Learned(scorer, config.shape, chosen)
-        self.personal: Personal | None = None
+            self.learned = LearnedReward(scorer, config.shape, chosen)
+        self.personal: StyleReward | None = None
         if self.weights.get("style"):
-            self.personal = Personal(config.person)
-        self.scorers: dict[str, Scorer] = {}
+            self.personal = StyleReward(config.person)
+        self.scorers: dict[str, ReplyScorer] = {}
         if self.learned is not None and config.learned:
             self.scorers["learned"] = self.learned
         if self.personal is not None:
             self.scorers["style"] = self.personal
-        kinds: dict[str, Callable[[], Scorer]] = {"sentiment": Sentiment, "toxicity": Toxicity}
+        kinds: dict[str, Callable[[], ReplyScorer]] = {"sentiment": Sentiment, "toxicity": Toxicity}
         for name, kind in kinds.items():
             if self.weights.get(name):
                 try:
@@ -131,7 +131,7 @@ class Reward:
             whole = whole or self.learned.granularity == "conversation"
         return bool(counting & {"learned", "style"}) and not whole
 
-    def score(self, trajectories: Sequence[Trajectory], ranks: Ranks) -> list[Trajectory]:
+    def score(self, trajectories: Sequence[Trajectory], ranks: Distributed) -> list[Trajectory]:
         """Give every turn its parts.
 
         What the world itself thought stays beside them, see `Trajectory.world`.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from rlchat.feedback.store import Reply, Store, store_path
+from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.feedback.style_profile import Known, known
-from rlchat.inference.agents import NamedAgent
-from rlchat.rollout.branching import Branch, BranchConfig, Forest
-from rlchat.rollout.environment import WorldConfig
+from rlchat.inference.scripted_agent import ScenarioAgent
+from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts
+from rlchat.rollout.environment import EnvConfig
 from rlchat_reward_models.preferences import messages_to_json
 from rlchat_reward_models.style_features import Array, style_features
 
@@ -34,12 +34,12 @@ def questions(
 ) -> Iterator[list[Question]]:
     """What there is to ask, a list for each moment of dialogues of scripted desks."""
     for name in WORLDS:
-        forest = Forest(WorldConfig(f"rlchat/{name}-v0"), split, seed)
-        for alike in forest.branches(NamedAgent(SPEAKER), config):
-            features = [style_features(branch.context, branch.text) for branch in alike]
+        rollouts = BranchingRollouts(EnvConfig(f"rlchat/{name}-v0"), split, seed)
+        for siblings in rollouts.branches(ScenarioAgent(SPEAKER), config):
+            features = [style_features(branch.context, branch.text) for branch in siblings]
             yield [
-                Question(forest.world.env, alike[i], alike[j], features[i] - features[j])
-                for i, j in combinations(range(len(alike)), 2)
+                Question(rollouts.env.env, siblings[i], siblings[j], features[i] - features[j])
+                for i, j in combinations(range(len(siblings)), 2)
                 if (features[i] != features[j]).any()
             ]
 
@@ -47,12 +47,12 @@ def questions(
 def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
     """Keep an answer as /ab is kept: both replies, and how they compare."""
     first, second = question.first, question.second
-    turn, context = len(first.moment.said), messages_to_json(first.context)
+    turn, context = len(first.snapshot.said), messages_to_json(first.context)
     with Store.open(store_path()) as store, store.writing():
         session = store.begin_session(person, SPEAKER, SPEAKER, question.env, 1.0)
-        number = store.add_reply(session, Reply(turn, context, first.text))
+        number = store.add_reply(session, StoredReply(turn, context, first.text))
         store.pair(number, second.text, value)
-        store.add_reply(session, Reply(turn, context, second.text))
+        store.add_reply(session, StoredReply(turn, context, second.text))
 
 
 def _known(person: str) -> Known:

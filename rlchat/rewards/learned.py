@@ -8,20 +8,20 @@ from typing import Protocol
 
 import torch
 
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat_envs import Conversation
 from rlchat_reward_models.scorer import Granularity, LearnedScorer, Scale, parts_of
 
 
-class Scorer(Protocol):
-    """Scores every reply of whole conversations, many at a time."""
+class ReplyScorer(Protocol):
+    """Judges every reply of whole conversations, many at a time."""
 
     def score(self, conversations: Sequence[Conversation]) -> list[list[float]]:
         """Score replies: a list for each conversation."""
         ...
 
 
-class Learned:
+class LearnedReward:
     """A reward model in training: its scale is the reference policy's, found at the start."""
 
     def __init__(self, scorer: LearnedScorer, shape: str, granularity: Granularity):
@@ -38,7 +38,7 @@ class Learned:
         replies = [sum(m.role == "assistant" for m in c) for c in conversations]
         return [[0.0] * (n - len(own)) + own for n, own in zip(replies, scores, strict=True)]
 
-    def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
+    def settle(self, conversations: Sequence[Conversation], ranks: Distributed) -> None:
         """Take mean and spread from what the reference policy said, on all ranks."""
         turns = [t for c in conversations for t in parts_of(c, self.granularity)]
         scale = self.scorer.scale

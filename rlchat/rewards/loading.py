@@ -10,9 +10,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlchat.errors import UserError
+from rlchat.models import catalog
 from rlchat.models.attention import trunk_and_head
-from rlchat.models.catalog import Say, catalog
+from rlchat.models.catalog import Say
 from rlchat.models.device import DTypeName, choose_device, choose_dtype
+from rlchat.models.loading import load_base, snapshot
 from rlchat.models.sentence_encoder import MINILM, minilm_folder
 from rlchat_reward_models.scorer import LearnedScorer
 
@@ -53,7 +55,7 @@ def open_backbone(
     if name == MINILM.name:
         return *_encoder(minilm_folder(say)), False
     found = catalog.resolve(name, say)
-    folder = found if isinstance(found, Path) else catalog.snapshot(found)
+    folder = found if isinstance(found, Path) else snapshot(found)
     if _is_encoder(folder):
         return *_encoder(folder), False
     backbone, tokenizer = open_base(name)
@@ -65,7 +67,7 @@ def open_backbone(
 
 def open_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A language model without its head."""
-    model, tokenizer, _ = catalog.load_base(name)
+    model, tokenizer, _ = load_base(name)
     backbone, _ = trunk_and_head(model)
     assert isinstance(backbone, PreTrainedModel)
     return backbone, tokenizer

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.feedback.style_profile import known_person
 from rlchat_envs import Conversation
 from rlchat_reward_models.scorer import turns_of
 from rlchat_reward_models.style_features import Array, style_features
 
 
-class Personal:
+class StyleReward:
     """A score from a person's preference weights, as they were when the run began.
 
     A reply scores log σ(w·(φ − φ̄)), the log-probability that the person prefers it to one with the
@@ -39,7 +39,7 @@ class Personal:
             for c in conversations
         ]
 
-    def settle(self, conversations: Sequence[Conversation], ranks: Ranks) -> None:
+    def settle(self, conversations: Sequence[Conversation], ranks: Distributed) -> None:
         """Take average style features from what the reference policy said, on all ranks."""
         features = ranks.gather([f for c in conversations for f in features_of(c)])
         self.mean_features, self.settled = np.mean(features, axis=0), True

@@ -8,26 +8,26 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from rlchat.inference.engine import engine
-from rlchat.models.chat_template import Rendering
-from rlchat.models.generation_model import Speaker
+from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.generation_model import GenerationModel
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import Outcome, World, Worlds
+from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import episode_seeds
 from rlchat.rollout.trajectory import Trajectory
-from rlchat.rollout.workers import Desk
+from rlchat.rollout.workers import WorkerPool
 from rlchat_envs import Conversation
 
 
 def collect(
-    speaker: Speaker,
-    rendering: Rendering,
-    worlds: Worlds,
+    generation: GenerationModel,
+    template: ChatTemplate,
+    pool: EnvPool,
     episodes: Iterable[tuple[int, tuple[int, ...], tuple[int, ...]]],
     config: RolloutConfig,
     temperature: float = 1.0,
     on_episode: Callable[[Trajectory], None] | None = None,
     kept_layers: int = 0,
-    keep_spoken: bool = False,
+    keep_sampled_states: bool = False,
 ) -> list[Trajectory]:
     """Play episodes, many at a time, each at its own pace.
 
@@ -35,15 +35,15 @@ def collect(
     Who waits for the world waits alone.
 
     Args:
-        speaker: the model that speaks.
-        rendering: its tokens.
-        worlds: a pool to play in.
+        generation: the model that speaks.
+        template: its tokens.
+        pool: a pool to play in.
         episodes: (index, keys of the world's seed, keys of the sampler's) of each.
         config: budgets.
         temperature: 1 in training, or logprobs would belong to another distribution.
         on_episode: told of each as it ends.
         kept_layers: layers whose states trajectories keep, for a training that starts after them.
-        keep_spoken: whether trajectories keep the states that tokens were drawn from.
+        keep_sampled_states: whether trajectories keep the states that tokens were drawn from.
 
     Returns:
         The trajectories in the order of their indices.
@@ -52,13 +52,20 @@ def collect(
     rows = min(config.rows, len(waiting))
     if rows == 0:
         return []
-    slots, end = config.max_tokens + config.max_new_tokens, rendering.end_of_turn
+    slots, end = config.max_tokens + config.max_new_tokens, template.end_of_turn
     playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
     done: list[Trajectory] = []
     with (
-        Desk[int, Conversation | Outcome](min(config.workers, rows)) as desk,
+        WorkerPool[int, Conversation | StepResult](min(config.workers, rows)) as workers,
         engine(
-            config.engine, speaker, rows, slots, end, temperature, kept_layers, keep_spoken
+            config.engine,
+            generation,
+            rows,
+            slots,
+            end,
+            temperature,
+            kept_layers,
+            keep_sampled_states,
         ) as decoder,
     ):
 
@@ -68,26 +75,26 @@ def collect(
                 seed, _ = episode_seeds(*world_keys)
                 playing[row] = Trajectory(index, seed, []), episode_seeds(*noise_keys)[1]
                 decoder.forget(row)
-                desk.ask(row, worlds[row].reset, seed)
+                workers.ask(row, pool.begin, row, index, seed)
 
         for row in range(rows):
             begin(row)
         while playing:
-            for row, answer in desk.answers(block=not decoder.busy):
+            for row, answer in workers.answers(block=not decoder.busy):
                 trajectory, noise = playing[row]
-                if isinstance(answer, Outcome):
-                    _hear(trajectory, worlds[row], answer, rendering, config)
+                if isinstance(answer, StepResult):
+                    _hear(trajectory, pool[row], answer, template, config)
                 else:  # of an opening that leaves no room for the agent, the end counts
-                    opening = rendering.opening(answer)
+                    opening = template.opening(answer)
                     trajectory.observe(opening[-(config.max_tokens - config.max_new_tokens) :])
                 if not (trajectory.terminated or trajectory.truncated):
                     prompt = trajectory.ids[decoder.length(row) :]
                     decoder.submit(row, prompt, noise.random, config.max_new_tokens)
                     continue
                 if kept_layers and trajectory.terminated:
-                    trajectory.starts = decoder.starts(row)
-                if keep_spoken and trajectory.terminated:
-                    trajectory.spoken = decoder.spoken(row)
+                    trajectory.cached_states = decoder.cached_states(row)
+                if keep_sampled_states and trajectory.terminated:
+                    trajectory.sampled_states = decoder.sampled_states(row)
                 del playing[row]
                 done.append(trajectory)
                 if on_episode is not None:
@@ -95,21 +102,21 @@ def collect(
                 begin(row)
             for row, said in decoder.step().items() if decoder.busy else ():
                 trajectory, _ = playing[row]
-                trajectory.hidden.append(worlds[row].hidden)
+                trajectory.hidden.append(pool[row].hidden)
                 trajectory.act(said.ids, said.logprobs)
-                desk.ask(row, worlds[row].step, rendering.text(said.ids))
+                workers.ask(row, pool[row].step, template.text(said.ids))
     return sorted(done, key=lambda t: t.index)
 
 
 def _hear(
     trajectory: Trajectory,
-    world: World,
-    outcome: Outcome,
-    rendering: Rendering,
+    world: TextEnv,
+    outcome: StepResult,
+    template: ChatTemplate,
     config: RolloutConfig,
 ) -> None:
     """Write down how the world answered the turn just sampled."""
-    finished = trajectory.ids[-1] == rendering.end_of_turn
+    finished = trajectory.ids[-1] == template.end_of_turn
     parts = dict(outcome.parts)
     if not finished:
         parts["cut_off"] = min(parts.get("cut_off", 0.0), -config.cut_off_penalty)
@@ -122,7 +129,7 @@ def _hear(
     trajectory.terminated = outcome.terminated
     if outcome.terminated:
         return
-    following = rendering.after(outcome.messages, cut=not finished)
+    following = template.after(outcome.messages, cut=not finished)
     length = len(trajectory.ids) + len(following)
     trajectory.truncated = outcome.truncated or length > config.max_tokens - config.max_new_tokens
     # A truncated episode keeps the prompt of the turn that would have followed: its value is

@@ -16,7 +16,7 @@ import rlchat_envs
 from rlchat.errors import UserError
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
-from rlchat_envs import Conversation, DialogueEnv, Maker, Message
+from rlchat_envs import Conversation, DialogueEnv, Maker, Message, Scenario
 from rlchat_envs.knowledge import KnowledgeWrapper, Lookup
 from rlchat_reward_models import RuleScorer
 
@@ -24,7 +24,7 @@ WRITTEN = ("llm:", "llm-person:")  # how names of users begin who are spoken by 
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepResult:
     """What one assistant message caused."""
 
     messages: Conversation
@@ -38,7 +38,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class WorldConfig:
+class EnvConfig:
     """Whom the agent talks to."""
 
     env: str = "rlchat/Support-v0"
@@ -51,14 +51,14 @@ class WorldConfig:
     """Where the desk looks things up: bm25, dense, hybrid or graph, each with :PLACE or without."""
 
 
-class World:
+class TextEnv:
     """One episode at a time of a text environment, ours or any other.
 
     Ours show the conversation in ``info``; for any other it is built from observations and
     actions, its reward is the only score, and it has no split and no success.
     """
 
-    def __init__(self, config: WorldConfig, split: str = "train"):
+    def __init__(self, config: EnvConfig, split: str = "train"):
         """Make the environment.
 
         Raises:
@@ -80,7 +80,7 @@ class World:
             self.conversation = (Message("user", _text(observation)),)
         return self.conversation
 
-    def step(self, text: str) -> Outcome:
+    def step(self, text: str) -> StepResult:
         """Say ``text`` and hear what follows."""
         action, dropped = (text, 0) if self.ours else _fit(text, _space(self.env, "action"))
         observation, reward, terminated, truncated, info = self.env.step(action)
@@ -94,7 +94,7 @@ class World:
             self.conversation = self.conversation + said
             parts, success = {"reward": float(reward)}, None
             costs, knowledge = {}, {}
-        return Outcome(
+        return StepResult(
             self.conversation[before:],
             dict(parts),
             bool(terminated),
@@ -111,25 +111,34 @@ class World:
         return self.env.lookups if isinstance(self.env, KnowledgeWrapper) else ()
 
     @property
+    def scenario(self) -> Scenario | None:
+        """What happens in it, for an environment of `rlchat_envs`."""
+        env = self.env.unwrapped
+        return env.scenario if isinstance(env, DialogueEnv) else None
+
+    @property
     def optimum(self) -> float | None:
         """Turns that the best strategy takes on average, where somebody has computed it."""
-        env = self.env.unwrapped
-        return env.scenario.optimum if isinstance(env, DialogueEnv) else None
+        return None if self.scenario is None else self.scenario.optimum
 
 
 @dataclass
-class Worlds:
+class EnvPool:
     """A pool of worlds of one kind, made when first needed."""
 
-    config: WorldConfig
+    config: EnvConfig
     split: str = "train"
-    pool: list[World] = field(default_factory=list)
+    pool: list[TextEnv] = field(default_factory=list)
 
-    def __getitem__(self, index: int) -> World:
+    def __getitem__(self, index: int) -> TextEnv:
         """The world number ``index``."""
         while len(self.pool) <= index:
-            self.pool.append(World(self.config, self.split))
+            self.pool.append(TextEnv(self.config, self.split))
         return self.pool[index]
+
+    def begin(self, row: int, index: int, seed: int) -> Conversation:
+        """Begin episode number ``index`` in environment number ``row``; see `TextEnv.reset`."""
+        return self[row].reset(seed)
 
     @property
     def ours(self) -> bool:
@@ -137,7 +146,7 @@ class Worlds:
         return self[0].ours
 
 
-def make_env(config: WorldConfig, split: str) -> gym.Env[str, str]:
+def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
     """Make a Gymnasium environment that speaks text.
 
     Raises:

@@ -1,91 +1,105 @@
-"""Episodes of any agent, one after the other or batched."""
+"""Episodes of any agent: batched where it is a language model here, else one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from rlchat.errors import UserError
-from rlchat.inference.agents import ENDPOINT, Agent, ModelAgent
-from rlchat.inference.endpoint_agent import EndpointAgent
-from rlchat.inference.openai_client import find_endpoint
+from rlchat.inference.agents import Agent, AgentConversation, ConversationSettings
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import World, Worlds
+from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Trajectory
-from rlchat_envs import DialogueEnv, ScriptedAgent
-from rlchat_envs.retrieval_agent import RetrievalAgent
 
 OnEpisode = Callable[[Trajectory], None]
+NextMessage = Callable[[TextEnv], str]
 
 
-def talk(
+def play_episodes(
     agent: Agent,
-    worlds: Worlds,
+    pool: EnvPool,
     indices: Sequence[int],
     seed: int,
     temperature: float,
     rollout: RolloutConfig,
     on_episode: OnEpisode | None = None,
 ) -> list[Trajectory]:
-    """Let an agent play episodes; episode i is the same for every agent.
+    """Let an agent play episodes; episode i has the same user and goal for every agent.
 
     Returns:
-        Their trajectories, in order; a scripted agent's have no tokens.
+        Their trajectories, in order; those that no batched model played have no tokens.
     """
-    if isinstance(agent, ModelAgent):
+    if (model := agent.batched) is not None:
         keys = [(i, (seed, Purpose.EVALUATE, i), (seed, Purpose.ANSWER, i)) for i in indices]
         return collect(
-            agent.speaker, agent.rendering, worlds, keys, rollout, temperature, on_episode
+            model.generation, model.template, pool, keys, rollout, temperature, on_episode
         )
     played = []
     for i in indices:
-        played.append(_play_scripted(agent.name, worlds[0], i, seed, temperature))
+        env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, i)
+        settings = conversation_settings(pool[0], temperature, rollout)
+        speak = speaking(agent.start(env_seed, settings))
+        played.append(play_episode(pool[0], speak, i, env_seed))
         if on_episode is not None:
             on_episode(played[-1])
     return played
 
 
-def scripted(name: str, world: World, seed: int, temperature: float = 0.0) -> ScriptedAgent:
-    """Make a scripted agent of the world's scenario, or one behind an endpoint.
-
-    Raises:
-        UserError: the scenario has none of that name.
-    """
-    env = world.env.unwrapped
-    if name.startswith(ENDPOINT):
-        return EndpointAgent(find_endpoint(name.removeprefix(ENDPOINT)), seed, temperature)
-    scenario = env.scenario if isinstance(env, DialogueEnv) else None
-    agents = {} if scenario is None else scenario.agents
-    if scenario is not None and name == "retrieval" and "demonstrator" in agents:
-        return RetrievalAgent(scenario, seed % 2**31)
-    if name not in agents:
-        raise UserError(
-            f"expected an environment with an agent called {name}; {world.config.env} has none; "
-            "name a model or a run folder, or an environment of rlchat envs"
-        )
-    return agents[name](seed % 2**31)
+def conversation_settings(
+    env: TextEnv, temperature: float, rollout: RolloutConfig
+) -> ConversationSettings:
+    """What an agent needs to know of a conversation in an environment."""
+    return ConversationSettings(
+        env.scenario, env.config.env, temperature, rollout.max_tokens, rollout.max_new_tokens
+    )
 
 
-def _play_scripted(
-    name: str, world: World, index: int, seed: int, temperature: float
+def speaking(conversation: AgentConversation) -> NextMessage:
+    """An agent's replies as messages for `play_episode`."""
+
+    def speak(env: TextEnv) -> str:
+        return conversation.reply(env.conversation, env.hidden, lambda piece: None).text
+
+    return speak
+
+
+def play_episode(
+    env: TextEnv,
+    speak: NextMessage,
+    index: int,
+    seed: int,
+    on_step: Callable[[StepResult], None] = lambda result: None,
 ) -> Trajectory:
-    world_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
-    agent = scripted(name, world, world_seed, temperature)
-    trajectory = Trajectory(index, world_seed, [])
-    conversation = world.reset(world_seed)
-    while not (trajectory.terminated or trajectory.truncated):
-        outcome = world.step(agent.reply(conversation, world.hidden))
-        conversation = world.conversation
-        trajectory = replace(
-            trajectory,
-            parts=[*trajectory.parts, outcome.parts],
-            costs=[*trajectory.costs, outcome.costs],
-            knowledge=outcome.knowledge,
-            conversation=conversation,
-            terminated=outcome.terminated,
-            truncated=outcome.truncated,
-            success=outcome.success,
-        )
-    return trajectory
+    """Play one episode from its start, in text.
+
+    Args:
+        env: where.
+        speak: gives the agent's next message.
+        index: the episode's number.
+        seed: of the environment.
+        on_step: told of each step.
+
+    Returns:
+        The episode, without tokens.
+    """
+    env.reset(seed)
+    return go_on(env, speak, Trajectory(index, seed, []), on_step)
+
+
+def go_on(
+    env: TextEnv,
+    speak: NextMessage,
+    episode: Trajectory,
+    on_step: Callable[[StepResult], None] = lambda result: None,
+) -> Trajectory:
+    """Play an episode on from where its environment stands, to its end; see `play_episode`."""
+    episode.conversation = env.conversation
+    while not (episode.terminated or episode.truncated):
+        result = env.step(speak(env))
+        episode.parts.append(result.parts)
+        episode.costs.append(result.costs)
+        episode.knowledge, episode.conversation = result.knowledge, env.conversation
+        episode.terminated, episode.truncated = result.terminated, result.truncated
+        episode.success = result.success
+        on_step(result)
+    return episode

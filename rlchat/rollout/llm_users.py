@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rlchat.errors import RunError
 from rlchat.files import at_home
 from rlchat.inference.openai_client import Endpoint, EndpointError, find_endpoint
-from rlchat.models.catalog import catalog
+from rlchat.models.loading import load_base
 from rlchat_envs import Conversation
 from rlchat_envs.written import Writer, WriterError, whole
 
@@ -83,15 +83,15 @@ class LocalWriter:
         """
         from transformers import GenerationConfig
 
-        from rlchat.models.chat_template import Rendering
+        from rlchat.models.chat_template import ChatTemplate
         from rlchat.models.device import choose_device, choose_dtype
 
         place = choose_device(device)
         self._model: Any
-        self._model, tokenizer, _ = catalog.load_base(spec, dtype=choose_dtype(dtype, place))
+        self._model, tokenizer, _ = load_base(spec, dtype=choose_dtype(dtype, place))
         self._model.to(place)
-        self._rendering = Rendering(tokenizer)
-        end = self._rendering.end_of_turn
+        self._template = ChatTemplate(tokenizer)
+        end = self._template.end_of_turn
         self._model.generation_config = GenerationConfig(
             do_sample=False, max_new_tokens=MAX_NEW_TOKENS, eos_token_id=end, pad_token_id=end
         )
@@ -108,7 +108,7 @@ class LocalWriter:
         import torch
 
         said = tuple(replace(m, content=whole(m.content)) for m in conversation)
-        ids = self._rendering.opening(said)
+        ids = self._template.opening(said)
         prompt = torch.tensor([ids[-self._room :] if self._room else ids], device=self._device)
         with self._lock, torch.inference_mode():
             out = self._model.generate(
@@ -116,7 +116,7 @@ class LocalWriter:
                 attention_mask=torch.ones_like(prompt),
                 logits_processor=[_Gumbel(seed)],
             )
-        text = self._rendering.text(out[0, prompt.shape[1] :].tolist())
+        text = self._template.text(out[0, prompt.shape[1] :].tolist())
         if not text:
             raise WriterError("the model said nothing")
         return text

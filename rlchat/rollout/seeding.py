@@ -16,8 +16,9 @@ class Purpose(IntEnum):
     EVALUATE = 4  # goals and users
     ANSWER = 5  # what is sampled in evaluations
     CHAT = 6
-    BRANCH = 7  # where to look closer, and other replies there
-    FOLLOW = 8  # what becomes of them
+    BRANCH = 7  # where an episode branches
+    FOLLOW = 8  # what becomes of replies
+    REPLY = 9  # other replies at a branch
 
 
 def episode_seeds(*keys: int) -> tuple[int, np.random.Generator]:

@@ -20,10 +20,10 @@ class Trajectory:
     the world hid before each, and, if truncated, before the turn that would have followed.
     ``world`` is the world's own score, once another took the place of its ``parts``.
     ``costs`` names what was unsafe in each turn, ``knowledge`` counts what the desk looked up.
-    ``starts`` (T - 1, D), if they were kept and the episode terminated, are the states of all
-    tokens but the last after the layers that have nothing to train. ``spoken`` (A, 2, D), under the
-    same conditions, are the states that its A action tokens were drawn from: the last layer's, and
-    those two thirds up.
+    ``cached_states`` (T - 1, D), if they were kept and the episode terminated, are the states of
+    all tokens but the last after the layers that have nothing to train. ``sampled_states``
+    (A, 2, D), under the same conditions, are the states that its A action tokens were drawn from:
+    the last layer's, and those two thirds up.
     """
 
     index: int
@@ -42,8 +42,8 @@ class Trajectory:
     knowledge: Mapping[str, int] = field(default_factory=dict)
     dropped: int = 0
     world: float | None = None
-    starts: Tensor | None = None
-    spoken: Tensor | None = None
+    cached_states: Tensor | None = None
+    sampled_states: Tensor | None = None
 
     def __post_init__(self) -> None:
         """What is there at the start is observation."""

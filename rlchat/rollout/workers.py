@@ -10,7 +10,7 @@ Key = TypeVar("Key")
 Answer = TypeVar("Answer")
 
 
-class Desk(Generic[Key, Answer]):
+class WorkerPool(Generic[Key, Answer]):
     """Passes questions on and answers back, as they come; a context manager.
 
     With no workers a question is answered while it is asked, in the asker's thread, so that answers
@@ -22,7 +22,7 @@ class Desk(Generic[Key, Answer]):
         self._pool = ThreadPoolExecutor(workers, "rlchat-user") if workers else None
         self._asked: dict[Future[Answer], Key] = {}
 
-    def __enter__(self) -> Desk[Key, Answer]:
+    def __enter__(self) -> WorkerPool[Key, Answer]:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,7 +11,7 @@ from rlchat_envs.knowledge import Lookup
 
 
 @dataclass
-class Seat:
+class ChatSession:
     """One conversation, and what each of the agent's turns in it is worth.
 
     The parts are those of the environment's steps. A turn's progress is known once the user has

@@ -7,18 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlchat import files
-from rlchat.cli.progress import Progress
-from rlchat.cli.tables import summary
-from rlchat.evaluation.evaluate import Result, evaluate
-from rlchat.inference.agents import ModelAgent, NamedAgent, adapter_folder
+from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, evaluate
+from rlchat.evaluation.summary import summary
+from rlchat.inference.agents import Agent
+from rlchat.inference.model_agent import ModelAgent
+from rlchat.inference.scripted_agent import ScenarioAgent
+from rlchat.listener import Listener
+from rlchat.models.adapter_io import adapter_folder
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.rollout.environment import Worlds
+from rlchat.rollout.environment import EnvPool
 from rlchat.training.config import TrainConfig
-from rlchat.training.run_folder import Run
+from rlchat.training.run_folder import RunFolder
 
 
-def measure_start(config: TrainConfig, policy: Policy, run: Run, progress: Progress) -> Result:
+def measure_start(
+    config: TrainConfig, policy: Policy, run: RunFolder, listener: Listener
+) -> EvaluationResult:
     """Evaluate what PPO starts from on the dev side, greedily; once a run, if that is resumed.
 
     Without a warm start, and without a run to go on from, PPO starts from the base itself.
@@ -28,68 +33,58 @@ def measure_start(config: TrainConfig, policy: Policy, run: Run, progress: Progr
     name = "base"
     if adapter_folder(config.policy) is not None:
         name = "start"
-    elif config.warm_start.demonstrations and Worlds(config.world).ours:
+    elif config.warm_start.demonstrations and EnvPool(config.world).ours:
         name = "warm start"
-    result = _measure(config, name, model_agent(policy, REFERENCE), progress)
-    policy.fall_silent()
+    result = _measure(config, name, ModelAgent.of(policy, REFERENCE), listener)
+    policy.free_merged()
     _keep(run.start, 0, [result])
-    progress.say(summary(result))
+    listener.say(summary(result))
     return result
 
 
 def measure_end(
-    config: TrainConfig, policy: Policy, run: Run, progress: Progress, before: Result
-) -> list[Result]:
+    config: TrainConfig,
+    policy: Policy,
+    run: RunFolder,
+    listener: Listener,
+    before: EvaluationResult,
+) -> list[EvaluationResult]:
     """Evaluate PPO and, where there are any, the scripted desks, on the users of the start."""
     if kept := _kept(run.evaluation, config.iterations, config.evaluation):
         return kept
-    results = [before, _measure(config, "PPO", model_agent(policy, POLICY), progress)]
-    if Worlds(config.world).ours:
+    results = [before, _measure(config, "PPO", ModelAgent.of(policy, POLICY), listener)]
+    if EnvPool(config.world).ours:
         for name in ("demonstrator", "expert"):
-            results.append(_measure(config, name, NamedAgent(name), progress))
+            results.append(_measure(config, name, ScenarioAgent(name), listener))
     _keep(run.evaluation, config.iterations, results)
     return results
 
 
-def before_and_after(results: Sequence[Result]) -> tuple[Result, Result]:
+def before_and_after(
+    results: Sequence[EvaluationResult],
+) -> tuple[EvaluationResult, EvaluationResult]:
     """What PPO started from and what came of it; runs of earlier versions evaluated more before."""
     place = [r.agent for r in results].index("PPO")
     return results[place - 1], results[place]
 
 
-def model_agent(policy: Policy, adapter: str) -> ModelAgent:
-    """The agent that speaks with an adapter of a policy."""
-    return ModelAgent(policy.speaker(adapter), policy.rendering)
+def _measure(config: TrainConfig, name: str, agent: Agent, listener: Listener) -> EvaluationResult:
+    watch = listener.counter(f"evaluating {name} on unseen users", config.evaluation)
+    settings = EvalConfig("dev", config.evaluation, config.seed, 0.0, config.rollout)
+    return evaluate(agent, config.world, settings, name, watch)
 
 
-def _measure(
-    config: TrainConfig, name: str, agent: ModelAgent | NamedAgent, progress: Progress
-) -> Result:
-    watch = progress.counter(f"evaluating {name} on unseen users", config.evaluation)
-    return evaluate(
-        name,
-        agent,
-        config.world,
-        "dev",
-        config.evaluation,
-        config.seed,
-        0.0,
-        config.rollout,
-        watch,
-    )
-
-
-def _keep(path: Path, iterations: int, results: Sequence[Result]) -> None:
+def _keep(path: Path, iterations: int, results: Sequence[EvaluationResult]) -> None:
     """Keep the evaluation of a policy that has practised for so many iterations."""
     kept = {"iterations": iterations, "results": [r.to_json() for r in results]}
     files.write_json(path, kept)
 
 
-def _kept(path: Path, iterations: int, episodes: int) -> list[Result]:
+def _kept(path: Path, iterations: int, episodes: int) -> list[EvaluationResult]:
     """The evaluation after so many iterations, over so many episodes, if it was kept."""
     try:
         kept = json.loads(path.read_text("utf-8"))
-        results = [Result.from_json(r) for r in kept["results"]]
+        results = [EvaluationResult.from_json(r) for r in kept["results"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
     same = kept["iterations"] == iterations and len(results[0].episodes) == episodes

@@ -11,9 +11,9 @@ from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import SEEDS, expect, names
-from rlchat.training.reward_monitor import WatchConfig
+from rlchat.training.reward_monitor import RewardMonitorConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WarmStartConfig:
     learning_rate: float = 1.4e-3
     """Learning rate at first; it falls like a bell curve, to a hundredth at the end."""
     batch: int = 4
-    """Conversations an optimiser step."""
+    """Conversations an optimizer step."""
     epochs: int = 2
     """Most passes over the conversations. One pass takes half the time and imitates less well."""
     tolerance: float = 0.01
@@ -75,7 +75,7 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
-    watch: WatchConfig = field(default_factory=WatchConfig)
+    watch: RewardMonitorConfig = field(default_factory=RewardMonitorConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -99,7 +99,32 @@ class TrainConfig:
             )
 
     @property
-    def world(self) -> WorldConfig:
+    def world(self) -> EnvConfig:
         """Whom the agent talks to."""
         gamma = 1.0 if self.ppo.gamma_turn is None else self.ppo.gamma_turn
-        return WorldConfig(self.env, names(self.users), gamma, names(self.knowledge))
+        return EnvConfig(self.env, names(self.users), gamma, names(self.knowledge))
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Warm-start a model on demonstrations, or on conversations from a file."""
+
+    env: str = "rlchat/Support-v0"
+    """Environment whose demonstrator is imitated."""
+    knowledge: str = ""
+    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
+    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
+    data: Path | None = None
+    """Conversations instead: JSON lines of {"messages": [{"role", "content"}, …]}."""
+    policy: str = "smollm2-135m"
+    """What is trained: a model, a Hugging Face id, a folder, or a run."""
+    out: Path = Path("runs/warm-start")
+    """Where the adapter goes."""
+    seed: int = 0
+    """Decides demonstrations, initial weights and order."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")

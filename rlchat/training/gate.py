@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlchat.evaluation.evaluate import Result, difference
+from rlchat.evaluation.evaluate import EvaluationResult, difference
 from rlchat.statistics import Interval
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateDecision:
     """Whether an update counts, why, and the numbers that decided it.
 
     ``success`` and ``cost`` are paired differences to what was before, on held-out users; ``kl``
@@ -23,7 +23,9 @@ class Verdict:
     kl: float
 
 
-def judge_update(before: Result, after: Result, kl: float, max_kl: float) -> Verdict:
+def decide(
+    before: EvaluationResult, after: EvaluationResult, kl: float, max_kl: float
+) -> GateDecision:
     """Accept an update unless it does harm beyond noise.
 
     Args:
@@ -44,4 +46,4 @@ def judge_update(before: Result, after: Result, kl: float, max_kl: float) -> Ver
         reason = f"KL {kl:.3f} nats a token is beyond {max_kl}"
     else:
         accepted = True
-    return Verdict(accepted, reason, success, cost, kl)
+    return GateDecision(accepted, reason, success, cost, kl)

@@ -18,9 +18,9 @@ from trl.trainer.kto_trainer import KTOTrainer
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
 from rlchat.models.adapters import AdapterConfig
-from rlchat.models.catalog import catalog
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import choose_device, choose_dtype
+from rlchat.models.loading import load_base
 from rlchat.settings import expect
 from rlchat_envs import Conversation
 
@@ -56,7 +56,7 @@ class KtoConfig:
 
 
 class _Trainer(KTOTrainer):
-    """trl's trainer on ids that rlchat's own rendering made."""
+    """trl's trainer on ids that rlchat's own template made."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
@@ -71,14 +71,14 @@ class _Tell(TrainerCallback):
             self._report(state.global_step / max(1, state.max_steps), float(logs["loss"]))
 
 
-def dataset(thumbs: Sequence[Thumb], rendering: Rendering, batch: int) -> Dataset:
+def dataset(thumbs: Sequence[Thumb], template: ChatTemplate, batch: int) -> Dataset:
     """Ids of prompts and replies, and of replies to other prompts, which estimate the KL.
 
     Ethayarajh et al. 2024 ("KTO"), section 4: each prompt is paired with another's reply of its
     batch, or of the batch before where the last batch holds one thumb alone.
     """
-    prompts = [rendering.opening(t.context)[-(MAX_TOKENS // 2) :] for t in thumbs]
-    replies = [rendering.reply(t.text)[: MAX_TOKENS // 2] for t in thumbs]
+    prompts = [template.opening(t.context)[-(MAX_TOKENS // 2) :] for t in thumbs]
+    replies = [template.reply(t.text)[: MAX_TOKENS // 2] for t in thumbs]
     shifted = []
     for start in range(0, len(replies), batch):
         part = replies[start : start + batch]
@@ -124,7 +124,7 @@ def learn_thumbs(
         )
     spec = base_spec(adapter)
     device = choose_device(AdapterConfig().device)
-    model, tokenizer, base = catalog.load_base(spec, dtype=choose_dtype("auto", device))
+    model, tokenizer, base = load_base(spec, dtype=choose_dtype("auto", device))
     check_base(adapter, base)
     peft = load_adapter(model, adapter, ADAPTER)
     for parameter in peft.parameters():
@@ -132,7 +132,7 @@ def learn_thumbs(
             parameter.data = parameter.data.float()
     order = torch.randperm(len(thumbs), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [thumbs[i] for i in order]
-    rows = dataset(shuffled, Rendering(tokenizer), config.batch)
+    rows = dataset(shuffled, ChatTemplate(tokenizer), config.batch)
     good = sum(t.good for t in thumbs)
     bad = len(thumbs) - good
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""The learning curve: success over iterations, as a picture and in the terminal."""
+"""The learning curve: success over iterations, as numbers and as a picture."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlchat.cli.sparkline import _number
-from rlchat.evaluation.evaluate import Result
+from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.files import write_bytes
 from rlchat.statistics import Interval, wilson
+from rlchat.training.comparison import before_and_after
+from rlchat.training.config import TrainConfig
+from rlchat.training.run_folder import RunFolder, read_metrics
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -42,11 +44,26 @@ class Curve:
         return cls(name, [i for i, _ in known], [v for _, v in known], band)
 
 
+def leave_curve(run: RunFolder, results: Sequence[EvaluationResult], config: TrainConfig) -> None:
+    """Draw the learning curve of a run into its folder, if there is an iteration to draw.
+
+    Args:
+        run: has the metrics.
+        results: of the evaluation before and after, if there was one.
+        config: of the run.
+    """
+    rows = read_metrics(run.metrics)
+    if Curve.of(rows, config.episodes).values:
+        title = f"Learning curve, {config.env}"
+        evaluated = before_and_after(results) if results else ()
+        draw_png(rows, run.folder / "curve.png", config.episodes, evaluated, title)
+
+
 def draw_png(
     rows: Rows,
     path: Path,
     episodes: int = 64,
-    evaluated: Sequence[Result] = (),
+    evaluated: Sequence[EvaluationResult] = (),
     title: str = "Learning curve",
 ) -> None:
     """Draw the learning curve into a PNG file, whole or not at all.
@@ -89,7 +106,7 @@ def _draw_iterations(axes: Any, curve: Curve) -> None:
         )
 
 
-def _draw_evaluations(axes: Any, curve: Curve, evaluated: Sequence[Result]) -> None:
+def _draw_evaluations(axes: Any, curve: Curve, evaluated: Sequence[EvaluationResult]) -> None:
     """The policy of the first iteration, and the one after the last update."""
     metric = "success" if curve.band else "score"
     places = (curve.iterations[0], curve.iterations[-1] + 1)
@@ -120,3 +137,8 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
 def success_interval(rate: float, episodes: int) -> Interval:
     """The Wilson interval of a rate of success over so many episodes."""
     return wilson(round(rate * episodes), episodes)
+
+
+def _number(value: object) -> float:
+    """JSON has null for NaN."""
+    return float(value) if isinstance(value, int | float) else math.nan

@@ -9,25 +9,29 @@ from rlchat.algorithms.advantages import estimate
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
 from rlchat.algorithms.update import fit_critic, update_policy
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import RunError
-from rlchat.listener import Watcher
+from rlchat.listener import Listener
 from rlchat.models.device import peak_memory, release_memory
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
-from rlchat.rollout.environment import Worlds
+from rlchat.rollout.environment import EnvPool
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
 from rlchat.training.metrics import Clock, measure, without_tokens
-from rlchat.training.run_folder import Run
+from rlchat.training.run_folder import RunFolder
 from rlchat.training.state import State
 
 MOST_SKIPPED = 5  # non-finite updates in a row
 
 
 def train(
-    config: TrainConfig, policy: Policy, run: Run, ranks: Ranks, watcher: Watcher | None = None
+    config: TrainConfig,
+    policy: Policy,
+    run: RunFolder,
+    ranks: Distributed,
+    listener: Listener | None = None,
 ) -> None:
     """Train a policy by PPO against simulated users.
 
@@ -36,12 +40,12 @@ def train(
         policy: its adapter is trained; its reference is what KL is measured to.
         run: metrics, transcripts, adapter and checkpoints go there, after every iteration.
         ranks: the processes that train together.
-        watcher: told how it goes.
+        listener: told how it goes.
 
     Raises:
         RunError: updates stayed non-finite; the last good checkpoint is intact.
     """
-    worlds, watcher = Worlds(config.world), watcher or Watcher()
+    worlds, listener = EnvPool(config.world), listener or Listener()
     state, first = State.begin(config, policy, ranks), 0
     if config.resume and run.checkpoint.is_dir():
         first = state.restore(run)
@@ -49,11 +53,11 @@ def train(
     for iteration in range(first, config.iterations):
         clock = Clock()
         exact = state.sampler_is_exact(iteration)
-        trajectories = play(config, policy, worlds, ranks, iteration, watcher, exact)
+        trajectories = play(config, policy, worlds, ranks, iteration, listener, exact)
         clock.lap("rollout")
         trajectories = reward.score(trajectories, ranks)
         clock.lap("score")
-        watcher.status(f"iteration {iteration}: learning")
+        listener.status(f"iteration {iteration}: learning")
         gathered = ranks.gather([without_tokens(t) for t in trajectories])
         everyone = sorted(gathered, key=lambda t: t.index)
         scale.add([sum(p.values()) for t in everyone for p in t.parts])
@@ -90,12 +94,12 @@ def train(
         reward.price(metrics["cost"])
         row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
         row["peak_memory"] = peak_memory()
-        seen, alarm = look(state, config, iteration, watcher)
+        seen, alarm = look(state, config, iteration, listener)
         if ranks.main:
             run.append(iteration, row | seen, everyone)
             state.save(run, iteration)
-            watcher.iteration(row | seen)
-            watcher.dialogue(iteration, everyone[0])
+            listener.iteration(row | seen)
+            listener.dialogue(iteration, everyone[0])
         ranks.wait()
         if alarm and config.watch.stop:
             if ranks.main:
@@ -104,33 +108,33 @@ def train(
 
 
 def look(
-    state: State, config: TrainConfig, iteration: int, watcher: Watcher
+    state: State, config: TrainConfig, iteration: int, listener: Listener
 ) -> tuple[dict[str, float], str]:
     """See whether a learned reward is being hacked, if it is time to: metrics, and an alarm."""
     if not state.watch.due(iteration, config.iterations - 1):
         return {}, ""
-    watcher.status(f"iteration {iteration}: watching")
+    listener.status(f"iteration {iteration}: watching")
     learner = state.learner
     now = state.watch.look(learner.policy, config.rollout, iteration, learner.ranks)
     alarm = state.watch.judge(now)
     if alarm:
-        watcher.warn(f"iteration {iteration}: {alarm}")
+        listener.warn(f"iteration {iteration}: {alarm}")
     return now.metrics | {"watch/alarm": float(bool(alarm))}, alarm
 
 
 def play(
     config: TrainConfig,
     policy: Policy,
-    worlds: Worlds,
-    ranks: Ranks,
+    worlds: EnvPool,
+    ranks: Distributed,
     iteration: int,
-    watcher: Watcher,
-    keep_spoken: bool = False,
+    listener: Listener,
+    keep_sampled_states: bool = False,
 ) -> list[Trajectory]:
     """Collect this rank's share of an iteration's episodes.
 
     Episode i has the same goal, user and noise whoever plays it. Episodes of a group share goal
-    and user, and differ in what is sampled. ``keep_spoken`` is that of `collect`.
+    and user, and differ in what is sampled. ``keep_sampled_states`` is that of `collect`.
     """
     goals = (config.seed, Purpose.TRAIN, iteration)
     noise = (config.seed, Purpose.PLAY, iteration)
@@ -139,14 +143,14 @@ def play(
         for i in range(ranks.index, config.episodes, ranks.count)
     ]
     trajectories = collect(
-        policy.speaker(),
-        policy.rendering,
+        policy.generation_model(),
+        policy.template,
         worlds,
         episodes,
         config.rollout,
-        on_episode=watcher.rollout(iteration, len(episodes)),
+        on_episode=listener.rollout(iteration, len(episodes)),
         kept_layers=policy.shared_layers,
-        keep_spoken=keep_spoken,
+        keep_sampled_states=keep_sampled_states,
     )
-    policy.fall_silent()
+    policy.free_merged()
     return trajectories

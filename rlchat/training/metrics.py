@@ -10,7 +10,7 @@ import torch
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.advantages import Estimated
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.rollout.trajectory import Trajectory
 
 
@@ -23,12 +23,14 @@ def without_tokens(trajectory: Trajectory) -> Trajectory:
         turns=[],
         sampled_logprobs=[],
         hidden=[],
-        starts=None,
-        spoken=None,
+        cached_states=None,
+        sampled_states=None,
     )
 
 
-def measure(estimated: Estimated, everyone: list[Trajectory], ranks: Ranks) -> dict[str, float]:
+def measure(
+    estimated: Estimated, everyone: list[Trajectory], ranks: Distributed
+) -> dict[str, float]:
     """An iteration's metrics before its update; docs/metrics.md explains each."""
     annotated, count = estimated.annotated, len(everyone)
     batch, mask = annotated.batch, annotated.batch.action_mask

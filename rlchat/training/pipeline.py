@@ -1,63 +1,156 @@
-"""What the verbs train, sft and eval do, from options to what is printed."""
+"""Whole trainings: warm start, PPO, evaluation before and after; or imitation alone."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rlchat import files
-from rlchat.cli.progress import Progress
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result
-from rlchat.inference.agents import adapter_folder
-from rlchat.listener import Watcher
-from rlchat.models.adapter_io import base_spec
+from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.listener import Listener
+from rlchat.models.adapter_io import adapter_folder, base_spec
 from rlchat.models.adapters import leave_shape
 from rlchat.models.policy import Policy
+from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
+from rlchat.settings import names
 from rlchat.training.comparison import measure_end, measure_start
-from rlchat.training.config import TrainConfig, WarmStartConfig
+from rlchat.training.config import SFTConfig, TrainConfig, WarmStartConfig
+from rlchat.training.learning_curve import leave_curve
 from rlchat.training.loop import train
 from rlchat.training.metrics import Clock
-from rlchat.training.run_folder import Run, to_json
+from rlchat.training.run_folder import RunFolder, to_json
 from rlchat.training.sft import warm_start
+from rlchat.training.tracking import Tracking, chosen
 from rlchat_envs import Conversation
 
 
-def _train(
-    config: TrainConfig,
-    run: Run,
-    ranks: Ranks,
-    clock: Clock,
-    progress: Progress,
-    watching: Callable[[], Watcher],
-) -> list[Result]:
-    """Prepare, measure, practise, measure again; the first process alone measures."""
-    measured, results = bool(config.evaluation) and ranks.main, []
-    policy = prepare(config, run, ranks, progress)
-    clock.lap("preparing")
-    if measured:
-        before = measure_start(config, policy, run, progress)
-        clock.lap("measuring")
-    train(config, policy, run, ranks, watching())
-    clock.lap("practice")
-    if measured:
-        results = measure_end(config, policy, run, progress, before)
-        clock.lap("measuring again")
-    return results
+@dataclass
+class Training:
+    """One training from its settings to its evaluation; the first process alone measures.
+
+    Attributes:
+        config: the settings; of a resumed run, with no fewer iterations than it has behind it.
+        run: its folder.
+        distributed: the processes that train together.
+        clock: seconds of each phase.
+        results: the evaluation, once there is one: what PPO started from, PPO, demonstrator and
+            expert; empty if none was asked for.
+    """
+
+    config: TrainConfig
+    run: RunFolder
+    distributed: Distributed
+    clock: Clock = field(default_factory=Clock)
+    results: list[EvaluationResult] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, config: TrainConfig) -> Training:
+        """Check the settings against the run folder and the processes.
+
+        Raises:
+            UserError: they do not fit; nothing was written.
+        """
+        cpu = config.adapter.device == "cpu" or not torch.cuda.is_available()
+        distributed, run = Distributed(cpu=cpu), RunFolder(config.run)
+        TextEnv(config.world)  # a wrong name of an environment is told before anything long
+        chosen(config.track)
+        if config.episodes < distributed.count:
+            raise UserError(
+                f"expected at least one episode for each process; got --episodes {config.episodes} "
+                f"and {distributed.count} processes"
+            )
+        if config.resume:
+            if distributed.main:
+                files.recover_folder(run.checkpoint)
+            distributed.wait()
+            config = resumed(config, run)
+        elif distributed.main:
+            _refuse_to_overwrite(run)
+        return cls(config, run, distributed)
+
+    def execute(self, listener: Listener) -> None:
+        """Prepare, measure, practise, measure again."""
+        config, run, ranks = self.config, self.run, self.distributed
+        with Tracking(chosen(config.track), run, ranks, config.resume) as tracking:
+            measured = bool(config.evaluation) and ranks.main
+            policy = prepare(config, run, ranks, listener)
+            self.clock.lap("preparing")
+            if measured:
+                before = measure_start(config, policy, run, listener)
+                self.clock.lap("measuring")
+            train(config, policy, run, ranks, tracking.watching(listener))
+            self.clock.lap("practice")
+            if measured:
+                self.results = measure_end(config, policy, run, listener, before)
+                self.clock.lap("measuring again")
+        if ranks.main:
+            leave_curve(run, self.results, config)
 
 
-def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> Policy:
+def train_agent(config: TrainConfig, listener: Listener | None = None) -> Training:
+    """Fetch a model, warm-start it, train it by PPO against simulated users, evaluate it.
+
+    Args:
+        config: all settings; what is left out has the command line's defaults.
+        listener: told how it goes.
+
+    Returns:
+        The run, with the evaluation before and after.
+
+    Raises:
+        UserError: settings that do not fit.
+        RunError: the training could not go on; the last checkpoint is intact.
+    """
+    training = Training.begin(config)
+    training.execute(listener or Listener())
+    training.distributed.end()
+    return training
+
+
+def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
+    """Train an adapter by imitation of demonstrations, or of conversations from a file.
+
+    Args:
+        config: all settings; what is left out has the command line's defaults.
+        listener: told how it goes.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        UserError: the folder is taken, or there is nothing to imitate.
+    """
+    listener = listener or Listener()
+    if config.out.exists():
+        raise UserError(f"expected a new folder; {config.out} exists; name another with --out")
+    files.check_place(config.out)
+    if config.data is not None:
+        conversations = read_conversations(config.data)
+    else:
+        world = EnvConfig(config.env, knowledge=names(config.knowledge))
+        conversations = demonstrate(world, config.warm_start.demonstrations, config.seed)
+    base, start = config.policy, adapter_folder(config.policy)
+    if start is not None:
+        leave_shape(config.adapter, start)
+        base = base_spec(start)
+    policy = Policy.create(base, config.adapter, start, config.seed, listener.say)
+    warm(policy, conversations, config.warm_start, config.seed, config.out, listener)
+    return config.out
+
+
+def prepare(config: TrainConfig, run: RunFolder, ranks: Distributed, listener: Listener) -> Policy:
     """Bring base and warm start together; leave the PPO reference in the run folder."""
-    progress.phase(f"loading {config.policy}")
+    listener.phase(f"loading {config.policy}")
     start = adapter_folder(config.policy)
     base = config.policy if start is None else base_spec(start)
     if ranks.main and config.resume and run.warm_start.is_dir():
@@ -65,22 +158,27 @@ def prepare(config: TrainConfig, run: Run, ranks: Ranks, progress: Progress) -> 
         if recorded["iterations"] != config.iterations:
             run.write_config(replace(config, resume=False), recorded["resolved"])
     elif ranks.main:
-        _begin(config, run, ranks, progress, base, start)
+        _begin(config, run, ranks, listener, base, start)
         gc.collect()  # the policy of the warm start, before there is another
     ranks.wait()
     # One precision for warm start, PPO and all ranks: measuring it twice might give two.
     adapter = replace(config.adapter, dtype=run.read_config()["resolved"]["dtype"])
-    return Policy.create(base, adapter, run.warm_start, config.seed, progress.say)
+    return Policy.create(base, adapter, run.warm_start, config.seed, listener.say)
 
 
 def _begin(
-    config: TrainConfig, run: Run, ranks: Ranks, progress: Progress, base: str, start: Path | None
+    config: TrainConfig,
+    run: RunFolder,
+    ranks: Distributed,
+    listener: Listener,
+    base: str,
+    start: Path | None,
 ) -> None:
     """Write the settings and the adapter that PPO starts from."""
     if start is not None:
         leave_shape(config.adapter, start)
-        progress.say(f"no warm start: {config.policy} is what PPO goes on from")
-    policy = Policy.create(base, config.adapter, start, config.seed, progress.say)
+        listener.say(f"no warm start: {config.policy} is what PPO goes on from")
+    policy = Policy.create(base, config.adapter, start, config.seed, listener.say)
     resolved = {
         "dtype": str(policy.dtype).removeprefix("torch."),
         "device": str(policy.device),
@@ -90,11 +188,11 @@ def _begin(
     }
     run.write_versions()
     run.write_config(config, resolved)
-    if start is None and config.warm_start.demonstrations and Worlds(config.world).ours:
-        progress.phase("playing demonstrations")
+    if start is None and config.warm_start.demonstrations and EnvPool(config.world).ours:
+        listener.phase("playing demonstrations")
         conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
         with ranks.alone():
-            warm(policy, conversations, config.warm_start, config.seed, run.warm_start, progress)
+            warm(policy, conversations, config.warm_start, config.seed, run.warm_start, listener)
     else:
         policy.save(run.warm_start)
 
@@ -105,24 +203,24 @@ def warm(
     config: WarmStartConfig,
     seed: int,
     out: Path,
-    progress: Progress,
+    listener: Listener,
 ) -> None:
     """Warm-start a policy on conversations, and record how the validation loss fell."""
-    progress.phase(f"warm start: {len(conversations)} conversations")
-    show_share = progress.share("warm start")
+    listener.phase(f"warm start: {len(conversations)} conversations")
+    show_share = listener.share("warm start")
 
     def report(row: object) -> None:
         assert isinstance(row, dict)
         if "loss" in row:
             show_share(row["done"], f"loss {row['loss']:.3f}")
         if "eval_loss" in row:
-            progress.say(f"warm start: validation loss {row['eval_loss']:.4f} nats a token")
+            listener.say(f"warm start: validation loss {row['eval_loss']:.4f} nats a token")
 
     losses = warm_start(policy, conversations, config, seed, out, report=report)
     files.write_json(out / "validation_losses.json", losses)
 
 
-def resumed(config: TrainConfig, run: Run) -> TrainConfig:
+def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:
     """Check that a run can go on with these settings.
 
     Returns:
@@ -155,7 +253,7 @@ def differing(
             yield name, old, new
 
 
-def _refuse_to_overwrite(run: Run) -> None:
+def _refuse_to_overwrite(run: RunFolder) -> None:
     if run.checkpoint.is_dir() or run.warm_start.is_dir():
         raise UserError(
             f"expected a new run folder; {run.folder} holds a run; go on with --resume, name "

@@ -9,15 +9,15 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.inference.agents import ModelAgent
+from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.policy import Policy
-from rlchat.rewards.composite import Reward
+from rlchat.rewards.composite import CompositeReward
 from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig, Worlds
-from rlchat.rollout.episodes import talk
+from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.episodes import play_episodes
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
 from rlchat_reward_models.scorer import LearnedScorer, parts_of
@@ -26,7 +26,7 @@ Z = 1.645  # one-sided 95%: of two rates, one is really larger
 
 
 @dataclass(frozen=True)
-class WatchConfig:
+class RewardMonitorConfig:
     """How often PPO on a learned reward is looked at by somebody whom it does not pay."""
 
     every: int = 4
@@ -63,7 +63,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Checkup:
     """One look at held-out conversations: what the reward says of them, and what others do."""
 
     iteration: int
@@ -79,7 +79,7 @@ class Sighting:
             row |= {f"watch/{key}": measured.mean, f"watch/{key}_error": measured.error}
         return row
 
-    def alarm(self, before: Sighting) -> str:
+    def alarm(self, before: Checkup) -> str:
         """What is wrong since an earlier look; nothing if it is empty.
 
         An alarm wants both: the proxy rose, and a gold scorer fell, each beyond noise.
@@ -99,10 +99,12 @@ class Sighting:
         )
 
 
-class Watch:
+class RewardMonitor:
     """Looks at the policy every so often, and remembers the best look."""
 
-    def __init__(self, config: WatchConfig, world: WorldConfig, reward: Reward, seed: int):
+    def __init__(
+        self, config: RewardMonitorConfig, world: EnvConfig, reward: CompositeReward, seed: int
+    ):
         """Get ready.
 
         Args:
@@ -116,7 +118,7 @@ class Watch:
         """
         self.config, self.world, self.reward, self.seed = config, world, reward, seed
         self.on = bool(config.every) and reward.learned is not None and reward.config.learned
-        if self.on and not Worlds(world, "dev").ours:
+        if self.on and not EnvPool(world, "dev").ours:
             raise UserError(
                 "expected an environment that knows success, to watch a learned reward by; "
                 f"{world.env} does not; set --watch.every 0"
@@ -124,31 +126,31 @@ class Watch:
         self.second: LearnedScorer | None = None
         if self.on and config.model is not None:
             self.second = load_scorer(config.model, reward.config.dtype)
-        self.best: Sighting | None = None
+        self.best: Checkup | None = None
 
     def due(self, iteration: int, last: int) -> bool:
         """Whether to look after this iteration; always after the first and the last."""
         return self.on and (iteration % self.config.every == 0 or iteration == last)
 
     def look(
-        self, policy: Policy, rollout: RolloutConfig, iteration: int, ranks: Ranks
-    ) -> Sighting:
+        self, policy: Policy, rollout: RolloutConfig, iteration: int, ranks: Distributed
+    ) -> Checkup:
         """Let the policy talk to held-out users, and measure what it says."""
-        agent = ModelAgent(policy.speaker(), policy.rendering)
+        agent = ModelAgent.of(policy)
         own = range(ranks.index, self.config.episodes, ranks.count)
-        played = talk(agent, Worlds(self.world, "dev"), own, self.seed, 1.0, rollout)
-        policy.fall_silent()
+        played = play_episodes(agent, EnvPool(self.world, "dev"), own, self.seed, 1.0, rollout)
+        policy.free_merged()
         gold = {"success": [float(bool(t.success)) for t in played]}
         if self.second is not None:
             gold["second model"] = _means(self.second, played)
         proxy = [t.score for t in self.reward.score(played, ranks)]
-        return Sighting(
+        return Checkup(
             iteration,
             Measured.of(ranks.gather(proxy)),
             {name: Measured.of(ranks.gather(values)) for name, values in gold.items()},
         )
 
-    def judge(self, now: Sighting) -> str:
+    def judge(self, now: Checkup) -> str:
         """Compare with the best look so far; an alarm in words, or nothing."""
         best = self.best
         told = "" if best is None else now.alarm(best)
@@ -165,7 +167,7 @@ class Watch:
         best = kept["best"]
         if best is not None:
             gold = {name: Measured(**m) for name, m in best["gold"].items()}
-            self.best = Sighting(best["iteration"], Measured(**best["proxy"]), gold)
+            self.best = Checkup(best["iteration"], Measured(**best["proxy"]), gold)
 
 
 def _means(scorer: LearnedScorer, played: Sequence[Trajectory]) -> list[float]:

@@ -26,7 +26,7 @@ _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "gymnasium", 
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """The places inside one run folder."""
 
     folder: Path

@@ -23,7 +23,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.errors import UserError
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
@@ -36,19 +36,19 @@ MICROBATCH = 4  # most conversations in one forward: activations are what memory
 KEPT = 2**30  # bytes of states that are kept from epoch to epoch
 SETTLED = 0.01  # of the first learning rate is what the last epoch ends with
 
-Report = Callable[[Mapping[str, float]], None]
+OnProgress = Callable[[Mapping[str, float]], None]
 
 
 def dataset(
-    conversations: Sequence[Conversation], rendering: Rendering, max_tokens: int
+    conversations: Sequence[Conversation], template: ChatTemplate, max_tokens: int
 ) -> Dataset:
-    """Ids and labels as `rendering` makes them: a loss on what the assistant said, and its end.
+    """Ids and labels as `template` makes them: a loss on what the assistant said, and its end.
 
     Conversations longer than ``max_tokens`` are cut.
     """
     rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for conversation in conversations:
-        rendered = rendering.conversation(conversation)
+        rendered = template.conversation(conversation)
         ids, mask = rendered.ids[:max_tokens], rendered.action_mask[:max_tokens]
         rows["input_ids"].append(ids)
         rows["labels"].append([i if m else IGNORED for i, m in zip(ids, mask, strict=True)])
@@ -60,7 +60,7 @@ class _UntilConverged(TrainerCallback):
     """Ends training with the first epoch that improves the validation loss too little."""
 
     tolerance: float
-    report: Report
+    report: OnProgress
     losses: list[float]
 
     def on_log(
@@ -96,7 +96,7 @@ class _ActionTrainer(SFTTrainer):
     """
 
     policy: Policy
-    starts: dict[bytes, torch.Tensor]
+    cached_states: dict[bytes, torch.Tensor]
     room: int = 0
     kept: int = 0
 
@@ -113,7 +113,7 @@ class _ActionTrainer(SFTTrainer):
         packing = self.policy.packing(rows)
         row, token = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
         before = packing.at(row, token)
-        last, _ = self.policy.hidden(self._start(packing), packing, before)
+        last, _ = self.policy.trunk_states(self._start(packing), packing, before)
         logprobs = token_logprobs(self.policy.head, last, labels[row, token + 1])
         count = len(logprobs) if num_items_in_batch is None else num_items_in_batch
         loss = -logprobs.sum() / count
@@ -124,13 +124,13 @@ class _ActionTrainer(SFTTrainer):
         if not self.policy.shared_layers:
             return packing.ids
         keys = [row.cpu().numpy().tobytes() for row in packing.rows]
-        if all(key in self.starts for key in keys):
-            return packing.lay([self.starts[key] for key in keys])
-        states = self.policy.below(packing)
+        if all(key in self.cached_states for key in keys):
+            return packing.lay([self.cached_states[key] for key in keys])
+        states = self.policy.frozen_prefix(packing)
         for i, key in enumerate(keys):
-            if self.kept < self.room and key not in self.starts:
-                self.starts[key] = packing.row(states, i)
-                self.kept += self.starts[key].nbytes
+            if self.kept < self.room and key not in self.cached_states:
+                self.cached_states[key] = packing.row(states, i)
+                self.kept += self.cached_states[key].nbytes
         return states
 
 
@@ -141,7 +141,7 @@ def rate(step: int, steps: int) -> float:
     epochs ended at a worse loss.
 
     Args:
-        step: optimiser steps so far.
+        step: optimizer steps so far.
         steps: of all epochs.
     """
     return min(1.0, (step + 1) / 10) * float(SETTLED ** ((step / steps) ** 2))
@@ -154,7 +154,7 @@ def warm_start(
     seed: int,
     out: Path,
     max_tokens: int = 1024,
-    report: Report = lambda row: None,
+    report: OnProgress = lambda row: None,
 ) -> list[float]:
     """Train the policy's adapter on conversations with trl's SFTTrainer and write it to ``out``.
 
@@ -178,28 +178,28 @@ def warm_start(
             f"expected at least 2 conversations to learn from; got {len(conversations)}"
         )
     disable_progress_bars()  # one live line is ours
-    data = dataset(conversations, policy.rendering, max_tokens)
-    optimiser = MasterAdamW(policy.parameters(), config.learning_rate)
+    data = dataset(conversations, policy.template, max_tokens)
+    optimizer = MasterAdamW(policy.parameters(), config.learning_rate)
     callback = _UntilConverged(config.tolerance, report, [])
     with tempfile.TemporaryDirectory() as scratch:
         steps = config.epochs * -(-(len(conversations) - held_out) // config.batch)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
         trainer = _ActionTrainer(
             model=policy.model,
             args=_arguments(config, scratch, seed, max_tokens, policy.device.type == "cpu"),
             train_dataset=data.select(range(held_out, len(data))),
             eval_dataset=data.select(range(held_out)),
-            processing_class=policy.rendering.tokenizer,
-            optimizers=(optimiser, schedule),
+            processing_class=policy.template.tokenizer,
+            optimizers=(optimizer, schedule),
             callbacks=[callback],
         )
-        trainer.policy, trainer.starts = policy, {}
+        trainer.policy, trainer.cached_states = policy, {}
         trainer.room = KEPT if config.epochs > 1 else 0
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.train()
     names = [name for name, _ in policy.named_parameters()]
-    policy.save(out, dict(zip(names, optimiser.masters, strict=True)))
+    policy.save(out, dict(zip(names, optimizer.masters, strict=True)))
     return callback.losses
 
 

@@ -11,13 +11,13 @@ import torch
 from rlchat.algorithms.critic import Critic
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.models.policy import Policy
-from rlchat.rewards.composite import Reward
+from rlchat.rewards.composite import CompositeReward
 from rlchat.statistics import RunningStd
 from rlchat.training.config import TrainConfig
-from rlchat.training.reward_monitor import Watch
-from rlchat.training.run_folder import Run
+from rlchat.training.reward_monitor import RewardMonitor
+from rlchat.training.run_folder import RunFolder
 
 CHECKED = 8  # every so many iterations the sampler's logprobs are compared with a forward's
 EXACT = 1e-4  # nats, mean: what the sampler's logprobs may be off and still be used as they are
@@ -28,8 +28,8 @@ class State:
     """What training carries from one iteration to the next."""
 
     learner: Learner
-    reward: Reward
-    watch: Watch
+    reward: CompositeReward
+    watch: RewardMonitor
     scale: RunningStd
     beta: float
     gap: float = math.inf  # the sampler's when it was last compared
@@ -44,26 +44,26 @@ class State:
         return exact and iteration % CHECKED > 0
 
     @classmethod
-    def begin(cls, config: TrainConfig, policy: Policy, ranks: Ranks) -> State:
+    def begin(cls, config: TrainConfig, policy: Policy, ranks: Distributed) -> State:
         """Before the first iteration."""
-        reward = Reward(config.reward)
-        watch = Watch(config.watch, config.world, reward, config.seed)
+        reward = CompositeReward(config.reward)
+        watch = RewardMonitor(config.watch, config.world, reward, config.seed)
         return cls(
             make_learner(config, policy, ranks), reward, watch, RunningStd(), config.ppo.beta
         )
 
-    def save(self, run: Run, iteration: int) -> None:
+    def save(self, run: RunFolder, iteration: int) -> None:
         """Write the adapter, and all that going on from here needs."""
         learner, scale = self.learner, self.scale
-        masters = learner.policy_optimiser.masters
+        masters = learner.policy_optimizer.masters
         names = [name for name, _ in learner.policy.named_parameters()]
         weights = dict(zip(names, masters, strict=True))
         learner.policy.save(run.adapter, weights)
         if self.watch.best is not None and self.watch.best.iteration == iteration:
             learner.policy.save(run.best, weights)
-        tensors = {f"policy/{k}": v for k, v in learner.policy_optimiser.tensors().items()}
+        tensors = {f"policy/{k}": v for k, v in learner.policy_optimizer.tensors().items()}
         tensors |= {f"critic/{k}": v for k, v in learner.critic.state_dict().items()}
-        for i, entry in learner.critic_optimiser.state_dict()["state"].items():
+        for i, entry in learner.critic_optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{k}.{i}": torch.as_tensor(v) for k, v in entry.items()}
         kept = {
             "iteration": iteration,
@@ -75,7 +75,7 @@ class State:
         }
         run.save_checkpoint(tensors, kept)
 
-    def restore(self, run: Run) -> int:
+    def restore(self, run: RunFolder) -> int:
         """Take up the state after the last finished iteration; give the number of the next one.
 
         Raises:
@@ -96,24 +96,24 @@ class State:
 
 
 def _take_up(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load what `save` wrote into optimisers and critic."""
+    """Load what `save` wrote into optimizers and critic."""
 
     def under(prefix: str) -> dict[str, torch.Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    learner.policy_optimiser.load_tensors(under("policy/"))
+    learner.policy_optimizer.load_tensors(under("policy/"))
     learner.critic.load_state_dict(under("critic/"))
     moments = under("adam/")  # of every parameter or, before the first step, of none
     adam = {
         i: {key: moments[f"{key}.{i}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         for i in range(len(list(learner.critic.parameters())) if moments else 0)
     }
-    groups = learner.critic_optimiser.state_dict()["param_groups"]
-    learner.critic_optimiser.load_state_dict({"state": adam, "param_groups": groups})
+    groups = learner.critic_optimizer.state_dict()["param_groups"]
+    learner.critic_optimizer.load_state_dict({"state": adam, "param_groups": groups})
 
 
-def make_learner(config: TrainConfig, policy: Policy, ranks: Ranks) -> Learner:
-    """A critic and optimisers for a policy, of which the top layers train."""
+def make_learner(config: TrainConfig, policy: Policy, ranks: Distributed) -> Learner:
+    """A critic and optimizers for a policy, of which the top layers train."""
     policy.train_top(config.ppo.layers)
     critic = Critic(policy.hf.config.hidden_size, config.critic, config.seed)
     return Learner(

@@ -15,13 +15,12 @@ from typing import Any
 from accelerate import tracking as accelerates
 from huggingface_hub import constants
 
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.files import write_json
-from rlchat.listener import Watcher
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.listener import FinishedEpisode, Listener
 from rlchat.settings import names
-from rlchat.training.run_folder import Run, finite
+from rlchat.training.run_folder import RunFolder, finite
 
 PROJECT = "rlchat"  # under which runs stand beside each other
 COLUMNS = ("episode", "score", "success", "turns", "conversation")  # of the transcripts
@@ -64,7 +63,9 @@ class Tracking:
     RUN/tracking.
     """
 
-    def __init__(self, trackers: Sequence[str], run: Run, ranks: Ranks, resume: bool = False):
+    def __init__(
+        self, trackers: Sequence[str], run: RunFolder, ranks: Distributed, resume: bool = False
+    ):
         """Remember what to start.
 
         Args:
@@ -77,7 +78,7 @@ class Tracking:
         self.folder = (run.folder / "tracking").resolve()
         self.trackers: list[Any] = []
         self._names = tuple(trackers) if ranks.main else ()
-        self._watcher = Watcher()
+        self._watcher = Listener()
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Tracking:
@@ -102,21 +103,21 @@ class Tracking:
         """Finish the trackers, after a failure too."""
         self._open.close()
 
-    def watching(self, watcher: Watcher) -> Watcher:
+    def watching(self, listener: Listener) -> Listener:
         """Tell the trackers the settings in RUN/config.json, and from now on of every iteration.
 
         Args:
-            watcher: is told what it would be told without trackers, and of their troubles.
+            listener: is told what it would be told without trackers, and of their troubles.
 
         Returns:
             What to give to the training.
         """
-        self._watcher = watcher
+        self._watcher = listener
         if not self.trackers:
-            return watcher
+            return listener
         settings = flat(self.run.read_config())
         self._each(lambda tracker: _configure(tracker, settings), "the settings")
-        return _Both(self, watcher)
+        return _Both(self, listener)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Log an iteration: its metrics that have a value, and its transcripts in the run folder.
@@ -213,27 +214,39 @@ class Tracking:
             self._watcher.warn(f"{tracker.name} did not finish: {error}")
 
 
-class _Both(Watcher):
-    """Passes on what a watcher is told, and logs iterations."""
+class _Both(Listener):
+    """Passes on what a listener is told, and logs iterations."""
 
-    def __init__(self, tracking: Tracking, watcher: Watcher):
-        self.tracking, self.watcher = tracking, watcher
+    def __init__(self, tracking: Tracking, listener: Listener):
+        self.tracking, self.listener = tracking, listener
+
+    def say(self, line: str) -> None:
+        self.listener.say(line)
+
+    def phase(self, line: str) -> None:
+        self.listener.phase(line)
 
     def status(self, line: str) -> None:
-        self.watcher.status(line)
+        self.listener.status(line)
 
-    def rollout(self, iteration: int, episodes: int) -> Callable[[Trajectory], None]:
-        return self.watcher.rollout(iteration, episodes)
+    def counter(self, what: str, total: int) -> Callable[[object], None]:
+        return self.listener.counter(what, total)
 
-    def dialogue(self, iteration: int, trajectory: Trajectory) -> None:
-        self.watcher.dialogue(iteration, trajectory)
+    def share(self, what: str) -> Callable[[float, str], None]:
+        return self.listener.share(what)
+
+    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedEpisode], None]:
+        return self.listener.rollout(iteration, episodes)
+
+    def dialogue(self, iteration: int, episode: FinishedEpisode) -> None:
+        self.listener.dialogue(iteration, episode)
 
     def iteration(self, row: Mapping[str, Any]) -> None:
         self.tracking.log(row)
-        self.watcher.iteration(row)
+        self.listener.iteration(row)
 
     def warn(self, line: str) -> None:
-        self.watcher.warn(line)
+        self.listener.warn(line)
 
 
 def flat(settings: Mapping[str, Any], of: str = "") -> dict[str, Any]:

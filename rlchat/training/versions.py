@@ -13,8 +13,8 @@ from typing import Any
 from rlchat import files
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import adapter_hash
-from rlchat.training.gate import Verdict
-from rlchat.training.run_folder import Run
+from rlchat.training.gate import GateDecision
+from rlchat.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Version:
 class Versions:
     """The adapters of a run, numbered; 0 is what training left."""
 
-    run: Run
+    run: RunFolder
 
     @property
     def folder(self) -> Path:
@@ -62,7 +62,7 @@ class Versions:
         now = adapter_hash(self.run.adapter)
         return next((v.number for v in reversed(self.all()) if v.sha256 == now), None)
 
-    def keep(self, adapter: Path, origin: str, verdict: Verdict | None = None) -> Version:
+    def keep(self, adapter: Path, origin: str, verdict: GateDecision | None = None) -> Version:
         """Keep a copy of an adapter, with what was thought of it."""
         known = self.all()
         number = known[-1].number + 1 if known else 0

@@ -16,10 +16,10 @@ import starters as bench
 
 from rlchat.cli.main import main
 from rlchat.errors import UserError
-from rlchat.inference.agents import adapter_folder, version
-from rlchat.models.adapter_io import adapter_hash
+from rlchat.inference.load_agent import load_agent
+from rlchat.models.adapter_io import adapter_folder, adapter_hash
 from rlchat.models.catalog import list_models
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.starters import STARTERS, read_card
 from rlchat.models.tiny import byte_tokenizer
 from rlchat.statistics import Interval
@@ -32,7 +32,7 @@ def test_they_are_whole_small_and_in_half_precision() -> None:
     card = read_card()
     for name, starter in STARTERS.items():
         assert adapter_folder(name) == starter.folder
-        assert adapter_hash(starter.folder) == card["adapters"][name] == version(name, "base")
+        assert adapter_hash(starter.folder) == card["adapters"][name] == load_agent(name).version
         assert starter.megabytes < 6
         weights = load_file(starter.folder / "adapter_model.safetensors")
         assert {w.dtype for w in weights.values()} == {torch.bfloat16}
@@ -44,7 +44,7 @@ def test_they_fit_todays_world_and_words() -> None:
     fits, spoken = read_card()["fits"], bench.conversations()
     said = [[(m.role, m.content) for m in c] for c in spoken]
     assert bench.hash_of(said) == fits["world"], STALE
-    assert bench.rendered(spoken, Rendering(byte_tokenizer())) == fits["rendering"], STALE
+    assert bench.rendered(spoken, ChatTemplate(byte_tokenizer())) == fits["rendering"], STALE
 
 
 @pytest.mark.skipif("smollm2-135m" not in HERE, reason="the base model is not in the cache")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.run_folder import RunFolder, read_metrics
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).parent / "workers" / "one_iteration.py"
@@ -65,8 +65,8 @@ def test_two_processes_have_the_gradient_of_one(alone: Path, together: Path) -> 
 
 
 def test_two_processes_have_the_metrics_of_one(alone: Path, together: Path) -> None:
-    """Of an iteration with two optimiser steps: the second saw what the first did."""
-    (one,), (two,) = (read_metrics(Run(f / "run").metrics) for f in (alone, together))
+    """Of an iteration with two optimizer steps: the second saw what the first did."""
+    (one,), (two,) = (read_metrics(RunFolder(f / "run").metrics) for f in (alone, together))
     assert one.keys() == two.keys()
     for name, value in one.items():
         if "second" not in name and name != "peak_memory":  # those are the machine's
@@ -91,7 +91,7 @@ def test_the_script_trains_under_torchrun(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert [p.name for p in tmp_path.iterdir()] == ["here"]
-    folder = Run(tmp_path / "here")
+    folder = RunFolder(tmp_path / "here")
     assert folder.read_config()["resolved"]["processes"] == 2
     assert [row["iteration"] for row in read_metrics(folder.metrics)] == [0, 1]
     for i in range(2):

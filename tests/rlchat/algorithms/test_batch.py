@@ -89,7 +89,7 @@ def read_alone(policy: Policy, adapter: str, ids: list[int]) -> tuple[Tensor, Te
     out = policy.model(input_ids=torch.tensor([ids]), output_hidden_states=True)
     policy.model.set_adapter(POLICY)
     logprobs = out.logits[0, :-1].log_softmax(-1)
-    layers = out.hidden_states  # embeddings, one layer, the other (normalised)
+    layers = out.hidden_states  # embeddings, one layer, the other (normalized)
     seen = [torch.nn.functional.layer_norm(x[0], (64,)) for x in (layers[-1], layers[2])]
     return logprobs.gather(-1, torch.tensor(ids[1:])[:, None])[:, 0], torch.cat(seen, -1)
 
@@ -147,7 +147,7 @@ def test_what_tokens_were_drawn_from_spares_the_forward(
             with torch.no_grad():
                 out = policy.model(input_ids=torch.tensor([t.ids]), output_hidden_states=True)
             last, middle = out.hidden_states[-1][0], out.hidden_states[2][0]
-            t.spoken = torch.stack([last, middle], 1)[acts - 1]
+            t.sampled_states = torch.stack([last, middle], 1)[acts - 1]
     forwards: list[str] = []
     hidden = policy.hidden
 
@@ -222,8 +222,8 @@ def by_hand(sampled: float = 0.0) -> Annotated:
         terminated=torch.tensor([True, False]),
         index=torch.tensor([0, 1]),
         hidden=torch.zeros(2, 2, PRIVILEGED),
-        starts=[None, None],
-        spoken=[None, None],
+        cached_states=[None, None],
+        sampled_states=[None, None],
     )
     return Annotated(
         batch,

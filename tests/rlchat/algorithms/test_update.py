@@ -20,13 +20,13 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import Critic, CriticConfig
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate, fit_critic, update_policy
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.models.adapters import METHODS
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 
@@ -45,7 +45,7 @@ def make_learner(policy: Policy, states: str = "detached") -> Learner:
         critic,
         MasterAdamW(policy.parameters(), 0.01),
         torch.optim.Adam(critic.parameters(), lr=0.01),
-        Ranks(cpu=True),
+        Distributed(cpu=True),
     )
 
 
@@ -117,7 +117,9 @@ def test_the_policy_that_is_trained_is_the_policy_that_sampled(
     policy = make_policy(method)
     config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=500)
     episodes = [(i, (0, i), (1, i)) for i in range(3)]
-    played = collect(policy.speaker(), policy.rendering, Worlds(WorldConfig()), episodes, config)
+    played = collect(
+        policy.generation_model(), policy.template, EnvPool(EnvConfig()), episodes, config
+    )
     learner = make_learner(policy)
     annotated = make_estimated(learner, played).annotated
     mask = annotated.batch.action_mask
@@ -140,23 +142,23 @@ def test_training_starts_where_the_rollout_s_frozen_layers_left_off(
     assert policy.shared_layers == 1
     config = RolloutConfig(rows=2, max_new_tokens=8, max_tokens=max_tokens)
     played = collect(
-        policy.speaker(),
-        policy.rendering,
-        Worlds(WorldConfig()),
+        policy.generation_model(),
+        policy.template,
+        EnvPool(EnvConfig()),
         [(i, (0, i), (1, i)) for i in range(3)],
         config,
         kept_layers=policy.shared_layers,
     )
-    assert [t.starts is None for t in played] == [t.truncated for t in played]
+    assert [t.cached_states is None for t in played] == [t.truncated for t in played]
     assert any(t.truncated for t in played) == (max_tokens == 500)
     learner = make_learner(policy)
     bare = copy.deepcopy(played)
     for t in bare:
-        t.starts = None
+        t.cached_states = None
     expected = make_estimated(learner, bare).annotated
-    for t, start in zip(played, expected.starts, strict=True):
-        if t.starts is not None:
-            close(t.starts, start[:-1])
+    for t, start in zip(played, expected.cached_states, strict=True):
+        if t.cached_states is not None:
+            close(t.cached_states, start[:-1])
     if max_tokens == 700:
         monkeypatch.setattr(policy, "below", None)
     annotated = make_estimated(learner, played).annotated
@@ -201,7 +203,7 @@ def test_layers_that_do_not_train_run_once_and_change_nothing_above(
     lower = sum(p.numel() for n, p in policy.named_parameters() if ".layers.0." in n)
     policy.train_top(0.5)
     half = make_estimated(learner, trajectories)
-    assert [tuple(s.shape) for s in half.annotated.starts] == [
+    assert [tuple(s.shape) for s in half.annotated.cached_states] == [
         (len(t.ids), policy.hf.config.hidden_size) for t in trajectories
     ]
     for name in ("logprobs", "ref_logprobs", "values", "bootstrap", "states"):
@@ -365,7 +367,7 @@ def test_the_denominator_is_the_iterations_tokens_over_minibatches(
         float(gradient(learner, estimated, torch.from_numpy(rows), denominator=tokens / 2).norm())
         for rows in np.array_split(order, 2)
     ]
-    for group in learner.policy_optimiser.param_groups:
+    for group in learner.policy_optimizer.param_groups:
         group["lr"] = 1e-12
     metrics = update_policy(learner, estimated, config, EPISODES, (3, 4))
     assert metrics["gradient_norm"] == pytest.approx(sum(norms) / 2, rel=1e-5)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -25,15 +24,17 @@ from rlchat.cli.chat import FULL, Chat, ChatOptions, run_chat
 from rlchat.cli.terminal import open_lines, piped_lines, terminal_lines
 from rlchat.errors import UserError
 from rlchat.feedback.store import Rating, Store, store_path
-from rlchat.inference.agents import ContextFull, ModelAgent, ModelVoice, load_agent
+from rlchat.inference.agents import ContextFull, ConversationSettings
 from rlchat.inference.decoder import Decoder
-from rlchat.inference.streaming import _Stream
+from rlchat.inference.load_agent import load_agent
+from rlchat.inference.model_agent import ModelAgent, ModelConversation
+from rlchat.inference.streaming import TextStream
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.conversations import read_conversations
-from rlchat.rollout.environment import World, WorldConfig
-from rlchat.serving.session import Seat
+from rlchat.rollout.environment import EnvConfig, TextEnv
+from rlchat.serving.session import ChatSession
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.support import SupportScenario
 from rlchat_reward_models import RuleScorer
@@ -229,12 +230,12 @@ def test_hostile_lines_are_plain_text(tiny: ModelAgent, tiny_chat: Callable[...,
     assert all(c.isprintable() or c == "\n" for c in shown)
     assert "[bold red]markup[/] [/]" in shown
     assert "The agent reads only its first 512 tokens.\n" in shown
-    roles = [m.role for m in chat.seat.conversation]
+    roles = [m.role for m in chat.session.conversation]
     assert roles == ["user", "assistant"] * 6  # two lines were blank
-    rendering = tiny.rendering
-    for message in chat.seat.conversation[::2]:
-        plain = rendering.reply(message.content)[:-1]
-        assert not set(plain) & set(rendering.tokenizer.all_special_ids)
+    template = tiny.template
+    for message in chat.session.conversation[::2]:
+        plain = template.reply(message.content)[:-1]
+        assert not set(plain) & set(template.tokenizer.all_special_ids)
 
 
 def test_a_line_break_cannot_pass_for_another_speaker() -> None:
@@ -247,14 +248,14 @@ def test_the_person_opens_and_not_the_simulated_user() -> None:
     options = ChatOptions("expert")
     chat = Chat(options, load_agent("expert"), chat_module._world(options), new_console(), unread)
     chat.begin()
-    assert [m.role for m in chat.seat.conversation] == ["system"]
+    assert [m.role for m in chat.session.conversation] == ["system"]
 
 
 def test_characters_are_shown_whole(tiny: ModelAgent) -> None:
     text = "naïve 你好 🙂 end"
-    ids = tiny.rendering.reply(text)[:-1]
+    ids = tiny.template.reply(text)[:-1]
     pieces: list[str] = []
-    stream = _Stream(tiny.rendering, pieces.append)
+    stream = TextStream(tiny.template, pieces.append)
     for n in range(1, len(ids) + 1):
         stream.show(ids[:n], last=False)
     assert "".join(pieces) == text
@@ -263,16 +264,16 @@ def test_characters_are_shown_whole(tiny: ModelAgent) -> None:
 
 
 def test_bytes_that_are_no_character_are_shown_as_such_at_the_end(tiny: ModelAgent) -> None:
-    ids = tiny.rendering.reply("a你")[:-2]  # the last byte is missing
+    ids = tiny.template.reply("a你")[:-2]  # the last byte is missing
     pieces: list[str] = []
-    stream = _Stream(tiny.rendering, pieces.append)
+    stream = TextStream(tiny.template, pieces.append)
     assert stream.show(ids, last=False) == "a"
     assert stream.show(ids, last=True) == "a\N{REPLACEMENT CHARACTER}"
     assert pieces == ["a", "\N{REPLACEMENT CHARACTER}"]
 
 
 def afresh(tiny: ModelAgent, ids: list[int], count: int) -> list[int]:
-    decoder = Decoder(tiny.speaker, 1, 2048, tiny.rendering.end_of_turn, 0.0)
+    decoder = Decoder(tiny.generation, 1, 2048, tiny.template.end_of_turn, 0.0)
     return decoder.generate({0: ids}, {0: lambda: 0.5}, count)[0].ids
 
 
@@ -281,7 +282,7 @@ def test_the_cache_holds_the_conversation_as_it_was_said(
     tiny: ModelAgent, stop: int | None
 ) -> None:
     """Each turn is what a fresh cache over all tokens says, after an interruption too."""
-    voice = ModelVoice(tiny, RolloutConfig(max_new_tokens=8), 0.0, np.random.default_rng(0))
+    voice = tiny.start(0, ConversationSettings(max_new_tokens=8))
     conversation: Conversation = ()
     for turn in range(4):
         heard: list[str] = []
@@ -293,35 +294,35 @@ def test_the_cache_holds_the_conversation_as_it_was_said(
 
         conversation += (Message("user", f"message {turn}"),)
         before = len(voice._ids)
-        said = voice.say(conversation, {}, on_text)
+        said = voice.reply(conversation, {}, on_text)
         conversation += (Message("assistant", said.text),)
         assert "".join(heard) == said.text
         assert said.stopped == (turn == 1 and stop is not None)
         new = voice._ids[before:]
-        spoken = len(new) - new[::-1].index(tiny.rendering.after(())[-1])
+        spoken = len(new) - new[::-1].index(tiny.template.after(())[-1])
         sampled = new[spoken:]
         if sampled:
             prefix = voice._ids[: before + spoken]
             assert afresh(tiny, prefix, 8)[: len(sampled)] == sampled
-    assert tiny.rendering.end_of_turn in voice._ids
+    assert tiny.template.end_of_turn in voice._ids
 
 
 def test_an_interruption_before_the_first_token(
     tiny: ModelAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    voice = ModelVoice(tiny, RolloutConfig(max_new_tokens=8), 0.0, np.random.default_rng(0))
+    voice = tiny.start(0, ConversationSettings(max_new_tokens=8))
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "_forward", interrupted)
-        said = voice.say((Message("user", "hi"),), {}, lambda _: None)
+        said = voice.reply((Message("user", "hi"),), {}, lambda _: None)
     assert (said.text, said.finished, said.stopped) == ("", False, True)
     conversation = (Message("user", "hi"), Message("assistant", ""), Message("user", "and?"))
     before = list(voice._ids)
-    voice.say(conversation, {}, lambda _: None)
-    prompt = before + tiny.rendering.after(conversation[2:], cut=True)
+    voice.reply(conversation, {}, lambda _: None)
+    prompt = before + tiny.template.after(conversation[2:], cut=True)
     assert voice._ids[: len(prompt)] == prompt
     assert voice._ids[len(prompt) :] == afresh(tiny, prompt, 8)
 
@@ -337,7 +338,7 @@ def test_stopping_is_shown(tiny_chat: Callable[..., Chat], monkeypatch: pytest.M
         chat.line("hi")
     assert printed(chat.console).endswith(" agent   (stopped)\n")
     chat.line("go on")
-    assert [m.role for m in chat.seat.conversation] == ["user", "assistant"] * 2
+    assert [m.role for m in chat.session.conversation] == ["user", "assistant"] * 2
 
 
 def test_a_full_context_is_told_and_reset_helps(tiny_chat: Callable[..., Chat]) -> None:
@@ -348,38 +349,36 @@ def test_a_full_context_is_told_and_reset_helps(tiny_chat: Callable[..., Chat]) 
     chat.line("/reset")
     chat.line("hi")
     assert not printed(chat.console).endswith(f"{FULL}\n")
-    assert [m.role for m in chat.seat.conversation] == ["user", "assistant"]
+    assert [m.role for m in chat.session.conversation] == ["user", "assistant"]
 
 
 def test_no_room_after_the_desk_has_spoken() -> None:
     """Whoever spoke last, a full context is told; the person's and the simulated user's turn."""
-    world = World(WorldConfig())
+    world = TextEnv(EnvConfig())
     chat = Chat(ChatOptions("expert"), load_agent("expert"), world, new_console(), unread)
     chat.begin()
-    chat.seat.conversation += (Message("user", "R1."), Message("tool", "Order R1: lost."))
+    chat.session.conversation += (Message("user", "R1."), Message("tool", "Order R1: lost."))
     for line in ("/user", "/user 1", "Hello?"):
         chat.line(line)
     assert printed(chat.console).endswith(f"{FULL}\n" * 3)
 
 
 def test_the_voice_refuses_before_it_changes_anything(tiny: ModelAgent) -> None:
-    voice = ModelVoice(
-        tiny, RolloutConfig(max_new_tokens=8, max_tokens=64), 0.0, np.random.default_rng(0)
-    )
+    voice = tiny.start(0, ConversationSettings(max_new_tokens=8, max_tokens=64))
     conversation: Conversation = (Message("user", "hi"),)
-    said = voice.say(conversation, {}, lambda _: None)
+    said = voice.reply(conversation, {}, lambda _: None)
     conversation += (Message("assistant", said.text), Message("user", "x" * 100))
     before = list(voice._ids)
     for _ in range(2):
         with pytest.raises(ContextFull):
-            voice.say(conversation, {}, lambda _: None)
+            voice.reply(conversation, {}, lambda _: None)
     assert voice._ids == before
 
 
 def test_sampling_follows_the_seed(tiny: ModelAgent) -> None:
     def say(seed: int) -> str:
-        voice = ModelVoice(tiny, RolloutConfig(max_new_tokens=8), 1.0, np.random.default_rng(seed))
-        return voice.say((Message("user", "hi"),), {}, lambda _: None).text
+        voice = tiny.start(seed, ConversationSettings(max_new_tokens=8, temperature=1.0))
+        return voice.reply((Message("user", "hi"),), {}, lambda _: None).text
 
     assert say(0) == say(0) != say(1)
 
@@ -398,7 +397,7 @@ def test_the_seat_scores_as_the_environment_does(name: str, seed: int) -> None:
     twin = DialogueEnv(SupportScenario(), "dev", scorer=RuleScorer())
     _, info = env.reset(seed=seed)
     twin.reset(seed=seed)
-    seat, agent = Seat(twin.case, RuleScorer()), env.scenario.agents[name](seed)
+    seat, agent = ChatSession(twin.case, RuleScorer()), env.scenario.agents[name](seed)
     other = twin.scenario.agents[name](seed)
     seat.simulated()
     over = False
@@ -573,8 +572,8 @@ def test_the_better_of_two_replies_stays(
 ) -> None:
     chat = tiny_chat(env="")
     chat.line("hi")
-    voice = chat.voice
-    assert isinstance(voice, ModelVoice)
+    voice = chat.talk
+    assert isinstance(voice, ModelConversation)
     first, heard = chat.ratings.replies[0], list(voice._ids[: voice._heard])
     chat.read = lambda _: "x" if not printed(chat.console).endswith("skip.\n") else ""
     chat.line("/ab")
@@ -589,7 +588,7 @@ def test_the_better_of_two_replies_stays(
     stays = other if new_is_better else first
     assert (other.temperature, first.temperature) == (1.0, 0.0)
     assert voice._ids == [*heard, *(stays.ids or ())] and other.ids != first.ids
-    assert chat.seat.conversation[-1].content == stays.text and len(chat.seat.parts) == 1
+    assert chat.session.conversation[-1].content == stays.text and len(chat.session.parts) == 1
     (pair,) = kept()
     assert (pair.reply.text, pair.other) == (first.text, other.text)
     assert pair.value == (-1 if new_is_better else 1)
@@ -630,13 +629,13 @@ def test_the_logprobs_are_those_of_a_forward_over_the_conversation(
 ) -> None:
     chat = tiny_chat(env="")
     chat.line("hi")
-    assert isinstance(chat.voice, ModelVoice)
-    other = chat.voice.another()
-    ids = [*chat.voice._ids[: chat.voice._heard], *other.ids]
+    assert isinstance(chat.talk, ModelConversation)
+    other = chat.talk.another()
+    ids = [*chat.talk._ids[: chat.talk._heard], *other.ids]
     with torch.no_grad():
-        logits = tiny.speaker.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        logits = tiny.generation.model(torch.tensor([ids])).logits[0].log_softmax(-1)
     for n, (token, logprob) in enumerate(zip(other.ids, other.logprobs, strict=True)):
-        at = chat.voice._heard - 1 + n
+        at = chat.talk._heard - 1 + n
         assert logprob == pytest.approx(float(logits[at, token]), abs=1e-4)
 
 
@@ -648,7 +647,7 @@ def test_a_second_reply_follows_the_seed_and_leaves_later_ones_alone(
         chat.read = lambda _: ""
         for line in ("hi", *(["/ab"] * asks), "and?"):
             chat.line(line)
-        return printed(chat.console), [m.content for m in chat.seat.conversation]
+        return printed(chat.console), [m.content for m in chat.session.conversation]
 
     assert talk_on(True) == talk_on(True)
     assert talk_on(True)[1] == talk_on(False)[1]
@@ -668,17 +667,17 @@ def test_stopping_a_second_reply_leaves_the_first(
         chat.line("/ab")
     assert printed(chat.console).endswith("\nStopped.\n")
     chat.line("and?")
-    assert isinstance(chat.voice, ModelVoice)
-    ids, heard = chat.voice._ids, chat.voice._heard
+    assert isinstance(chat.talk, ModelConversation)
+    ids, heard = chat.talk._ids, chat.talk._heard
     assert ids[heard:] == afresh(tiny, ids[:heard], 12)
 
 
 def test_after_the_user_has_spoken_there_is_nothing_to_compare(tiny: ModelAgent) -> None:
-    world = World(WorldConfig())
+    world = TextEnv(EnvConfig())
     chat = Chat(replace(TINY, env="rlchat/Support-v0"), tiny, world, new_console(), unread)
     chat.begin()
     chat.line("hi")
-    chat.seat.simulated()
+    chat.session.simulated()
     chat.line("/ab")
     assert printed(chat.console).endswith("/ab wants it to be the last word.\n")
 
@@ -691,7 +690,7 @@ def test_a_reply_that_closes_the_case_can_be_taken_back() -> None:
     chat.begin()
     for line in ("The address is wrong", "x5139, 87 old tannery road"):
         chat.line(line)
-    seat = chat.seat
+    seat = chat.session
     solved, parts, right = seat.solved, [dict(p) for p in seat.parts], seat.conversation[-1].content
     assert solved
     seat.instead("Could you tell me more?")

@@ -13,19 +13,19 @@ from safetensors.torch import load_file
 from rlchat.cli import feedback
 from rlchat.cli.feedback import LearnOptions, RestoreOptions, VersionsOptions
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import Result
-from rlchat.feedback.store import Reply, Store, store_path
+from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval
 from rlchat.training import feedback_update
-from rlchat.training.gate import Verdict, judge_update
+from rlchat.training.gate import GateDecision, decide
 from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
-from rlchat.training.run_folder import Run
+from rlchat.training.run_folder import RunFolder
 from rlchat.training.versions import Versions
 from rlchat_envs import Message
 
@@ -36,8 +36,8 @@ LEARNING = KtoConfig(learning_rate=1e-2, epochs=8, batch=4)
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    made = Run(tmp_path / "run")
+def run(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "run")
     Policy.create("tiny", ADAPTER).save(made.adapter)
     return made
 
@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Run:
 def logprob(adapter: Path, text: str) -> float:
     """Of a reply, in nats."""
     policy = Policy.create("tiny", ADAPTER, adapter)
-    prompt, reply = policy.rendering.opening(ASKED), policy.rendering.reply(text)
+    prompt, reply = policy.template.opening(ASKED), policy.template.reply(text)
     ids = torch.tensor([prompt + reply])
     with torch.no_grad():
         logits = policy.model(input_ids=ids).logits[0].float().log_softmax(-1)
@@ -53,7 +53,7 @@ def logprob(adapter: Path, text: str) -> float:
     return sum(float(logits[at, token]) for at, token in zip(places, reply, strict=True))
 
 
-def test_what_is_liked_grows_likelier(run: Run, tmp_path: Path) -> None:
+def test_what_is_liked_grows_likelier(run: RunFolder, tmp_path: Path) -> None:
     before = {text: logprob(run.adapter, text) for text in ("bbb", "zzz")}
     learn_thumbs(run.adapter, THUMBS, LEARNING, tmp_path / "new")
     after = {text: logprob(tmp_path / "new", text) for text in ("bbb", "zzz")}
@@ -67,19 +67,19 @@ def test_what_is_liked_grows_likelier(run: Run, tmp_path: Path) -> None:
 def test_prompts_meet_others_replies() -> None:
     policy = Policy.create("tiny", ADAPTER)
     thumbs = [Thumb(ASKED, text, True) for text in "abcde"]
-    rows = dataset(thumbs, policy.rendering, 3)
-    replies = [policy.rendering.reply(text) for text in "abcde"]
+    rows = dataset(thumbs, policy.template, 3)
+    replies = [policy.template.reply(text) for text in "abcde"]
     assert rows["completion_ids"][:] == replies
     assert rows["KL_completion_ids"][:] == [replies[i] for i in (2, 0, 1, 4, 3)]
-    assert rows["prompt_ids"][0] == policy.rendering.opening(ASKED)
+    assert rows["prompt_ids"][0] == policy.template.opening(ASKED)
 
 
-def result(successes: Sequence[bool], cost: float = 0.0) -> Result:
+def result(successes: Sequence[bool], cost: float = 0.0) -> EvaluationResult:
     episodes = [
         Trajectory(i, i, [], parts=[{"x": 1.0}], costs=[{"policy": cost}], success=s)
         for i, s in enumerate(successes)
     ]
-    return Result("agent", WorldConfig(), "dev", 0, 0.0, episodes)
+    return EvaluationResult("agent", EnvConfig(), "dev", 0, 0.0, episodes)
 
 
 HALF = [i % 2 == 0 for i in range(100)]
@@ -97,31 +97,31 @@ HALF = [i % 2 == 0 for i in range(100)]
         (result(HALF), float("nan"), False, "KL nan"),
     ],
 )
-def test_the_gate(after: Result, kl: float, accepted: bool, words: str) -> None:
+def test_the_gate(after: EvaluationResult, kl: float, accepted: bool, words: str) -> None:
     import re
 
-    verdict = judge_update(result(HALF), after, kl, 0.1)
+    verdict = decide(result(HALF), after, kl, 0.1)
     assert verdict.accepted == accepted
     assert re.search(words, verdict.reason), verdict.reason
 
 
-def rate(run: Run, count: int) -> None:
+def rate(run: RunFolder, count: int) -> None:
     store_path().parent.mkdir(parents=True, exist_ok=True)
     with Store.open(store_path()) as store, store.writing():
         session = store.begin_session("ada", str(run.folder), "v", "rlchat/Support-v0", 1.0)
         for turn in range(count):
             context = [{"role": "user", "content": f"Where is it? {turn}"}]
             text = "bbb" if turn % 2 else "zzz"
-            reply = store.add_reply(session, Reply(turn, context, text))
+            reply = store.add_reply(session, StoredReply(turn, context, text))
             store.thumb(reply, 1 if turn % 2 else -1)
 
 
-def options(run: Run, **more: object) -> LearnOptions:
+def options(run: RunFolder, **more: object) -> LearnOptions:
     rollout = RolloutConfig(rows=4, max_new_tokens=4, max_tokens=128)
     return LearnOptions(run.folder, episodes=4, rollout=rollout, **more)  # type: ignore[arg-type]
 
 
-def test_a_round_is_accepted_listed_and_taken_back(run: Run) -> None:
+def test_a_round_is_accepted_listed_and_taken_back(run: RunFolder) -> None:
     rate(run, 12)
     first = adapter_hash(run.adapter)
     console = Console(width=200, record=True)
@@ -139,11 +139,13 @@ def test_a_round_is_accepted_listed_and_taken_back(run: Run) -> None:
     assert "version.json" not in {path.name for path in run.adapter.iterdir()}
 
 
-def test_a_round_that_does_harm_is_rolled_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_that_does_harm_is_rolled_back(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rate(run, 12)
     before = adapter_hash(run.adapter)
     nothing = Interval(0.0, 0.0, 0.0)
-    harm = Verdict(False, "held-out success fell beyond noise", nothing, nothing, 0.0)
+    harm = GateDecision(False, "held-out success fell beyond noise", nothing, nothing, 0.0)
     monkeypatch.setattr(feedback_update, "measure_update", lambda *_: harm)
     console = Console(width=200, record=True)
     feedback.run_learn(options(run, flip=True), console)
@@ -153,15 +155,15 @@ def test_a_round_that_does_harm_is_rolled_back(run: Run, monkeypatch: pytest.Mon
     assert Versions(run).all()[1].origin == "6 good and 6 bad thumbs, flipped"
 
 
-def test_far_is_far(run: Run, tmp_path: Path) -> None:
+def test_far_is_far(run: RunFolder, tmp_path: Path) -> None:
     learn_thumbs(run.adapter, THUMBS, LEARNING, tmp_path / "new")
-    world = WorldConfig()
+    world = EnvConfig()
     near = feedback_update.measure_kl(options(run), run.adapter, run.adapter, world)
     far = feedback_update.measure_kl(options(run), run.adapter, tmp_path / "new", world)
     assert near == 0.0 and far > 0.01
 
 
-def test_what_is_refused(run: Run, tmp_path: Path) -> None:
+def test_what_is_refused(run: RunFolder, tmp_path: Path) -> None:
     console = Console(width=200)
     with pytest.raises(UserError, match="rate replies in rlchat chat first"):
         feedback.run_learn(options(run), console)

@@ -367,7 +367,7 @@ def whole(folder: Path) -> None:
 
 
 PHASES = [
-    "rlchat.models.catalog.resolve",
+    "rlchat.models.loading.resolve",
     "rlchat.training.pipeline.demonstrate",
     "rlchat.training.pipeline.warm_start",
     "rlchat.models.adapter_io.save_file",
@@ -402,10 +402,10 @@ def test_ctrl_c_in_every_phase(
 @pytest.mark.parametrize(
     ("command", "phase"),
     [
-        ("eval expert", "rlchat.evaluation.evaluate.talk"),
+        ("eval expert", "rlchat.evaluation.evaluate.play_episodes"),
         ("sft --policy tiny --out out", "rlchat.training.pipeline.warm_start"),
         ("chat expert", "rlchat.cli.chat.load_agent"),
-        ("models fetch tiny", "rlchat.models.catalog.fetch"),
+        ("models fetch tiny", "rlchat.cli.models.catalog.fetch"),
     ],
 )
 def test_ctrl_c_elsewhere(

@@ -16,7 +16,7 @@ from rlchat.cli.feedback import ExportOptions, ForgetOptions, run_export, run_fo
 from rlchat.cli.main import main
 from rlchat.errors import UserError
 from rlchat.feedback.export import Format
-from rlchat.feedback.store import Reply, Store, store_path
+from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.rollout.conversations import read_conversations
 
 CONTEXT = [
@@ -40,10 +40,10 @@ def kept() -> list[str]:
             agent = "base" if version == "tiny" else "runs/demo"
             kept = store.begin_session(person, agent, version, "rlchat/Support-v0", 0.0)
             sessions.append(kept)
-        first = store.add_reply(sessions[0], Reply(0, CONTEXT, "Lost."))
-        second = store.add_reply(sessions[0], Reply(1, LATER, "You get a refund."))
-        third = store.add_reply(sessions[1], Reply(0, CONTEXT, "No idea."))
-        fourth = store.add_reply(sessions[2], Reply(0, CONTEXT, "Hello."))
+        first = store.add_reply(sessions[0], StoredReply(0, CONTEXT, "Lost."))
+        second = store.add_reply(sessions[0], StoredReply(1, LATER, "You get a refund."))
+        third = store.add_reply(sessions[1], StoredReply(0, CONTEXT, "No idea."))
+        fourth = store.add_reply(sessions[2], StoredReply(0, CONTEXT, "Hello."))
         store.edit(first, "It is lost, I am sorry.")
         store.thumb(second, 1)
         store.pair(second, "Goodbye.", 1)
@@ -185,7 +185,7 @@ def test_ten_thousand_ratings_are_exported_and_forgotten_in_seconds(tmp_path: Pa
         for _ in range(500):
             kept = store.begin_session("ann", "base", "tiny", "", 0.0)
             for turn in range(20):
-                store.thumb(store.add_reply(kept, Reply(turn, LATER, f"Reply {turn}")), 1)
+                store.thumb(store.add_reply(kept, StoredReply(turn, LATER, f"Reply {turn}")), 1)
     took = []
     for work in (
         lambda: export(tmp_path / "x.jsonl", "kto"),
@@ -214,6 +214,6 @@ def test_the_command_line(
 def test_markup_in_names_is_plain_text() -> None:
     with Store.open(store_path()) as store:
         kept = store.begin_session("[red]x", "[bold]a[/]\x1b[2J", "v", "", 0.0)
-        store.comment(store.add_reply(kept, Reply(0, CONTEXT, "hi")), "[/]")
+        store.comment(store.add_reply(kept, StoredReply(0, CONTEXT, "hi")), "[/]")
     assert "[bold]a[/]\N{REPLACEMENT CHARACTER}[2J" in told(run_stats)
     assert "of person [red]x." in told(run_forget, ForgetOptions(person="[red]x", yes=True))

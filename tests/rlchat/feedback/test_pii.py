@@ -9,7 +9,7 @@ import pytest
 
 from rlchat.errors import UserError
 from rlchat.feedback.pii import check_region, masked
-from rlchat.rollout.environment import World, WorldConfig
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat_envs import DialogueEnv
 
 WORLDS = ("Support", "SupportHard", "Finance", "FinanceFacts", "Tutoring", "Medical")
@@ -76,7 +76,7 @@ def test_nothing_of_our_worlds_is_masked(name: str) -> None:
     """Of these conversations nothing may be: their people have no identifiers."""
     messages, changed = 0, []
     for index in range(EACH):
-        world = World(WorldConfig(f"rlchat/{name}-v0"), ("train", "dev", "test")[index % 3])
+        world = TextEnv(EnvConfig(f"rlchat/{name}-v0"), ("train", "dev", "test")[index % 3])
         world.reset(index)
         env = world.env.unwrapped
         assert isinstance(env, DialogueEnv)

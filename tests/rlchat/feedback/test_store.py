@@ -17,9 +17,9 @@ import pytest
 from rlchat.errors import UserError
 from rlchat.feedback import store as store_module
 from rlchat.feedback.pii import masked
-from rlchat.feedback.recorder import Ratings, Sitting
-from rlchat.feedback.store import Reply, Store, store_path
-from rlchat.inference.agents import Said
+from rlchat.feedback.recorder import RatingContext, RatingRecorder
+from rlchat.feedback.store import Store, StoredReply, store_path
+from rlchat.inference.agents import Reply
 from rlchat_envs import Message
 
 ROOT = Path(__file__).parents[3]
@@ -41,9 +41,9 @@ def session(store: Store, person: str = "me") -> str:
     return store.begin_session(person, "runs/demo", "abc", "rlchat/Support-v0", 0.5)
 
 
-def reply(turn: int = 0, text: str = "Sure.") -> Reply:
+def reply(turn: int = 0, text: str = "Sure.") -> StoredReply:
     context = [{"role": "user", "content": "Hi, my mail is a.b@example.org."}]
-    return Reply(turn, context, text, (5, 6, 2), (-0.5, -0.25, -1.0), 1.0)
+    return StoredReply(turn, context, text, (5, 6, 2), (-0.5, -0.25, -1.0), 1.0)
 
 
 def everything(path: Path) -> bytes:
@@ -150,9 +150,9 @@ def test_a_block_is_kept_whole_or_not_at_all(store: Store) -> None:
 
 
 def test_a_rating_that_cannot_be_written_leaves_the_conversation_unkept(path: Path) -> None:
-    sitting = Sitting("me", "base", "tiny", "", 1.0, path, str)
-    ratings = Ratings(sitting)
-    ratings.spoke((Message("user", "hi"),), Said("hello"))
+    sitting = RatingContext("me", "base", "tiny", "", 1.0, path, str)
+    ratings = RatingRecorder(sitting)
+    ratings.spoke((Message("user", "hi"),), Reply("hello"))
     path.mkdir(parents=True)
     with pytest.raises(UserError):
         ratings.thumb(1)
@@ -163,12 +163,12 @@ def test_a_rating_that_cannot_be_written_leaves_the_conversation_unkept(path: Pa
 
 
 def test_a_forgotten_conversation_may_be_rated_again(path: Path) -> None:
-    ratings = Ratings(Sitting("me", "base", "tiny", "", 1.0, path, str))
-    ratings.spoke((Message("user", "hi"),), Said("hello"))
+    ratings = RatingRecorder(RatingContext("me", "base", "tiny", "", 1.0, path, str))
+    ratings.spoke((Message("user", "hi"),), Reply("hello"))
     ratings.thumb(1)
     with Store.open(path) as store:
         store.forget(session=ratings.session)
-    ratings.spoke((Message("user", "hi"),), Said("again"))
+    ratings.spoke((Message("user", "hi"),), Reply("again"))
     ratings.stars(3)
     with Store.open(path) as store:
         assert store.count(session=ratings.session) == (1, 2, 1)

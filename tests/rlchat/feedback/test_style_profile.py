@@ -14,11 +14,11 @@ from rich.text import Text
 
 from rlchat.cli.main import main
 from rlchat.cli.style import AskOptions, StyleOptions, in_words, run_ask, run_style
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.feedback.store import Reply, Store, store_path
+from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.feedback.style_profile import known, known_person
-from rlchat.rewards.composite import Reward, RewardConfig
+from rlchat.rewards.composite import CompositeReward, RewardConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.style_features import STYLE_FEATURES, style_features
@@ -30,7 +30,7 @@ def compared(person: str, first: str, other: str, value: int, times: int = 1) ->
     with Store.open(store_path()) as store:
         session = store.begin_session(person, "base", "tiny", "", 0.0)
         for _ in range(times):
-            reply = store.add_reply(session, Reply(0, ASKED, first))
+            reply = store.add_reply(session, StoredReply(0, ASKED, first))
             store.pair(reply, other, value)  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ def test_edits_count_and_undecided_pairs_do_not() -> None:
     compared("ann", "It was lost.", "It was gone.", -1)
     with Store.open(store_path()) as store:
         session = store.begin_session("ann", "base", "tiny", "", 0.0)
-        store.edit(store.add_reply(session, Reply(0, ASKED, "Lost.")), "Lost, sorry.")
+        store.edit(store.add_reply(session, StoredReply(0, ASKED, "Lost.")), "Lost, sorry.")
         found = known(store, "ann")
     assert (found.own, found.silent) == (2, 1)
     assert found.posterior.mean[list(STYLE_FEATURES).index("sympathy")] > 0
@@ -143,9 +143,9 @@ def episode(*replies: str) -> Trajectory:
 def test_a_turn_is_worth_what_the_person_prefers() -> None:
     compared("ann", "Lost!", "Lost.", 1, times=5)
     w = known_person("ann").posterior.mean[list(STYLE_FEATURES).index("warmth")] / 0.3
-    reward = Reward(RewardConfig(person="ann"))
+    reward = CompositeReward(RewardConfig(person="ann"))
     assert dict(reward.weights) == {"world": 1.0, "rules": 1.0, "style": 1.0} and not reward.plain
-    (scored,) = reward.score([episode("Lost!", "Gone.")], Ranks(cpu=True))
+    (scored,) = reward.score([episode("Lost!", "Gone.")], Distributed(cpu=True))
     # On average half an exclamation mark: log σ(± w / 2).
     styles = [parts["style"] for parts in scored.parts]
     assert styles == pytest.approx([-math.log1p(math.exp(-w / 2)), -math.log1p(math.exp(w / 2))])
@@ -154,10 +154,10 @@ def test_a_turn_is_worth_what_the_person_prefers() -> None:
 
 def test_a_run_goes_on_with_the_weights_it_began_with() -> None:
     compared("ann", "Lost!", "Lost.", 1)
-    begun = Reward(RewardConfig(person="ann", weights="style=2"))
-    begun.score([episode("Lost!", "Gone.")], Ranks(cpu=True))
+    begun = CompositeReward(RewardConfig(person="ann", weights="style=2"))
+    begun.score([episode("Lost!", "Gone.")], Distributed(cpu=True))
     compared("ann", "Lost!", "Lost.", -1, times=9)
-    gone_on = Reward(RewardConfig(person="ann", weights="style=2"))
+    gone_on = CompositeReward(RewardConfig(person="ann", weights="style=2"))
     gone_on.take_up(begun.to_json())
     assert begun.personal is not None and gone_on.personal is not None
     assert (gone_on.personal.preference_weights == begun.personal.preference_weights).all()
@@ -168,7 +168,7 @@ def test_a_run_goes_on_with_the_weights_it_began_with() -> None:
 
 def test_checkpoints_of_earlier_versions_are_taken_up() -> None:
     compared("ann", "Lost!", "Lost.", 1)
-    reward = Reward(RewardConfig(person="ann", weights="style=2"))
+    reward = CompositeReward(RewardConfig(person="ann", weights="style=2"))
     weights, usual = [0.5] * len(STYLE_FEATURES), [0.25] * len(STYLE_FEATURES)
     kept = {"multiplier": 0.0, "style": {"taste": weights, "usual": usual, "settled": True}}
     reward.take_up(kept)
@@ -184,5 +184,5 @@ def test_style_wants_a_person_and_a_person_comparisons() -> None:
         RewardConfig(weights="world=1,style=1")
     compared("ben", "Lost!", "Lost.", 1)
     with pytest.raises(UserError, match=r"comparisons of ann's; there are none"):
-        Reward(RewardConfig(person="ann"))
+        CompositeReward(RewardConfig(person="ann"))
     assert RewardConfig(person="ann", weights="world=1,style=0").weighed["style"] == 0

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from rlchat.inference import decoder as decoder_module
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.kv_cache import GROWTH
-from rlchat.models.generation_model import Speaker
+from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]
@@ -30,7 +30,7 @@ def model(make_policy: MakePolicy) -> PreTrainedModel:
 def make_decoder(
     model: PreTrainedModel, rows: int, slots: int, temperature: float = 1.0, kept_layers: int = 0
 ) -> Decoder:
-    return Decoder(Speaker(model), rows, slots, END, temperature, kept_layers)
+    return Decoder(GenerationModel(model), rows, slots, END, temperature, kept_layers)
 
 
 def uniform(seed: int, ends: float = 0.1) -> Noise:
@@ -151,7 +151,7 @@ def test_a_forward_of_all_rows_says_the_same(
         turns.append(record.speak(decoder, {0: words(8, full), 1: words(9, 1)}, noise, budget=6))
         record.check(model)
         if kept_layers:
-            starts.append([decoder.starts(c) for c in range(4)])
+            starts.append([decoder.cached_states(c) for c in range(4)])
         decoder.forget(2)
         turns.append(decoder.generate({4: words(7, 9)}, noise, 6))
         said.append(turns)
@@ -186,12 +186,12 @@ def test_what_another_row_begins_with_is_not_computed_again(
     with torch.no_grad():
         ids = torch.tensor([record.ids[1][:-1]])
         states = model(input_ids=ids, output_hidden_states=True).hidden_states[1][0]
-    torch.testing.assert_close(decoder.starts(1), states, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(decoder.cached_states(1), states, atol=1e-5, rtol=1e-5)
 
 
 def test_what_tokens_were_drawn_from_is_kept(model: PreTrainedModel) -> None:
     """Last and middle states before each sampled token, over two turns; others keep nothing."""
-    decoder = Decoder(Speaker(model), 2, 100, END, keep_spoken=True)
+    decoder = Decoder(GenerationModel(model), 2, 100, END, keep_sampled_states=True)
     record, noise = Record(), {c: uniform(c) for c in range(2)}
     for turn in range(2):
         record.speak(decoder, {c: words(10 * turn + c, 5 + c) for c in range(2)}, noise)
@@ -202,10 +202,10 @@ def test_what_tokens_were_drawn_from_is_kept(model: PreTrainedModel) -> None:
         layers = model.config.num_hidden_layers
         middle = out.hidden_states[2 * (layers + 1) // 3][0]
         expected = torch.stack([out.hidden_states[-1][0], middle], 1)[torch.tensor(places) - 1]
-        spoken = decoder.spoken(c)
+        spoken = decoder.sampled_states(c)
         assert spoken is not None
         torch.testing.assert_close(spoken, expected, atol=1e-5, rtol=1e-5)
-    assert Decoder(Speaker(model), 2, 100, END).spoken(0) is None
+    assert Decoder(GenerationModel(model), 2, 100, END).sampled_states(0) is None
 
 
 def test_rows_close_ranks_when_one_leaves(model: PreTrainedModel) -> None:
@@ -346,3 +346,20 @@ def test_memory_grows_for_the_rows_that_are_left(model: PreTrainedModel) -> None
     assert held() == (2, 2 * GROWTH)
     record.speak(decoder, {2: words(6, 3), 3: words(7, 4)}, noise)
     record.check(model)
+
+
+def test_a_row_that_the_cache_has_no_place_for_yet_may_move(model: PreTrainedModel) -> None:
+    """The last place was let go and the cache grew without it; it is taken as a hole appears."""
+    decoder, record = make_decoder(model, 3, 300), Record()
+    noise = {c: uniform(c, ends=0.0) for c in range(4)}
+    record.speak(decoder, {c: words(c, 5) for c in range(3)}, noise, 4)
+    decoder.forget(2)
+    record.speak(decoder, {c: words(9, 90) for c in range(2)}, noise, 4)
+    assert decoder._cache.held == 2
+    prompt = words(6, 7)
+    decoder.submit(3, prompt, noise[3], 4)  # in the last place
+    decoder.forget(0)  # and before it begins, there is a hole below
+    while decoder.busy:
+        said = decoder.step()
+    expected = full_logprobs(model, [*prompt, *said[3].ids])[len(prompt) - 1 :]
+    torch.testing.assert_close(torch.tensor(said[3].logprobs), expected, atol=1e-5, rtol=0)

@@ -456,7 +456,8 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_package_is_loaded_when_it_is_needed() -> None:
-    code = "import sys, rlchat.rollout.llm_users; print({'openai', 'torch', 'httpx2'} & set(sys.modules))"
+    heavy = "{'openai', 'torch', 'httpx2'}"
+    code = f"import sys, rlchat.rollout.llm_users; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "set()"

@@ -26,7 +26,7 @@ CONFIG = AdapterConfig(dtype="float32", device="cpu")
 def logits(policy: Policy) -> torch.Tensor:
     packing = policy.packing(list(IDS))
     at = packing.at(torch.arange(2).repeat_interleave(20), torch.arange(20).repeat(2))
-    last, _ = policy.hidden(packing.ids, packing, at)
+    last, _ = policy.trunk_states(packing.ids, packing, at)
     return policy.head(last).view(2, 20, -1)
 
 

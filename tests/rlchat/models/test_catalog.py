@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlchat.errors import UserError
-from rlchat.models.catalog import CATALOGUE, SMOLLM2, catalog, fetch, make_tiny, resolve
+from rlchat.models import catalog
+from rlchat.models.catalog import CATALOGUE, SMOLLM2, fetch, make_tiny, resolve
 from rlchat.models.loading import load_base, weights_hash
 
 WEIGHTS = "model.safetensors"

@@ -60,9 +60,9 @@ def test_some_tokens_last_states_are_those_among_all(
     chosen = torch.cat([chosen, chosen[:1]])
     for share in (1.0, 0.5):
         policy.train_top(share)
-        start = policy.below(packing)
-        some, _ = policy.hidden(start, packing, chosen)
-        with policy._only(slice(policy.floor, None)):
+        start = policy.frozen_prefix(packing)
+        some, _ = policy.trunk_states(start, packing, chosen)
+        with policy._only(slice(policy.first_trained_layer, None)):
             expected = policy._run(start, packing, middle=False)[0][chosen]
         torch.testing.assert_close(some, expected, atol=1e-5, rtol=1e-5)
         weights = torch.linspace(-1, 1, some.numel()).view_as(some)
@@ -82,7 +82,7 @@ def test_packed_rows_are_rows_alone(make_policy: MakePolicy, rows: list[list[int
     at = torch.cat(
         [packing.at(torch.full((n,), i), torch.arange(n)) for i, n in enumerate(lengths)]
     )
-    last, _ = policy.hidden(packing.ids, packing, at)
+    last, _ = policy.trunk_states(packing.ids, packing, at)
     packed, alone = torch.zeros(()), torch.zeros(())
     for i, row in enumerate(rows):
         ours = policy.head(last.split(lengths)[i])

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlchat.errors import UserError
 from rlchat.models.adapters import MERGED, METHODS, POLICY, AdapterConfig
 from rlchat.models.attention import use_layouts
-from rlchat.models.kernels import Frozen, fuse
+from rlchat.models.kernels import FrozenLinear, fuse
 from rlchat.models.loading import load_base
 from rlchat.models.packing import Packing
 from rlchat.models.policy import REFERENCE, Policy
@@ -23,7 +23,7 @@ IDS = torch.arange(64).reshape(2, 32)
 def hidden(policy: Policy) -> Tensor:
     """Last states (2, 32, D) of the rows, packed into one sequence."""
     packing = policy.packing(list(IDS))
-    last, _ = policy.hidden(policy.below(packing), packing, everywhere(packing))
+    last, _ = policy.trunk_states(policy.frozen_prefix(packing), packing, everywhere(packing))
     return last.view(2, 32, -1)
 
 
@@ -111,18 +111,18 @@ def test_only_the_top_trains_if_so_told(make_policy: MakePolicy, method: str) ->
     assert own.keys() == {n for n in everything if ".layers.1." in n}
     assert {n for n, p in policy.model.named_parameters() if p.requires_grad} == own.keys()
     packing = policy.packing(list(IDS))
-    start = policy.below(packing)
+    start = policy.frozen_prefix(packing)
     assert start.shape == (64, policy.hf.config.hidden_size)
-    last, middle = policy.hidden(start, packing, everywhere(packing), middle=True)
+    last, middle = policy.trunk_states(start, packing, everywhere(packing), middle=True)
     assert torch.allclose(policy.head(last.view(2, 32, -1)), before, atol=1e-6)
     policy.head(last).square().sum().backward()
     assert {n for n, p in policy.model.named_parameters() if p.grad is not None} == own.keys()
     assert middle is not None
-    expected = policy.hidden(packing.ids, packing, everywhere(packing), middle=True)[1]
+    expected = policy.trunk_states(packing.ids, packing, everywhere(packing), middle=True)[1]
     assert expected is not None and torch.equal(middle, expected)
     policy.train_top(1.0)
     assert {n for n, _ in policy.named_parameters()} == everything
-    assert torch.equal(policy.below(packing), IDS.flatten())
+    assert torch.equal(policy.frozen_prefix(packing), IDS.flatten())
 
 
 @pytest.mark.parametrize("method", MERGED)
@@ -131,7 +131,7 @@ def test_an_adapter_may_cover_the_top_alone(make_policy: MakePolicy, method: str
     names = {n for n, _ in policy.model.named_parameters() if f".{POLICY}" in n}
     assert names == {n for n, _ in policy.named_parameters()}
     assert names == {n for n in names if ".layers.1." in n}
-    assert policy.below(policy.packing(list(IDS))).is_floating_point()
+    assert policy.frozen_prefix(policy.packing(list(IDS))).is_floating_point()
     spoken = policy.rollout_model()(input_ids=IDS).logits
     torch.testing.assert_close(spoken, logits(policy), atol=1e-5, rtol=1e-5)
 
@@ -239,12 +239,14 @@ def test_what_cannot_be_trained_is_refused() -> None:
 def test_speaking_drops_what_only_learning_needs(policy: Policy) -> None:
     """Reordered copies of the adapted layers' weights, which the next forward makes again."""
     kept = [
-        m.frozen for m in policy.model.modules() if isinstance(getattr(m, "frozen", None), Frozen)
+        m.frozen
+        for m in policy.model.modules()
+        if isinstance(getattr(m, "frozen", None), FrozenLinear)
     ]
     before = hidden(policy)
     before.sum().backward()
     adapted = [f for f in kept if f._backward is not None]
     assert adapted and all(f._forward is not None for f in adapted)
-    policy.speaker()
+    policy.generation_model()
     assert all(f._forward is None and f._backward is None for f in adapted)
     assert torch.equal(hidden(policy), before)

@@ -7,9 +7,9 @@ import torch
 import rlchat.rewards.composite as room
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.rewards.composite import Reward, RewardConfig
+from rlchat.rewards.composite import CompositeReward, RewardConfig
 from rlchat.rewards.learned import shaped
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
@@ -58,14 +58,14 @@ def episode(cost: float = 0.0) -> Trajectory:
 
 def test_the_world_s_own_score_is_left_alone() -> None:
     trajectory = episode()
-    reward = Reward(RewardConfig())
+    reward = CompositeReward(RewardConfig())
     assert reward.plain
-    assert reward.score([trajectory], Ranks(cpu=True)) == [trajectory]
+    assert reward.score([trajectory], Distributed(cpu=True)) == [trajectory]
 
 
 def test_parts_are_weighed_by_group_and_by_name() -> None:
-    reward = Reward(RewardConfig(weights="world=0.5,rules=2,progress=0"))
-    (scored,) = reward.score([episode()], Ranks(cpu=True))
+    reward = CompositeReward(RewardConfig(weights="world=0.5,rules=2,progress=0"))
+    (scored,) = reward.score([episode()], Distributed(cpu=True))
     assert scored.parts == [
         {"resolution": 0.0, "courtesy": -0.2},
         {"resolution": 0.5, "courtesy": 0.0},
@@ -84,8 +84,8 @@ def test_shapes_by_hand() -> None:
 
 
 def test_a_learned_score_alone(letters: Path) -> None:
-    reward = Reward(RewardConfig(letters, shape="plain"))
-    (scored,) = reward.score([episode()], Ranks(cpu=True))
+    reward = CompositeReward(RewardConfig(letters, shape="plain"))
+    (scored,) = reward.score([episode()], Distributed(cpu=True))
     # "one" and "three" under mean 4 and standard deviation √2: ±0.7071, and nothing of the world's.
     values = [part["learned"] for part in scored.parts]
     assert values == pytest.approx([-0.707107, 0.707107], abs=1e-6)
@@ -93,8 +93,8 @@ def test_a_learned_score_alone(letters: Path) -> None:
 
 
 def test_a_log_probability_never_pays_for_talking_on(letters: Path) -> None:
-    reward = Reward(RewardConfig(letters, shape="log-sigmoid"))
-    (scored,) = reward.score([episode()], Ranks(cpu=True))
+    reward = CompositeReward(RewardConfig(letters, shape="log-sigmoid"))
+    (scored,) = reward.score([episode()], Distributed(cpu=True))
     assert all(part["learned"] < 0 for part in scored.parts)
 
 
@@ -113,7 +113,7 @@ def test_comparisons_are_not_summed_unless_the_world_counts(
     letters: Path, monkeypatch: pytest.MonkeyPatch, weights: str, compared: bool
 ) -> None:
     monkeypatch.setattr(room, "Toxicity", Letters)
-    reward = Reward(RewardConfig(letters, weights))
+    reward = CompositeReward(RewardConfig(letters, weights))
     assert reward.compared == compared
     discounts = PPOConfig().settings(CriticConfig(), reward.compared).discounts
     assert discounts.gamma_turn == (0 if compared else 1)
@@ -123,12 +123,12 @@ def test_comparisons_are_not_summed_unless_the_world_counts(
 
 def test_a_whole_conversation_is_scored_once(letters: Path) -> None:
     """The model pays for the letters of the first message scored, here the first reply's."""
-    reward = Reward(RewardConfig(letters, shape="plain", granularity="conversation"))
-    (scored,) = reward.score([episode()], Ranks(cpu=True))
+    reward = CompositeReward(RewardConfig(letters, shape="plain", granularity="conversation"))
+    (scored,) = reward.score([episode()], Distributed(cpu=True))
     assert [part["learned"] for part in scored.parts] == [0.0, 0.0]  # it is the average one
     longer = episode()
     longer.conversation = (CONVERSATION[0], Message("assistant", "seven"), *CONVERSATION[2:])
-    (scored,) = reward.score([longer], Ranks(cpu=True))
+    (scored,) = reward.score([longer], Distributed(cpu=True))
     assert reward.learned is not None
     std = reward.learned.scorer.scale.std
     assert [part["learned"] for part in scored.parts] == [0.0, pytest.approx(2 / std)]
@@ -141,44 +141,44 @@ def test_what_a_model_learned_from_is_what_it_scores(
     model = Letters()
     model.granularity = "conversation"
     monkeypatch.setattr(room, "load_scorer", lambda *_: model)
-    learned = Reward(RewardConfig(letters)).learned
+    learned = CompositeReward(RewardConfig(letters)).learned
     assert learned is not None and learned.granularity == "conversation"
-    learned = Reward(RewardConfig(letters, granularity="turn")).learned
+    learned = CompositeReward(RewardConfig(letters, granularity="turn")).learned
     assert learned is not None and learned.granularity == "turn"
 
 
 def test_without_a_model_turns_are_summed() -> None:
-    assert not Reward(RewardConfig()).compared
+    assert not CompositeReward(RewardConfig()).compared
 
 
 def test_the_scale_is_the_reference_policy_s(letters: Path) -> None:
-    reward = Reward(RewardConfig(letters, shape="plain"))
-    reward.score([episode(), episode()], Ranks(cpu=True))
+    reward = CompositeReward(RewardConfig(letters, shape="plain"))
+    reward.score([episode(), episode()], Distributed(cpu=True))
     assert reward.learned is not None and reward.learned.settled
     before = reward.learned.scorer.scale
     longer = episode()
     longer.conversation = tuple(Message(m.role, m.content * 9) for m in CONVERSATION)
-    (scored,) = reward.score([longer], Ranks(cpu=True))
+    (scored,) = reward.score([longer], Distributed(cpu=True))
     assert reward.learned.scorer.scale == before  # what came later does not move it
     assert scored.parts[1]["learned"] > 10
 
 
 def test_what_is_kept_is_taken_up_again(letters: Path) -> None:
-    reward = Reward(RewardConfig(letters, cost_limit=0.1))
-    reward.score([episode(), episode()], Ranks(cpu=True))
+    reward = CompositeReward(RewardConfig(letters, cost_limit=0.1))
+    reward.score([episode(), episode()], Distributed(cpu=True))
     reward.price(1.1)
-    again = Reward(RewardConfig(letters, cost_limit=0.1))
+    again = CompositeReward(RewardConfig(letters, cost_limit=0.1))
     again.take_up(reward.to_json())
     assert again.to_json() == reward.to_json()
-    scores = [r.score([episode(1.0)], Ranks(cpu=True))[0].parts for r in (reward, again)]
+    scores = [r.score([episode(1.0)], Distributed(cpu=True))[0].parts for r in (reward, again)]
     assert scores[0] == scores[1]
 
 
 def test_the_price_of_costs_by_hand() -> None:
-    reward = Reward(RewardConfig(cost_limit=0.1, cost_rate=0.5))
+    reward = CompositeReward(RewardConfig(cost_limit=0.1, cost_rate=0.5))
     reward.price(0.5)
     assert reward.multiplier == pytest.approx(0.2)  # 0.5 · (0.5 − 0.1)
-    (scored,) = reward.score([episode(cost=2.0)], Ranks(cpu=True))
+    (scored,) = reward.score([episode(cost=2.0)], Distributed(cpu=True))
     assert [part["cost"] for part in scored.parts] == [0.0, pytest.approx(-0.4)]
     reward.price(0.0)
     assert reward.multiplier == pytest.approx(0.15)
@@ -191,7 +191,7 @@ BAD: dict[str, Callable[[], object]] = {
     "expected weights such as world=1": lambda: RewardConfig(weights="world"),
     "expected --reward.model with a weight": lambda: RewardConfig(weights="learned=1"),
     "expected cost_limit of at least 0": lambda: RewardConfig(cost_limit=-1.0),
-    "expected a reward model that": lambda: Reward(RewardConfig(Path("nowhere"))),
+    "expected a reward model that": lambda: CompositeReward(RewardConfig(Path("nowhere"))),
 }
 
 
@@ -203,6 +203,6 @@ def test_what_is_refused(words: str) -> None:
 
 
 def test_weights_of_parts_that_nobody_gives_are_refused() -> None:
-    reward = Reward(RewardConfig(weights="wrold=1"))
+    reward = CompositeReward(RewardConfig(weights="wrold=1"))
     with pytest.raises(UserError, match=r"expected weights of world, .*courtesy.*; got wrold"):
-        reward.score([episode()], Ranks(cpu=True))
+        reward.score([episode()], Distributed(cpu=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlchat.cli.main import main
-from rlchat.feedback.store import Reply, Store, store_path
+from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.rewards.training import _some
 from rlchat_envs import Message
 from rlchat_reward_models.preferences import Preference, read_preferences
@@ -66,7 +66,7 @@ def test_files_and_people_are_sources_too(tmp_path: Path, preferences: Path) -> 
     with Store.open(store_path()) as store:
         session = store.begin_session("ada", "base", "v", "", 1.0)
         context = [{"role": "user", "content": "Hi"}]
-        number = store.add_reply(session, Reply(0, context, "What?"))
+        number = store.add_reply(session, StoredReply(0, context, "What?"))
         store.edit(number, "Hello!")
     out = tmp_path / "built.jsonl"
     words = ["--no-simulate", "--people", "--file", str(preferences), "--out", str(out)]

@@ -13,13 +13,13 @@ from rlchat.errors import UserError
 from rlchat.inference import engine
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.models.catalog import fetch, list_models
-from rlchat.models.chat_template import Rendering
-from rlchat.models.generation_model import Speaker
+from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import WorldConfig, Worlds
+from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.sft import dataset
@@ -34,14 +34,14 @@ class Played:
     """Episodes of the tiny model at the support desk, and what passed through the decoder."""
 
     def __init__(self, policy: Policy):
-        self.rendering = policy.rendering
+        self.template = policy.template
         # It ends a turn once in about fifteen tokens, so that some turns finish and some are cut.
         self.model: PreTrainedModel = copy.deepcopy(policy.rollout_model())
         head = self.model.get_output_embeddings()
-        biased = torch.nn.Linear(64, len(policy.rendering.tokenizer))
+        biased = torch.nn.Linear(64, len(policy.template.tokenizer))
         with torch.no_grad():
             biased.weight.copy_(head.weight)
-            biased.bias.zero_()[policy.rendering.end_of_turn] = 3.0
+            biased.bias.zero_()[policy.template.end_of_turn] = 3.0
         self.model.set_output_embeddings(biased)
         self.calls: list[tuple[list[int], Sampled]] = []
 
@@ -59,7 +59,7 @@ class Played:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine, "Decoder", Recorder)
             return collect(
-                Speaker(self.model), self.rendering, Worlds(WorldConfig()), episodes, config
+                GenerationModel(self.model), self.template, EnvPool(EnvConfig()), episodes, config
             )
 
 
@@ -110,7 +110,7 @@ def test_the_paged_engine_s_logprobs_are_one_full_forward_too(played: Played) ->
     for t in trajectories:
         assert_full_forward(played, t, 1e-4)
         assert all(
-            (turn[-1] == played.rendering.end_of_turn) or len(turn) == 8 for turn in turns_of(t)
+            (turn[-1] == played.template.end_of_turn) or len(turn) == 8 for turn in turns_of(t)
         )
 
 
@@ -119,7 +119,11 @@ def test_the_paged_engine_cannot_hear_virtual_tokens(make_policy: MakePolicy) ->
     config = RolloutConfig(engine="paged")
     with pytest.raises(UserError, match=r"expected an adapter that can be merged.*virtual tokens"):
         collect(
-            policy.speaker(), policy.rendering, Worlds(WorldConfig()), [(0, (0,), (1,))], config
+            policy.generation_model(),
+            policy.template,
+            EnvPool(EnvConfig()),
+            [(0, (0,), (1,))],
+            config,
         )
 
 
@@ -162,22 +166,22 @@ def test_ids_are_what_rendering_makes_of_the_conversation(
     played: Played, trajectories: list[Trajectory]
 ) -> None:
     """Opening, then each turn as it was sampled, then what was heard; a cut turn is closed."""
-    rendering = played.rendering
+    template = played.template
     kinds: set[object] = set()
     for t in trajectories:
         places = [i for i, m in enumerate(t.conversation) if m.role == "assistant"]
         turns = turns_of(t)
         assert len(places) == len(turns) == len(t.hidden) - t.truncated
-        ids = rendering.opening(t.conversation[: places[0]])
+        ids = template.opening(t.conversation[: places[0]])
         for k, (place, said) in enumerate(zip(places, turns, strict=True)):
-            assert t.conversation[place].content == rendering.text(said)
+            assert t.conversation[place].content == template.text(said)
             ids += said
-            cut = said[-1] != rendering.end_of_turn
+            cut = said[-1] != template.end_of_turn
             kinds.add(cut)
             assert not cut or t.parts[k]["cut_off"] <= -CONFIG.cut_off_penalty
             if k + 1 < len(places) or t.truncated:
                 end = places[k + 1] if k + 1 < len(places) else None
-                ids += rendering.after(t.conversation[place + 1 : end], cut=cut)
+                ids += template.after(t.conversation[place + 1 : end], cut=cut)
         # What nobody will answer is kept up to the size of the cache.
         assert t.ids == ids[: CONFIG.max_tokens + CONFIG.max_new_tokens]
         assert t.terminated != t.truncated
@@ -188,7 +192,7 @@ def test_ids_are_what_rendering_makes_of_the_conversation(
 def test_end_of_turn_is_an_action_unless_it_was_appended(
     played: Played, trajectories: list[Trajectory]
 ) -> None:
-    end = played.rendering.end_of_turn
+    end = played.template.end_of_turn
     for t in trajectories:
         for said in turns_of(t):
             assert end not in said[:-1]
@@ -245,15 +249,15 @@ def test_the_warm_starts_ids_and_labels_are_the_rollouts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The demonstrator's conversations, played again token by token."""
-    rendering = Rendering(AutoTokenizer.from_pretrained(fetch(name)))
-    worlds, config = Worlds(WorldConfig()), RolloutConfig(rows=1, max_tokens=100_000)
-    conversations = demonstrate(WorldConfig(), 3, seed=5)
-    rows = dataset(conversations, rendering, 100_000)
+    template = ChatTemplate(AutoTokenizer.from_pretrained(fetch(name)))
+    worlds, config = EnvPool(EnvConfig()), RolloutConfig(rows=1, max_tokens=100_000)
+    conversations = demonstrate(EnvConfig(), 3, seed=5)
+    rows = dataset(conversations, template, 100_000)
     for i, conversation in enumerate(conversations):
-        turns = [rendering.reply(m.content) for m in conversation if m.role == "assistant"]
+        turns = [template.reply(m.content) for m in conversation if m.role == "assistant"]
         monkeypatch.setattr(engine, "Decoder", lambda *_, turns=turns: Reciter(turns))
         keys = (5, Purpose.DEMONSTRATE, i)
-        (t,) = collect(None, rendering, worlds, [(0, keys, keys)], config)  # type: ignore[arg-type]
+        (t,) = collect(None, template, worlds, [(0, keys, keys)], config)  # type: ignore[arg-type]
         assert t.conversation == conversation
         length = len(rows[i]["input_ids"])
         assert rows[i]["input_ids"] == t.ids[:length]
@@ -265,17 +269,17 @@ def test_the_warm_starts_ids_and_labels_are_the_rollouts(
 
 @pytest.mark.parametrize("name", HERE)
 def test_the_warm_start_and_a_trajectory_written_by_hand(name: str) -> None:
-    rendering = Rendering(AutoTokenizer.from_pretrained(fetch(name)))
-    (conversation,) = demonstrate(WorldConfig(), 1, seed=6)
+    template = ChatTemplate(AutoTokenizer.from_pretrained(fetch(name)))
+    (conversation,) = demonstrate(EnvConfig(), 1, seed=6)
     places = [i for i, m in enumerate(conversation) if m.role == "assistant"]
-    t = Trajectory(0, 0, rendering.opening(conversation[: places[0]]))
+    t = Trajectory(0, 0, template.opening(conversation[: places[0]]))
     for place, following in zip(places, [*places[1:], None], strict=True):
-        said = rendering.reply(conversation[place].content)
+        said = template.reply(conversation[place].content)
         t.act(said, [-1.0] * len(said))
         t.parts.append({})
         if following is not None:
-            t.observe(rendering.after(conversation[place + 1 : following]))
-    (row,) = dataset([conversation], rendering, 100_000)
+            t.observe(template.after(conversation[place + 1 : following]))
+    (row,) = dataset([conversation], template, 100_000)
     assert row["input_ids"] == t.ids
     assert [label != -100 for label in row["labels"]] == t.action_mask
     assert all(a in (-100, b) for a, b in zip(row["labels"], t.ids, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlchat.rollout.environment import World, WorldConfig
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.seeding import episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message, Reaction
 
@@ -78,7 +78,7 @@ def test_progress_of_a_truncated_episode_keeps_the_last_potential(gamma: float) 
 @pytest.mark.parametrize("name", ["demonstrator", "random"])
 def test_progress_at_the_support_desk_telescopes_to_nothing(name: str, seed: int) -> None:
     """Its potential is 0 at the start, so a whole episode earns no progress."""
-    room = World(WorldConfig())
+    room = TextEnv(EnvConfig())
     room.reset(seed)
     env = room.env.unwrapped
     assert isinstance(env, DialogueEnv)
@@ -101,7 +101,7 @@ def test_an_episodes_seeds_depend_on_its_keys_alone() -> None:
 
 
 def test_a_world_shows_what_was_said_and_nothing_twice() -> None:
-    room = World(WorldConfig())
+    room = TextEnv(EnvConfig())
     opening = room.reset(0)
     assert [m.role for m in opening][:2] == ["system", "user"]
     outcome = room.step("What is the order number, please?")

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from rlchat.rollout.workers import Desk
+from rlchat.rollout.workers import WorkerPool
 
 
 def test_without_workers_answers_come_in_order() -> None:
-    with Desk[str, int](0) as desk:
+    with WorkerPool[str, int](0) as desk:
         assert desk.answers(block=True) == []
         for word in ("bb", "a", "ccc"):
             desk.ask(word, len, word)
@@ -23,7 +23,7 @@ def test_a_slow_one_is_waited_for_alone() -> None:
         assert release.wait(10)
         return "late"
 
-    with Desk[int, str](2) as desk:
+    with WorkerPool[int, str](2) as desk:
         desk.ask(1, slow)
         desk.ask(2, str, "soon")
         assert desk.answers(block=True) == [(2, "soon")]
@@ -37,6 +37,6 @@ def test_what_goes_wrong_is_told(workers: int) -> None:
     def broken() -> None:
         raise OSError("the line is dead")
 
-    with pytest.raises(OSError, match="dead"), Desk[int, None](workers) as desk:
+    with pytest.raises(OSError, match="dead"), WorkerPool[int, None](workers) as desk:
         desk.ask(1, broken)
         desk.answers(block=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlchat.evaluation.evaluate import Result
-from rlchat.rollout.environment import WorldConfig
+from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.comparison import _keep, _kept, before_and_after
 
 
-def result(agent: str, episodes: int = 2) -> Result:
+def result(agent: str, episodes: int = 2) -> EvaluationResult:
     played = [Trajectory(i, i, [], parts=[{"a": 0.5}], success=True) for i in range(episodes)]
-    return Result(agent, WorldConfig(), "dev", 0, 0.0, played)
+    return EvaluationResult(agent, EnvConfig(), "dev", 0, 0.0, played)
 
 
 def test_ppo_is_compared_with_what_it_started_from() -> None:

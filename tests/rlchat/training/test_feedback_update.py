@@ -21,13 +21,13 @@ from torch import Tensor
 from rlchat.algorithms import ppo
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.run_folder import RunFolder, read_metrics
 
 # --- Test 10: a dialogue of a few tokens, enumerated -----------------------------------------
 
@@ -266,7 +266,7 @@ def text_envs() -> None:
 
 
 def learn(
-    env: str, run: Run, seed: int, iterations: int, settings: PPOConfig
+    env: str, run: RunFolder, seed: int, iterations: int, settings: PPOConfig
 ) -> tuple[list[dict[str, float]], Policy]:
     """Train the tiny network by PPO, one token a turn; give the iterations' metrics."""
     config = TrainConfig(
@@ -281,7 +281,7 @@ def learn(
         critic=CriticConfig(learning_rate=1e-3, epochs=20, width=64),
     )
     policy = Policy.create("tiny", ADAPTER, seed=seed)
-    train(config, policy, run, Ranks(cpu=True))
+    train(config, policy, run, Distributed(cpu=True))
     return read_metrics(run.metrics), policy
 
 
@@ -367,7 +367,7 @@ def random_acts(policy: Policy, acts: int) -> list[float]:
     """How probable each act is if every token is."""
     act = sys.modules["text_envs"].act
     size = policy.hf.config.vocab_size
-    heard = [act(policy.rendering.text([i]), acts) for i in range(size)]
+    heard = [act(policy.template.text([i]), acts) for i in range(size)]
     return [heard.count(a) / size for a in range(acts)]
 
 
@@ -379,7 +379,7 @@ def test_it_learns(env: str, seed: int, tmp_path: Path) -> None:
     The next best is less: chatting once is worth 1.4 of 1.8, answering without asking 0 of 0.9.
     """
     model, start, acts, known, iterations = TASKS[env]
-    rows, policy = learn(env, Run(tmp_path), seed, iterations, LEARNING)
+    rows, policy = learn(env, RunFolder(tmp_path), seed, iterations, LEARNING)
     best, random = returns_of(model, start, random_acts(policy, acts))
     assert best == pytest.approx(known)
     assert random < 0.75 * best
@@ -401,7 +401,7 @@ def test_without_a_signal_it_stays_where_it_was(score: float, bound: float, tmp_
     name = f"Silent{score:.0%}".rstrip("%")
     gym.register(f"tests/{name}-v0", "text_envs:Silent", kwargs={"score": score})
     settings = replace(LEARNING, learning_rate=2e-4, beta=0.02)
-    rows, _ = learn(name, Run(tmp_path), 0, 20, settings)
+    rows, _ = learn(name, RunFolder(tmp_path), 0, 20, settings)
     assert len(rows) == 20
     assert all(row["turns"] == 3 for row in rows)
     assert all(row["return"] == pytest.approx(3 * score) for row in rows)

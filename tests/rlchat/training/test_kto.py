@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rlchat.errors import UserError
-from rlchat.models.catalog import catalog
-from rlchat.models.chat_template import Rendering
+from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.loading import load_base
 from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
 from rlchat_envs import Message
 
@@ -29,11 +29,11 @@ def thumbs(texts: str) -> list[Thumb]:
     ],
 )
 def test_no_prompt_meets_its_own_reply(texts: str, batch: int, others: str) -> None:
-    _, tokenizer, _ = catalog.load_base("tiny")
-    rendering = Rendering(tokenizer)
-    rows = dataset(thumbs(texts), rendering, batch)
-    assert rows["completion_ids"][:] == [rendering.reply(text) for text in texts]
-    assert rows["KL_completion_ids"][:] == [rendering.reply(text) for text in others]
+    _, tokenizer, _ = load_base("tiny")
+    template = ChatTemplate(tokenizer)
+    rows = dataset(thumbs(texts), template, batch)
+    assert rows["completion_ids"][:] == [template.reply(text) for text in texts]
+    assert rows["KL_completion_ids"][:] == [template.reply(text) for text in others]
 
 
 def test_too_few_to_pair_are_refused(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from rlchat.cli.curve import show_curve, terminal_curve
-from rlchat.evaluation.evaluate import Result
-from rlchat.rollout.environment import WorldConfig
+from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
 from rlchat.training.learning_curve import Curve, draw_png
-from rlchat.training.run_folder import Run
+from rlchat.training.run_folder import RunFolder
 
 ROWS: list[dict[str, Any]] = [
     {"iteration": i, "success": s, "return": 2 * s - 1} for i, s in enumerate((0.25, 0.5, 0.75))
@@ -28,12 +28,12 @@ ROWS: list[dict[str, Any]] = [
 FOREIGN = [{**row, "success": None} for row in ROWS]
 
 
-def result(agent: str, solved: int, of: int = 4) -> Result:
+def result(agent: str, solved: int, of: int = 4) -> EvaluationResult:
     episodes = [
         Trajectory(i, i, [], success=i < solved, parts=[{"solved": float(i < solved)}])
         for i in range(of)
     ]
-    return Result(agent, WorldConfig(), "dev", 0, 0.0, episodes)
+    return EvaluationResult(agent, EnvConfig(), "dev", 0, 0.0, episodes)
 
 
 RESULTS = [result("base", 0), result("warm start", 1), result("PPO", 4), result("expert", 4)]
@@ -108,13 +108,13 @@ def test_the_terminal_shows_the_line_between_its_bounds() -> None:
     assert terminal_curve(FOREIGN, 40).plain.splitlines()[0].strip() == "return by iteration"
 
 
-def run_of(folder: Path, rows: list[dict[str, Any]]) -> Run:
+def run_of(folder: Path, rows: list[dict[str, Any]]) -> RunFolder:
     folder.mkdir()
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Run(folder)
+    return RunFolder(folder)
 
 
-def shown(run: Run, results: list[Result], **console: Any) -> str:
+def shown(run: RunFolder, results: list[EvaluationResult], **console: Any) -> str:
     out = io.StringIO()
     show_curve(run, results, TrainConfig(), Console(file=out, width=60, **console))
     return out.getvalue()

@@ -23,7 +23,7 @@ from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training import loop, run_folder
 from rlchat.training.config import TrainConfig, WarmStartConfig
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.run_folder import RunFolder, read_metrics
 
 ITERATIONS = 4
 CONFIG = TrainConfig(
@@ -36,7 +36,7 @@ CONFIG = TrainConfig(
     adapter=AdapterConfig(layers=1.0, rank=4, alpha=8, dtype="float32", device="cpu"),
     warm_start=WarmStartConfig(demonstrations=0),
     rollout=RolloutConfig(rows=4, max_new_tokens=2, max_tokens=256),
-    # All that has a state: the controller, running moments, both optimisers, the critic's warm-up.
+    # All that has a state: the controller, running moments, both optimizers, the critic's warm-up.
     ppo=PPOConfig(learning_rate=1e-2, minibatches=2, kl_target=0.01, critic_warmup=1, layers=0.5),
     critic=CriticConfig(width=8, epochs=3),
 )
@@ -50,12 +50,12 @@ def text_envs() -> None:
     sys.path.remove(folder)
 
 
-def go(folder: Path, config: TrainConfig = CONFIG, **changed: Any) -> Run:
+def go(folder: Path, config: TrainConfig = CONFIG, **changed: Any) -> RunFolder:
     run_training(replace(config, run=folder, **changed), Console(file=io.StringIO()))
-    return Run(folder)
+    return RunFolder(folder)
 
 
-def timeless(run: Run) -> list[dict[str, Any]]:
+def timeless(run: RunFolder) -> list[dict[str, Any]]:
     """The metrics without what a clock says."""
     return [
         {k: v for k, v in row.items() if "second" not in k and k != "peak_memory"}
@@ -63,7 +63,7 @@ def timeless(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def same(a: Run, b: Run) -> None:
+def same(a: RunFolder, b: RunFolder) -> None:
     """Bit for bit: adapter, checkpoint, metrics, and what was said."""
     assert timeless(a) == timeless(b)
     for name in ("adapter/adapter_model.safetensors", "checkpoint/state.safetensors"):
@@ -76,7 +76,7 @@ def same(a: Run, b: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, text_envs: None) -> Run:
+def whole(tmp_path_factory: pytest.TempPathFactory, text_envs: None) -> RunFolder:
     """A run that nothing interrupted."""
     return go(tmp_path_factory.mktemp("whole") / "run")
 
@@ -87,7 +87,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     stops: list[int] = []
     save = loop.State.save
 
-    def interrupted(state: loop.State, run: Run, iteration: int) -> None:
+    def interrupted(state: loop.State, run: RunFolder, iteration: int) -> None:
         if iteration in stops:
             raise KeyboardInterrupt
         save(state, run, iteration)
@@ -96,7 +96,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield stops
 
 
-def test_the_same_seed_is_the_same_run(whole: Run, tmp_path: Path) -> None:
+def test_the_same_seed_is_the_same_run(whole: RunFolder, tmp_path: Path) -> None:
     torch.manual_seed(99)  # nothing hangs on the global state
     same(go(tmp_path / "again"), whole)
     rows = timeless(whole)
@@ -106,50 +106,54 @@ def test_the_same_seed_is_the_same_run(whole: Run, tmp_path: Path) -> None:
     assert whole.load_checkpoint()[1]["iteration"] == ITERATIONS - 1
 
 
-def test_another_seed_is_another_run(whole: Run, tmp_path: Path) -> None:
+def test_another_seed_is_another_run(whole: RunFolder, tmp_path: Path) -> None:
     other = go(tmp_path / "other", seed=4, iterations=1)
     assert timeless(other)[0] != timeless(whole)[0]
 
 
 @pytest.mark.parametrize("done", [1, 3])
-def test_a_resumed_run_is_the_uninterrupted_one(done: int, whole: Run, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(
+    done: int, whole: RunFolder, tmp_path: Path
+) -> None:
     """Finished after so many iterations, and told afterwards to do more."""
     folder = tmp_path / "run"
     go(folder, iterations=done)
-    assert len(timeless(Run(folder))) == done
+    assert len(timeless(RunFolder(folder))) == done
     same(go(folder, resume=True), whole)
 
 
 def test_an_interrupted_run_goes_on_from_the_last_whole_iteration(
-    whole: Run, tmp_path: Path, stop_at: list[int]
+    whole: RunFolder, tmp_path: Path, stop_at: list[int]
 ) -> None:
     """Stopped between metrics and checkpoint: what was half done is done again."""
     folder = tmp_path / "run"
     stop_at.append(2)
     with pytest.raises(KeyboardInterrupt):
         go(folder)
-    assert len(timeless(Run(folder))) == 3
+    assert len(timeless(RunFolder(folder))) == 3
     stop_at.clear()
     # And the power went while the line was written.
-    with Run(folder).metrics.open("a", encoding="utf-8") as file:
+    with RunFolder(folder).metrics.open("a", encoding="utf-8") as file:
         file.write('{"iteration": 3, "retu')
-    assert len(timeless(Run(folder))) == 3
+    assert len(timeless(RunFolder(folder))) == 3
     same(go(folder, resume=True), whole)
 
 
 def test_a_run_stopped_in_its_first_iteration_starts_again(
-    whole: Run, tmp_path: Path, stop_at: list[int]
+    whole: RunFolder, tmp_path: Path, stop_at: list[int]
 ) -> None:
     folder = tmp_path / "run"
     stop_at.append(0)
     with pytest.raises(KeyboardInterrupt):
         go(folder)
-    assert not Run(folder).checkpoint.exists()
+    assert not RunFolder(folder).checkpoint.exists()
     stop_at.clear()
     same(go(folder, resume=True), whole)
 
 
-def test_a_run_killed_while_its_checkpoint_was_replaced_goes_on(whole: Run, tmp_path: Path) -> None:
+def test_a_run_killed_while_its_checkpoint_was_replaced_goes_on(
+    whole: RunFolder, tmp_path: Path
+) -> None:
     """In the instant between two renames only the old checkpoint exists, under another name."""
     run = go(tmp_path / "run", iterations=2)
     run.checkpoint.rename(run.folder / ".checkpoint.old")
@@ -165,19 +169,19 @@ def test_a_shared_critic_is_resumed_too(tmp_path: Path) -> None:
     same(go(tmp_path / "two", shared, resume=True), one)
 
 
-def test_a_resume_with_nothing_to_do_changes_nothing(whole: Run, tmp_path: Path) -> None:
+def test_a_resume_with_nothing_to_do_changes_nothing(whole: RunFolder, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     go(folder)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     go(folder, resume=True)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-    same(Run(folder), whole)
+    same(RunFolder(folder), whole)
 
 
 def test_a_checkpoint_is_replaced_as_a_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.save_checkpoint({"x": torch.tensor([1.0])}, {"iteration": 1})
 
     def full(path: Path, value: object) -> None:
@@ -198,7 +202,7 @@ def test_a_checkpoint_is_replaced_as_a_whole(
 
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
 def test_a_broken_checkpoint_is_named(name: str, tmp_path: Path) -> None:
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.save_checkpoint({"x": torch.tensor([1.0])}, {"iteration": 1})
     (run.checkpoint / name).write_bytes(b"{")
     with pytest.raises(UserError, match="expected a whole checkpoint"):
@@ -206,7 +210,7 @@ def test_a_broken_checkpoint_is_named(name: str, tmp_path: Path) -> None:
 
 
 def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.append(0, {"iteration": 0, "return": 1.0}, [])
     run.append(1, {"iteration": 1, "return": float("nan")}, [])
     text = run.metrics.read_text("utf-8")
@@ -230,7 +234,7 @@ def test_a_torn_line_of_metrics_is_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_other_settings_are_refused(
-    name: str, change: dict[str, Any], whole: Run, tmp_path: Path
+    name: str, change: dict[str, Any], whole: RunFolder, tmp_path: Path
 ) -> None:
     before = {p: p.read_bytes() for p in whole.folder.rglob("*") if p.is_file()}
     with pytest.raises(UserError, match=f"--{name} was .* now; give the same"):
@@ -238,7 +242,7 @@ def test_other_settings_are_refused(
     assert {p: p.read_bytes() for p in whole.folder.rglob("*") if p.is_file()} == before
 
 
-def test_a_run_is_not_overwritten(whole: Run, tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten(whole: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds a run; go on with --resume"):
         go(whole.folder)
     with pytest.raises(UserError, match=r"expected a run folder with a config\.json"):

@@ -14,8 +14,8 @@ import torch
 import rlchat.rewards.composite as rewards
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
-from rlchat.distributed import Ranks
-from rlchat.listener import Watcher
+from rlchat.distributed import Distributed
+from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
@@ -24,8 +24,8 @@ from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
-from rlchat.training.reward_monitor import Measured, Sighting, WatchConfig
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.reward_monitor import Checkup, Measured, RewardMonitorConfig
+from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat_envs import Case, Conversation, Message, Reaction
 from rlchat_envs.registration import register
 from rlchat_reward_models.reward_model import EnsembleScores
@@ -89,7 +89,7 @@ class Model:
         return EnsembleScores(torch.tensor(paid), torch.zeros(len(paid)))
 
 
-class Warnings(Watcher):
+class Warnings(Listener):
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.dialogues: list[tuple[int, int]] = []
@@ -104,7 +104,9 @@ class Warnings(Watcher):
 ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu")
 
 
-def practise(run: Run, monkeypatch: pytest.MonkeyPatch, hackable: bool, stop: bool) -> Warnings:
+def practise(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, hackable: bool, stop: bool
+) -> Warnings:
     monkeypatch.setattr(rewards, "load_scorer", lambda *_: Model(hackable))
     config = TrainConfig(
         env="tests/Tempting-v0",
@@ -116,17 +118,17 @@ def practise(run: Run, monkeypatch: pytest.MonkeyPatch, hackable: bool, stop: bo
         ppo=PPOConfig(learning_rate=2e-3, beta=0.0, epochs=3, minibatches=2, token_budget=10_000),
         critic=CriticConfig(learning_rate=1e-3, epochs=20, width=64),
         reward=RewardConfig(Path("model"), shape="plain"),
-        watch=WatchConfig(every=3, episodes=128, stop=stop),
+        watch=RewardMonitorConfig(every=3, episodes=128, stop=stop),
     )
     told = Warnings()
-    train(config, Policy.create("tiny", ADAPTER), run, Ranks(cpu=True), told)
+    train(config, Policy.create("tiny", ADAPTER), run, Distributed(cpu=True), told)
     return told
 
 
 def test_a_hackable_reward_rings_and_the_best_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     told = practise(run, monkeypatch, hackable=True, stop=True)
     assert len(told.lines) == 1
     assert "reward hacking: since iteration 0 the reward rose" in told.lines[0]
@@ -141,7 +143,7 @@ def test_a_hackable_reward_rings_and_the_best_is_kept(
 
 
 def test_an_honest_reward_does_not_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     told = practise(run, monkeypatch, hackable=False, stop=True)
     rows = read_metrics(run.metrics)
     assert told.lines == [] and len(rows) == 12
@@ -159,9 +161,9 @@ def test_a_mean_and_its_error_by_hand() -> None:
     assert not Measured(0.8, 0.3).above(Measured(0.0, 0.4))
 
 
-def sighting(proxy: float, success: float, second: float = 0.0) -> Sighting:
+def sighting(proxy: float, success: float, second: float = 0.0) -> Checkup:
     gold = {"success": Measured(success, 0.05), "second model": Measured(second, 0.05)}
-    return Sighting(3, Measured(proxy, 0.1), gold)
+    return Checkup(3, Measured(proxy, 0.1), gold)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def sighting(proxy: float, success: float, second: float = 0.0) -> Sighting:
         (sighting(1.0, 0.5, -1.0), "second model fell from 0.00 to -1.00"),
     ],
 )
-def test_when_it_rings(now: Sighting, words: str) -> None:
+def test_when_it_rings(now: Checkup, words: str) -> None:
     told = now.alarm(sighting(0.0, 0.5))
     assert bool(told) == bool(words)
     assert words in told

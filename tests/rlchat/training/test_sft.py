@@ -17,7 +17,7 @@ from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import WorldConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import WarmStartConfig
 from rlchat.training.sft import IGNORED, KEPT, _ActionTrainer, dataset, rate, warm_start
@@ -46,7 +46,7 @@ def likelihood(policy: Policy, talks: Sequence[Conversation]) -> float:
     total, count = 0.0, 0
     with torch.no_grad():
         for conversation in talks:
-            rendered = policy.rendering.conversation(conversation)
+            rendered = policy.template.conversation(conversation)
             ids = torch.tensor([rendered.ids])
             logprobs = policy.model(input_ids=ids).logits[0].double().log_softmax(-1)
             for position, acts in enumerate(rendered.action_mask):
@@ -58,25 +58,25 @@ def likelihood(policy: Policy, talks: Sequence[Conversation]) -> float:
 
 def test_ids_and_labels_are_the_rollouts(policy: Policy) -> None:
     """Those a trajectory has in which the same was said (ppo.md, test 13)."""
-    rendering = policy.rendering
-    for conversation, row in zip(TALKS, dataset(TALKS, rendering, 1000), strict=True):
+    template = policy.template
+    for conversation, row in zip(TALKS, dataset(TALKS, template, 1000), strict=True):
         turns = [i for i, m in enumerate(conversation) if m.role == "assistant"]
-        trajectory = Trajectory(0, 0, rendering.opening(conversation[: turns[0]]))
+        trajectory = Trajectory(0, 0, template.opening(conversation[: turns[0]]))
         for here, following in zip(turns, [*turns[1:], None], strict=True):
-            said = rendering.reply(conversation[here].content)
+            said = template.reply(conversation[here].content)
             trajectory.act(said, [0.0] * len(said))
             trajectory.parts.append({})
             if following is not None:
-                trajectory.observe(rendering.after(conversation[here + 1 : following]))
+                trajectory.observe(template.after(conversation[here + 1 : following]))
         assert row["input_ids"] == trajectory.ids
         acted = zip(trajectory.ids, trajectory.action_mask, strict=True)
         assert row["labels"] == [i if acts else IGNORED for i, acts in acted]
-        ends = [label for label in row["labels"] if label == rendering.end_of_turn]
+        ends = [label for label in row["labels"] if label == template.end_of_turn]
         assert len(ends) == len(turns)
 
 
 def test_long_conversations_are_cut(policy: Policy) -> None:
-    whole, cut = (dataset(TALKS[:1], policy.rendering, n)[0] for n in (1000, 10))
+    whole, cut = (dataset(TALKS[:1], policy.template, n)[0] for n in (1000, 10))
     assert cut == {key: value[:10] for key, value in whole.items()}
     assert len(whole["input_ids"]) > 10
 
@@ -88,7 +88,7 @@ def test_the_loss_is_the_cross_entropy_of_labelled_tokens(
 ) -> None:
     policy.freeze_reference()
     policy.train_top(top)
-    rows = [dataset(TALKS, policy.rendering, 1000)[i] for i in (0, 1, 4)]
+    rows = [dataset(TALKS, policy.template, 1000)[i] for i in (0, 1, 4)]
     width = max(len(row["input_ids"]) for row in rows)
     assert len({len(row["input_ids"]) for row in rows}) > 1  # so there is padding
     ids = torch.full((3, width), 257)
@@ -97,18 +97,18 @@ def test_the_loss_is_the_cross_entropy_of_labelled_tokens(
         ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
         labels[i, : len(row["labels"])] = torch.tensor(row["labels"])
     trainer = object.__new__(_ActionTrainer)  # the loss reads nothing but the policy
-    trainer.policy, trainer.starts, trainer.room = policy, {}, KEPT
+    trainer.policy, trainer.cached_states, trainer.room = policy, {}, KEPT
     own = list(policy.parameters())
     mask = torch.arange(width) < torch.tensor([[len(row["input_ids"])] for row in rows])
     inputs = {"input_ids": ids, "labels": labels, "attention_mask": mask.long()}
     loss = trainer.compute_loss(None, inputs, False, items)
     gradients = torch.autograd.grad(loss, own)
-    assert len(trainer.starts) == (3 if top < 1 else 0)
+    assert len(trainer.cached_states) == (3 if top < 1 else 0)
     # Alone, or in another order, they start from what was kept.
     first = {name: x.flip(0)[:2] for name, x in inputs.items()}
     with torch.no_grad():
         fresh = object.__new__(_ActionTrainer)
-        fresh.policy, fresh.starts = policy, {}
+        fresh.policy, fresh.cached_states = policy, {}
         kept, anew = (t.compute_loss(None, first, False, items) for t in (trainer, fresh))
     torch.testing.assert_close(kept, anew, atol=1e-5, rtol=0)
 
@@ -166,7 +166,7 @@ def test_a_single_pass_keeps_no_states(tmp_path: Path, monkeypatch: pytest.Monke
     loss = _ActionTrainer.compute_loss
 
     def counted(trainer: _ActionTrainer, *arguments: Any, **named: Any) -> Any:
-        kept.append(len(trainer.starts))
+        kept.append(len(trainer.cached_states))
         return loss(trainer, *arguments, **named)
 
     monkeypatch.setattr(_ActionTrainer, "compute_loss", counted)
@@ -190,7 +190,7 @@ def test_one_conversation_is_too_few(policy: Policy, tmp_path: Path) -> None:
 
 
 def test_demonstrations_are_the_seeds() -> None:
-    world = WorldConfig()
+    world = EnvConfig()
     three = demonstrate(world, 3, seed=5)
     assert demonstrate(world, 2, seed=5) == three[:2]
     assert len(set(three)) == 3
@@ -201,7 +201,7 @@ def test_demonstrations_are_the_seeds() -> None:
 
 def test_an_environment_without_a_demonstrator_is_named() -> None:
     with pytest.raises(UserError, match=r"has none; set --warm-start\.demonstrations 0"):
-        demonstrate(WorldConfig(foreign()), 1, 0)
+        demonstrate(EnvConfig(foreign()), 1, 0)
 
 
 def foreign() -> str:

@@ -21,12 +21,12 @@ from rich.console import Console
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.cli.train import run_training
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
-from rlchat.training.run_folder import Run, read_metrics
+from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat.training.tracking import Tracking, as_markdown, chosen, environment, flat, transcripts
 
 WORKER = Path(__file__).parents[1] / "workers" / "tracked.py"
@@ -62,14 +62,14 @@ def text_envs() -> None:
     sys.path.remove(folder)
 
 
-def go(folder: Path, **changed: Any) -> tuple[Run, str]:
+def go(folder: Path, **changed: Any) -> tuple[RunFolder, str]:
     """Train, and give the run and what was printed."""
     screen = io.StringIO()
     run_training(replace(CONFIG, run=folder, **changed), Console(file=screen, width=200))
-    return Run(folder), screen.getvalue()
+    return RunFolder(folder), screen.getvalue()
 
 
-def measured(run: Run) -> list[dict[str, float]]:
+def measured(run: RunFolder) -> list[dict[str, float]]:
     """The metrics that have a value."""
     rows = read_metrics(run.metrics)
     return [{k: v for k, v in row.items() if v is not None} for row in rows]
@@ -83,7 +83,7 @@ def events(folder: Path) -> Any:
     ).Reload()
 
 
-def scalars(run: Run) -> list[dict[str, float]]:
+def scalars(run: RunFolder) -> list[dict[str, float]]:
     """The metrics that TensorBoard shows, by step."""
     found = events(run.folder / "tracking" / "tensorboard")
     rows: dict[int, dict[str, float]] = {}
@@ -96,7 +96,7 @@ def scalars(run: Run) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory, text_envs: None) -> Run:
+def tracked(tmp_path_factory: pytest.TempPathFactory, text_envs: None) -> RunFolder:
     pytest.importorskip("tensorboard")
     return go(tmp_path_factory.mktemp("tracked") / "run")[0]
 
@@ -144,7 +144,7 @@ def test_a_tracker_that_does_not_start_is_told(
     pytest.importorskip("tensorboard")
     (tmp_path / "tracking").mkdir()
     (tmp_path / "tracking" / "tensorboard").write_text("in the way")
-    opened = Tracking(("tensorboard",), Run(tmp_path), Ranks(cpu=True))
+    opened = Tracking(("tensorboard",), RunFolder(tmp_path), Distributed(cpu=True))
     with pytest.raises(UserError, match=r"expected tensorboard to start; it says: .*exists"):
         opened.__enter__()
     assert "TRACKIO_DIR" not in os.environ
@@ -184,7 +184,7 @@ def test_a_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_the_main_rank_has_trackers(tmp_path: Path) -> None:
     other: Any = SimpleNamespace(main=False)
-    with Tracking(("tensorboard",), Run(tmp_path), other) as tracking:
+    with Tracking(("tensorboard",), RunFolder(tmp_path), other) as tracking:
         assert tracking.trackers == []
     assert list(tmp_path.iterdir()) == []
 
@@ -194,7 +194,7 @@ def test_without_trackers_nothing_is_written(tmp_path: Path) -> None:
     assert not (run.folder / "tracking").exists()
 
 
-def test_tensorboard_has_the_metrics_of_every_iteration(tracked: Run) -> None:
+def test_tensorboard_has_the_metrics_of_every_iteration(tracked: RunFolder) -> None:
     rows = measured(tracked)
     assert [row["iteration"] for row in rows] == [0, 1]
     assert "success" not in rows[0]  # this world knows none
@@ -202,7 +202,7 @@ def test_tensorboard_has_the_metrics_of_every_iteration(tracked: Run) -> None:
         assert shown == pytest.approx(row, rel=1e-6)
 
 
-def test_tensorboard_has_the_settings(tracked: Run) -> None:
+def test_tensorboard_has_the_settings(tracked: RunFolder) -> None:
     plugin = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2")
     found: dict[str, Any] = {}
     for folder in (tracked.folder / "tracking" / "tensorboard").iterdir():
@@ -219,7 +219,7 @@ def test_tensorboard_has_the_settings(tracked: Run) -> None:
     assert set(found) == known
 
 
-def test_tensorboard_has_the_transcripts(tracked: Run) -> None:
+def test_tensorboard_has_the_transcripts(tracked: RunFolder) -> None:
     found = events(tracked.folder / "tracking" / "tensorboard")
     shown = found.Tensors("transcripts/text_summary")
     assert [point.step for point in shown] == [0, 1]
@@ -229,24 +229,26 @@ def test_tensorboard_has_the_transcripts(tracked: Run) -> None:
         assert point.tensor_proto.string_val[0].decode() == as_markdown(table)
 
 
-def test_a_resumed_run_goes_on_where_it_was(tracked: Run, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_where_it_was(tracked: RunFolder, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tracked.folder, folder)
     run, _ = go(folder, resume=True, iterations=3)
     assert [row["iteration"] for row in scalars(run)] == [0, 1, 2]
 
 
-def test_iterations_that_come_again_replace_what_was_logged(tracked: Run, tmp_path: Path) -> None:
+def test_iterations_that_come_again_replace_what_was_logged(
+    tracked: RunFolder, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tracked.folder, folder)
-    shutil.rmtree(Run(folder).checkpoint)  # then it starts again
+    shutil.rmtree(RunFolder(folder).checkpoint)  # then it starts again
     run, _ = go(folder, resume=True, iterations=1)
     (shown,) = scalars(run)
     assert shown == pytest.approx(measured(run)[0], rel=1e-6)
     assert shown["seconds"] != pytest.approx(measured(tracked)[0]["seconds"], rel=1e-6)
 
 
-def test_trackers_can_be_added_and_left_out_later(tracked: Run, tmp_path: Path) -> None:
+def test_trackers_can_be_added_and_left_out_later(tracked: RunFolder, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     go(folder, track="", iterations=1)
     run, _ = go(folder, resume=True)
@@ -257,7 +259,7 @@ def test_trackers_can_be_added_and_left_out_later(tracked: Run, tmp_path: Path) 
 
 def test_trackers_are_finished_when_training_is_stopped(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    tracking = Tracking(("tensorboard",), Run(tmp_path), Ranks(cpu=True))
+    tracking = Tracking(("tensorboard",), RunFolder(tmp_path), Distributed(cpu=True))
     with pytest.raises(KeyboardInterrupt), tracking:
         assert tracking.trackers[0].writer.all_writers
         raise KeyboardInterrupt
@@ -304,14 +306,14 @@ def test_a_tracker_has_metrics_settings_and_transcripts(tracker: str, tmp_path: 
     config = found["config"]
     assert (config["env"], float(config["ppo.learning-rate"])) == ("tests/AskFirst-v0", 0.01)
     assert config["resolved.dtype"] == "float32"
-    rows = measured(Run(folder))
+    rows = measured(RunFolder(folder))
     assert len(rows) == 3
     for step, (row, log) in enumerate(zip(rows, found["logs"], strict=True)):
         table = log.pop("transcripts")["_value"]
         log.pop("timestamp", None)
         assert log == row | {"step": step}
         names = ("episode", "score", "success", "turns", "conversation")
-        said = transcripts(Run(folder).transcripts / f"{step:04d}.jsonl")
+        said = transcripts(RunFolder(folder).transcripts / f"{step:04d}.jsonl")
         shown = [dict(zip(names, episode, strict=True)) for episode in said]
         scores = [pytest.approx(episode["score"]) for episode in shown]  # mlflow keeps ten digits
         assert table == [e | {"score": s} for e, s in zip(shown, scores, strict=True)]

@@ -17,17 +17,17 @@ from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.algorithms.update import accumulate
-from rlchat.distributed import Ranks
+from rlchat.distributed import Distributed
 from rlchat.files import write_json
-from rlchat.listener import Watcher
+from rlchat.listener import Listener
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import Worlds
+from rlchat.rollout.environment import EnvPool
 from rlchat.statistics import RunningStd
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import play, train
-from rlchat.training.run_folder import Run
+from rlchat.training.run_folder import RunFolder
 from rlchat.training.state import make_learner
 
 CONFIG = TrainConfig(
@@ -56,7 +56,7 @@ def make_policy() -> Policy:
 
 
 def main(folder: Path, count: int) -> None:
-    ranks = Ranks(cpu=True)
+    ranks = Distributed(cpu=True)
     assert ranks.count == count, f"{ranks.count} processes instead of {count}"
     if count > 1:
         assert torch.distributed.get_backend() == "gloo"
@@ -64,7 +64,7 @@ def main(folder: Path, count: int) -> None:
     assert torch.get_num_threads() == 1
     policy = make_policy()
     learner = make_learner(CONFIG, policy, ranks)
-    own = play(CONFIG, policy, Worlds(CONFIG.world), ranks, 0, Watcher())
+    own = play(CONFIG, policy, EnvPool(CONFIG.world), ranks, 0, Listener())
     everyone = ranks.gather([(t.index, t.seed, t.ids, t.action_mask, t.parts) for t in own])
     annotated = annotate(policy, learner.critic, pack(own), CONFIG.ppo.token_budget)
     scale = RunningStd()
@@ -87,7 +87,7 @@ def main(folder: Path, count: int) -> None:
             folder / "episodes.json", {"count": ranks.count, "own": own_indices, "all": kept}
         )
     ranks.wait()
-    train(CONFIG, make_policy(), Run(folder / "run"), ranks)
+    train(CONFIG, make_policy(), RunFolder(folder / "run"), ranks)
     ranks.end()
 
 

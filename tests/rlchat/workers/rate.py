@@ -9,7 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 
 from rlchat.feedback.pii import masked
-from rlchat.feedback.recorder import Ratings, Sitting
+from rlchat.feedback.recorder import RatingContext, RatingRecorder
 
 Said = namedtuple("Said", "text ids logprobs temperature")
 Message = namedtuple("Message", "role content")
@@ -20,9 +20,9 @@ def acknowledge(*words: object) -> None:
 
 
 def main(path: str, who: str) -> None:
-    sitting = Sitting(who, "base", "tiny", "", 1.0, Path(path), masked)
+    sitting = RatingContext(who, "base", "tiny", "", 1.0, Path(path), masked)
     acknowledge("ready")
-    ratings = Ratings(sitting)
+    ratings = RatingRecorder(sitting)
     for n in itertools.count():
         ratings.spoke(
             [Message("user", f"hello {n}")], Said(f"{who} {n}", (1, n), (-0.5, -1.0), 1.0)

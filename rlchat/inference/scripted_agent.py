@@ -1,0 +1,97 @@
+"""Agents that are programs: a scenario's own, and any object that can reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rlchat.errors import UserError
+from rlchat.inference.agents import ConversationSettings, OnText, Reply
+from rlchat_envs import Conversation
+from rlchat_envs.retrieval_agent import RetrievalAgent
+
+SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
+
+
+class Replies(Protocol):
+    """Anything that can reply: an object of a user's own, or a scenario's agent."""
+
+    def reply(self, conversation: Conversation, hidden: Mapping[str, Any], /) -> str | Reply:
+        """Give the next message."""
+        ...
+
+
+@dataclass
+class ScriptedConversation:
+    """A program's side of one conversation; its replies come in one piece."""
+
+    program: Replies
+
+    @property
+    def resampler(self) -> None:
+        """A program has one reply."""
+
+    def reply(
+        self, conversation: Conversation, privileged: Mapping[str, Any], on_text: OnText
+    ) -> Reply:
+        """Give the next message."""
+        said = self.program.reply(conversation, privileged)
+        reply = said if isinstance(said, Reply) else Reply(said)
+        on_text(reply.text)
+        return reply
+
+
+@dataclass(frozen=True)
+class ScenarioAgent:
+    """A scripted agent by its name; each scenario has its own of that name."""
+
+    name: str
+
+    @property
+    def version(self) -> str:
+        """Its name: a script changes with the package only."""
+        return self.name
+
+    @property
+    def batched(self) -> None:
+        """A script replies one conversation at a time."""
+
+    def start(self, seed: int, settings: ConversationSettings) -> ScriptedConversation:
+        """Start a conversation in the scenario.
+
+        Raises:
+            UserError: the scenario has none of that name, or there is no scenario.
+        """
+        scenario, seed = settings.scenario, seed % 2**31
+        agents = {} if scenario is None else scenario.agents
+        if scenario is not None and self.name == "retrieval" and "demonstrator" in agents:
+            return ScriptedConversation(RetrievalAgent(scenario, seed))
+        if self.name not in agents:
+            raise UserError(
+                f"expected an environment with an agent called {self.name}; "
+                f"{settings.env or 'talk without one'} has none; name a model or a run folder, or "
+                "an environment of rlchat envs"
+            )
+        return ScriptedConversation(agents[self.name](seed))
+
+
+@dataclass(frozen=True)
+class ObjectAgent:
+    """An object of a user's own as an agent; it replies in every conversation itself."""
+
+    program: Replies
+    name: str = "own"
+
+    @property
+    def version(self) -> str:
+        """Its class: nothing else is known of it."""
+        return type(self.program).__qualname__
+
+    @property
+    def batched(self) -> None:
+        """It replies one conversation at a time."""
+
+    def start(self, seed: int, settings: ConversationSettings) -> ScriptedConversation:
+        """Start a conversation."""
+        return ScriptedConversation(self.program)
