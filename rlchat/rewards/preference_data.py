@@ -12,7 +12,7 @@ from rlchat.rewards.comparisons import compare_outcomes
 from rlchat.rollout.branching import BranchingRollouts
 from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import names
-from rlchat_reward_models import chitchat
+from rlchat_reward_models.datasets import chitchat
 from rlchat_reward_models.preferences import Preference, read_preferences
 
 

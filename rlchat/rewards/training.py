@@ -10,19 +10,19 @@ import torch
 from rlchat.cli.progress import Progress
 from rlchat.cli.reward import TrainOptions
 from rlchat.models.device import choose_device, choose_dtype
-from rlchat.rewards.loading import open_trunk
-from rlchat_reward_models.judge import Judge
-from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, Span
+from rlchat.rewards.loading import open_backbone
 from rlchat_reward_models.preferences import Preference
-from rlchat_reward_models.reading import Reader
-from rlchat_reward_models.training import train_judge
+from rlchat_reward_models.reward_model import RewardModel
+from rlchat_reward_models.scorer import Granularity, LearnedScorer, Scale, Settings
+from rlchat_reward_models.tokenization import ReplyTokenizer
+from rlchat_reward_models.training import train_reward_model
 
 
 def _some(preferences: Sequence[Preference], most: int, seed: int) -> list[Preference]:
     """Those of so many contexts, drawn with odds of the largest weight in each.
 
-    Most moments of a conversation are of little consequence, and a judge that reads them all
-    evenly learns manners before it learns what is right.
+    Most moments of a conversation are of little consequence, and a reward model that is trained on
+    all of them evenly learns style before it learns what is right.
     """
     weights: dict[object, float] = {}
     for p in preferences:
@@ -42,10 +42,10 @@ def _trained(
     torch.manual_seed(options.seed)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device)
-    trunk, tokenizer, adapted = open_trunk(options.trunk, options.seed, progress.say)
-    reader = Reader(tokenizer, options.max_tokens)
-    judge = Judge(trunk, reader.encoder, options.heads, options.seed)
-    torch.nn.Module.to(judge, device)
+    backbone, own, adapted = open_backbone(options.backbone, options.seed, progress.say)
+    tokenizer = ReplyTokenizer(own, options.max_tokens)
+    model = RewardModel(backbone, tokenizer.encoder, options.heads, options.seed)
+    torch.nn.Module.to(model, device)
 
     show_share = progress.share("reward model")
 
@@ -53,10 +53,12 @@ def _trained(
         show_share(row["done"], f"loss {row['loss']:.3f}")
 
     half = dtype != torch.float32
-    train_judge(judge, reader, learn, options.training, half, options.seed, report)
+    train_reward_model(model, tokenizer, learn, options.training, half, options.seed, report)
     whole = sum(len(p.chosen) > 1 for p in learn) > len(learn) / 2
-    span: Span = "conversation" if whole else "turn"
-    settings = Settings(options.trunk, adapted, options.heads, options.max_tokens, Scale(), span)
-    scorer = LearnedScorer(judge, reader, settings)
+    granularity: Granularity = "conversation" if whole else "turn"
+    settings = Settings(
+        options.backbone, adapted, options.heads, options.max_tokens, Scale(), granularity
+    )
+    scorer = LearnedScorer(model, tokenizer, settings)
     scorer.dtype = dtype
     return scorer
