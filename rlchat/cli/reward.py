@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -18,81 +17,30 @@ from rlchat.cli.progress import Progress
 from rlchat.cli.terminal import say
 from rlchat.errors import UserError
 from rlchat.evaluation.summary import with_interval
-from rlchat.feedback.export import stored_preferences
-from rlchat.models.device import DTypeName
 from rlchat.rewards.loading import load_scorer
-from rlchat.rewards.preference_data import _rated, _simulated, read_file
-from rlchat.rewards.training import _some, _trained
-from rlchat.rollout.branching import BranchConfig
-from rlchat.rollout.config import RolloutConfig
+from rlchat.rewards.preference_data import PreferenceConfig, collect_preferences, read_file
+from rlchat.rewards.training import RewardModelConfig, train_reward_model
 from rlchat.rollout.conversations import read_conversations
-from rlchat.settings import SEEDS, expect
 from rlchat.statistics import wilson
-from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.evaluation import PreferenceEvaluation, evaluate_preferences
-from rlchat_reward_models.preferences import Preference, preference, tidy
-from rlchat_reward_models.scorer import Scale, parts_of
+from rlchat_reward_models.preferences import Preference, tidy
+from rlchat_reward_models.scorer import parts_of
 from rlchat_reward_models.splits import by_split
-from rlchat_reward_models.training import RewardModelTraining
 
 
-@dataclass(frozen=True)
-class BuildOptions:
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions(PreferenceConfig):
     """Collect preferences from simulators, people's ratings and files, in trl's format."""
 
     out: Path = Path("preferences.jsonl")
     """Where they go: JSON lines of prompt, chosen, rejected, weight, source, turn, dialogue."""
-    simulate: bool = True
-    """Compare sampled replies in simulated conversations by what becomes of them."""
-    chitchat: bool = False
-    """Add people's ratings of their conversations; needs pip install 'rlchat[people]'."""
-    people: bool = False
-    """Add what people chose and edited in rlchat chat."""
-    file: tuple[Path, ...] = ()
-    """Add files in any of trl's preference formats."""
-    env: str = "rlchat/Support-v0"
-    """Environment of the simulated conversations."""
-    users: str = ""
-    """Families of users, comma-separated; the usual ones if none is named."""
-    split: Literal["train", "dev", "test"] = "train"
-    """Split that goals come from."""
-    speaker: str = "demonstrator"
-    """Agent whose replies are compared: a run folder, or a name as for `rlchat eval`."""
-    follower: str = ""
-    """Agent that goes on after a reply, to the end; the speaker if none is named."""
-    policy: str = "smollm2-135m"
-    """The model that `base` stands for."""
-    seed: int = 0
-    """Decides conversations, replies and continuations."""
-    branches: BranchConfig = field(default_factory=BranchConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
-        if not (self.simulate or self.chitchat or self.people or self.file):
-            raise UserError("expected a source of preferences; got none; leave --no-simulate out")
-        if self.branches.whole and self.follower:
-            raise UserError(
-                "expected no follower where whole conversations are compared; got "
-                f"{self.follower}; leave --follower or --branches.whole out"
-            )
 
 
 def run_build(options: BuildOptions, console: Console) -> None:
     """Collect, tidy and write preferences, and say how many there are of which kind."""
     files.check_place(options.out)
-    found: list[Preference] = []
-    for path in options.file:
-        found += read_file(path)
-    if options.people:
-        found += [preference(row, row["dialogue"]) for row in stored_preferences()]
-    if options.chitchat:
-        found += _rated(options.seed)
-    if options.simulate:
-        with Progress(console) as progress:
-            found += _simulated(options, progress)
-    tidied = tidy(found)
+    with Progress(console) as progress:
+        tidied = collect_preferences(options, progress)
     lines = [json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in tidied.preferences]
     files.write_text(options.out, "".join(lines))
     console.print(_counted(tidied.preferences))
@@ -117,40 +65,14 @@ def _counted(preferences: Sequence[Preference]) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class TrainOptions:
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RewardModelConfig):
     """Train a reward model on preferences; held-out dialogues are never trained on."""
 
     preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files of `rlchat reward build`, or in any of trl's preference formats."""
     out: Path = Path("runs/reward")
     """Folder for the reward model."""
-    backbone: str = "minilm-l6"
-    """What encodes the text: minilm-l6, an encoder's Hugging Face id or folder, or a language
-    model, which then gets an adapter."""
-    heads: int = 4
-    """Heads of the ensemble, whose disagreement is subtracted from the score."""
-    uncertainty_penalty: float = 0.5
-    """How much of the standard deviation of the heads' scores is subtracted."""
-    max_tokens: int = 192
-    """Tokens of a context and a reply together, at most."""
-    most: int = 2000
-    """Contexts trained on, at most, with all their replies: that bounds the time. Where much hangs
-    on the reply they are likelier to be drawn."""
-    seed: int = 0
-    """Decides initial weights and order."""
-    dtype: DTypeName = "auto"
-    """Precision of the products; auto measures what is faster."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
-    training: RewardModelTraining = field(default_factory=RewardModelTraining)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        for name in ("heads", "most"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        expect(self, "uncertainty_penalty", self.uncertainty_penalty >= 0, "of at least 0")
-        expect(self, "max_tokens", self.max_tokens >= 32, "of at least 32")
 
 
 def run_train(options: TrainOptions, console: Console) -> None:
@@ -158,27 +80,13 @@ def run_train(options: TrainOptions, console: Console) -> None:
     if options.out.exists():
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
     files.check_place(options.out)
-    tidied = tidy(p for path in options.preferences for p in read_file(path))
-    learn, calibrate, held_out = by_split(tidied.preferences).values()
-    if len(learn) < 2 or not calibrate or not held_out:
-        raise UserError(
-            f"expected preferences from enough dialogues to train, calibrate and test on; got "
-            f"{len(learn)}, {len(calibrate)} and {len(held_out)}; collect more"
-        )
-    learn = _some(learn, options.most, options.seed)
-    began = time.monotonic()
+    preferences = [p for path in options.preferences for p in read_file(path)]
     with Progress(console) as progress:
-        progress.say(f"training on {len(learn)} preferences")
-        scorer = _trained(options, learn, progress)
-    spent = time.monotonic() - began
-    margins = evaluate_preferences(scorer, calibrate).margins
-    temperature = fit_temperature(margins, [1.0] * len(margins))
-    scorer.rescale(Scale(temperature, uncertainty_penalty=options.uncertainty_penalty))
-    scorer.normalize([(p.prompt, reply) for p in learn[:500] for reply in (p.chosen, p.rejected)])
+        trained = train_reward_model(preferences, options, progress)
     with files.atomic_folder(options.out) as folder:
-        scorer.save(folder)
-    say(console, f"trained in {spent / 60:.1f} minutes; written to {options.out}")
-    _report(evaluate_preferences(scorer, held_out), console)
+        trained.scorer.save(folder)
+    say(console, f"trained in {trained.seconds / 60:.1f} minutes; written to {options.out}")
+    _report(evaluate_preferences(trained.scorer, trained.held_out), console)
 
 
 @dataclass(frozen=True)
