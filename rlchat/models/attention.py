@@ -8,6 +8,8 @@ pass, and heads that share keys and values are folded into one product instead o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +42,24 @@ def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
 def middle_layer(layers: int) -> int:
     """Which of a model's hidden states, the embeddings' being 0, lies two thirds up."""
     return 2 * (layers + 1) // 3
+
+
+@contextmanager
+def states_entering(layers: Any, place: int | None) -> Iterator[list[Tensor]]:
+    """Collect the states that enter a layer; transformers' own record depends on earlier calls."""
+    seen: list[Tensor] = []
+    if place is None or place >= len(layers):
+        yield seen
+        return
+
+    def keep(_: nn.Module, given: tuple[Any, ...]) -> None:
+        seen.append(given[0])
+
+    handle = layers[place].register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def use_layouts(model: PreTrainedModel) -> None:

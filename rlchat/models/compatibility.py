@@ -13,7 +13,7 @@ from rlchat.models.packing import Packing
 
 
 @torch.inference_mode()
-def _check(model: PreTrainedModel) -> None:
+def check_compatible(model: PreTrainedModel) -> None:
     """Refuse models that compute otherwise than forwards of ours do.
 
     Their logits have to be their head applied to their last states, and rows that lie in one
