@@ -120,11 +120,13 @@ class ReplayPool(EnvPool):
     snapshots: Sequence[Snapshot] = ()
     once: bool = False
 
+    def make(self) -> ReplayEnv:
+        """Make another environment that replays snapshots."""
+        return ReplayEnv(self.config, self.split, self.once)
+
     def begin(self, row: int, index: int, seed: int) -> Conversation:
         """Begin an episode at its snapshot; what happens is decided by the snapshot's own seed."""
-        while len(self.pool) <= row:
-            self.pool.append(ReplayEnv(self.config, self.split, self.once))
-        env = self.pool[row]
+        env = self[row]
         assert isinstance(env, ReplayEnv)
         return env.replay(self.snapshots[index])
 

@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -82,6 +82,9 @@ class GameEnv(gym.Env[str, str]):
     ``reset`` gives the rules, ``step`` what is new since the last message. The reward is the
     game's own; ``info["success"]`` says whether the game is won.
     """
+
+    # Its games draw from the random states of the process: one thread at a time.
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "single_threaded": True}
 
     def __init__(self, make_game: Callable[[], Game]):
         """Make the environment; ``make_game`` may draw and print without anybody noticing."""
