@@ -1,4 +1,4 @@
-"""A conversation in which the user's seat is taken by a person, the simulated user, or both."""
+"""Scores of a live conversation, in which a person, the simulated user or both are the user."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rlchat_envs.knowledge import Lookup
 
 
 @dataclass
-class ChatSession:
-    """One conversation, and what each of the agent's turns in it is worth.
+class ScoredConversation:
+    """One conversation, with the score of each of the agent's turns in named parts.
 
     The parts are those of the environment's steps. A turn's progress is known once the user has
     replied to it; a solution is judged at once. After the verdict people may talk on, but
@@ -26,10 +26,10 @@ class ChatSession:
     parts: list[dict[str, float]] = field(default_factory=list)
     solved: bool | None = None  # None while the case is open
     _potential: float = 0.0  # before the agent's last message
-    _unheard: str | None = None  # the agent's last message, if it counts and nobody has replied
+    _open_reply: str | None = None  # the agent's last message, if it counts and nobody has replied
 
     def __post_init__(self) -> None:
-        """The agent has its instructions before anybody speaks."""
+        """Begin with the agent's instructions, which come before all messages."""
         for lookup in self.lookups:
             lookup.begin(self.case)
         if self.case is not None:
@@ -37,12 +37,12 @@ class ChatSession:
 
     @property
     def hidden(self) -> Mapping[str, Any]:
-        """What scripted agents may look at."""
+        """What the environment hides from models; scripted agents may look at it."""
         return {} if self.case is None else self.case.hidden
 
     @property
     def unanswered(self) -> bool:
-        """Whether the agent, which speaks after everybody else, had no room left to."""
+        """Whether a message of the user's waits for a reply: the agent had no room left for one."""
         return self.conversation[-1:] != () and self.conversation[-1].role in ("user", "tool")
 
     @property
@@ -51,32 +51,32 @@ class ChatSession:
         return sum(sum(p.values()) for p in self.parts)
 
     def person(self, text: str) -> Conversation:
-        """A person speaks; give their message and what the desk finds in it."""
-        if self.case is not None and self._unheard is not None:
-            self.case.overhear(self._unheard)
-        self._unheard = None
-        said = (Message("user", text),) if self.case is None else self.case.tell(text)
-        said = self._said(said)
+        """Append a person's message; give it, and what is looked up about it."""
+        if self.case is not None and self._open_reply is not None:
+            self.case.overhear(self._open_reply)
+        self._open_reply = None
+        messages = (Message("user", text),) if self.case is None else self.case.tell(text)
+        messages = self._append(messages)
         if self.case is not None and self.solved is None and self.parts:
             self.parts[-1]["progress"] = self.case.potential - self._potential
-        return said
+        return messages
 
     def simulated(self) -> Conversation:
-        """The simulated user speaks: opens the case, or replies to the agent's last message."""
+        """Append the simulated user's opening, or their reply to the agent's last message."""
         assert self.case is not None and self.solved is None
-        said: Conversation
+        messages: Conversation
         if not self.parts:
-            said = tuple(m for m in self.case.opening if m.role != "system")
+            messages = tuple(m for m in self.case.opening if m.role != "system")
         else:
             assert self.conversation[-1].role == "assistant"
-            self._unheard = None
+            self._open_reply = None
             reaction = self.case.hear(self.conversation[-1].content)
-            said = reaction.messages
+            messages = reaction.messages
             self._settle(reaction.resolution, reaction.terminated)
-        return self._said(said)
+        return self._append(messages)
 
     def agent(self, text: str, cut_off: float = 0.0) -> None:
-        """The agent speaks.
+        """Append a message of the agent's, and score it.
 
         Args:
             text: its message.
@@ -86,7 +86,7 @@ class ChatSession:
         self.conversation += (Message("assistant", text),)
         if self.solved is not None:
             return
-        self._unheard = text
+        self._open_reply = text
         parts = {} if self.case is None else {"progress": 0.0, "resolution": 0.0}
         parts |= self.scorer.score(before, text)
         if cut_off:
@@ -95,7 +95,7 @@ class ChatSession:
         self._potential = 0.0 if self.case is None else self.case.potential
 
     def instead(self, text: str, cut_off: float = 0.0) -> None:
-        """Another message takes the place of the agent's last one, to which nobody has replied.
+        """Put another message in the place of the agent's last one, to which nobody has replied.
 
         Args:
             text: the message.
@@ -103,13 +103,13 @@ class ChatSession:
         """
         assert self.conversation[-1].role == "assistant"
         self.conversation = self.conversation[:-1]
-        if self._unheard is not None:
+        if self._open_reply is not None:
             self.parts.pop()
             self.solved = None  # if it was decided, then by the message that goes
         self.agent(text, cut_off)
 
     def verdict(self) -> float:
-        """What the agent's last message is worth as a solution; 0 if it decides nothing."""
+        """The resolution that the agent's last message earns; 0 if it decides nothing."""
         if self.case is None or self.solved is not None:
             return 0.0
         return self.case.judge(self.conversation[-1].content)
@@ -123,7 +123,7 @@ class ChatSession:
         return bool(verdict)
 
     def to_json(self) -> dict[str, Any]:
-        """A line of a transcript; `rlchat sft --data` reads it too."""
+        """The conversation as a line of a transcript; `rlchat sft --data` reads it too."""
         return {
             "messages": [{"role": m.role, "content": m.content} for m in self.conversation],
             "parts": [dict(parts) for parts in self.parts],
@@ -131,14 +131,14 @@ class ChatSession:
             "success": self.solved,
         }
 
-    def _said(self, said: Conversation) -> Conversation:
-        """Append what was said, and what the desk looks up about it while the case is open."""
-        self.conversation += said
+    def _append(self, messages: Conversation) -> Conversation:
+        """Append messages, and what is looked up about them while the case is open."""
+        self.conversation += messages
         for lookup in self.lookups if self.solved is None else ():
             found = lookup.find(self.conversation)
             self.conversation += found
-            said += found
-        return said
+            messages += found
+        return messages
 
     def _settle(self, resolution: float, terminated: bool) -> None:
         """Write down what the last turn led to, as `DialogueEnv.step` does."""
