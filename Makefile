@@ -40,10 +40,10 @@ type: .venv/.stamp  ## check types
 	$(BIN)/mypy
 
 bench: .venv/.stamp  ## time rollouts and updates against the usual way, the machine's limit and earlier runs
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed/speed.py
 
 bench-growth: .venv/.stamp  ## time a turn as turns, episodes and the model grow
-	$(BIN)/python benchmarks/speed.py --parts growth
+	$(BIN)/python benchmarks/speed/speed.py --parts growth
 
 bench-peers: .venv/.stamp  ## time whole iterations beside other trainers, in environments of their own
 	$(BIN)/python benchmarks/peers.py

@@ -1,14 +1,15 @@
-"""How many comparisons it takes to know a person's taste, measured on simulated people.
+"""How many comparisons it takes to know a person's style, measured on simulated people.
 
     python benchmarks/people.py
 
-Replies are those of scripted desks on the test sides of five worlds. Fixed before anything was
-measured: a person's taste over `style.PARTS` is drawn from N(COMMON, I), so that people share half
-a unit a part and differ by one; they answer with probability σ(w·(φ(a) − φ(b))), as noisily as
-`style.learn` assumes. Every other dialogue is asked about, with one half of all texts; the others
-are tested, with the other half: neither a dialogue nor a reply that is tested was ever asked about.
-Accuracy is how often two tested replies of a moment are ranked as the person's true taste ranks
-them, a tie counting half; pairs that no part tells apart are left out, as nobody prefers either.
+Replies are those of scripted desks on the test splits of five worlds. Fixed before anything was
+measured: a person's preference weights over `STYLE_FEATURES` are drawn from N(COMMON, I), so that
+people share half a unit a feature and differ by one; they answer with probability
+σ(w·(φ(a) − φ(b))), as noisily as `fit_posterior` assumes. Every other dialogue is asked about, with
+one half of all texts; the others are tested, with the other half: neither a dialogue nor a reply
+that is tested was ever asked about.
+Accuracy is how often two tested replies of a moment are ranked as the person's true weights rank
+them, a tie counting half; pairs that no feature tells apart are left out, as nobody prefers either.
 
 People come in groups of ``--people``. The common reward is learned from what the others of the
 group answered to ``--told`` random questions each, and a person's own begins there. "random" asks
@@ -29,8 +30,9 @@ from rlchat.evaluation.summary import with_interval
 from rlchat.rewards.elicitation import Question, questions
 from rlchat.rollout.branching import BranchConfig
 from rlchat.statistics import bootstrap, paired
-from rlchat_reward_models.preferences import fraction
-from rlchat_reward_models.style import PARTS, Array, begin, learn
+from rlchat_reward_models.preference_posterior import fit_posterior, population_prior
+from rlchat_reward_models.splits import fraction
+from rlchat_reward_models.style_features import STYLE_FEATURES, Array
 
 COMMON = {
     "length": -0.5,
@@ -42,7 +44,7 @@ COMMON = {
     "facts": 0.5,
     "repetition": -0.5,
 }
-SHARED: Array = np.array([COMMON[name] for name in PARTS])
+SHARED: Array = np.array([COMMON[name] for name in STYLE_FEATURES])
 COUNTS = (0, 2, 5, 10, 20, 50)
 
 
@@ -55,7 +57,7 @@ class Options:
     groups: int = 10
     """The first one's table comes first, then that of all."""
     told: int = 10
-    """Comparisons of everybody else, from which the common taste is learned."""
+    """Comparisons of everybody else, from which the common weights are learned."""
     dialogues: int = 100
     """In each world; half are asked about, half tested."""
     replies: int = 6
@@ -88,15 +90,15 @@ def _half(question: Question, side: int) -> bool:
 
 
 class Person:
-    """Somebody simulated: a hidden taste, and answers as it makes likely."""
+    """Somebody simulated: hidden preference weights, and answers as they make likely."""
 
     def __init__(self, seed: Sequence[int]):
-        """Draw a taste."""
+        """Draw preference weights."""
         self.rng = np.random.default_rng(seed)
-        self.w = SHARED + self.rng.normal(size=len(PARTS))
+        self.w = SHARED + self.rng.normal(size=len(STYLE_FEATURES))
 
     def answer(self, pair: Array) -> Array:
-        """The manner of the better less that of the worse, to this person, today."""
+        """Features of the better reply less those of the worse, to this person, today."""
         return pair if self.rng.random() < 1 / (1 + np.exp(-self.w @ pair)) else -pair
 
     def at_random(self, moments: Sequence[Array], count: int) -> Array:
@@ -106,16 +108,17 @@ class Person:
 
     def telling(self, moments: Sequence[Array], count: int, others: Array) -> Array:
         """Answers about the pairs that tell most, given the answers so far: (count, P)."""
-        left, seen = np.concatenate(moments), np.zeros((0, len(PARTS)))
+        left, seen = np.concatenate(moments), np.zeros((0, len(STYLE_FEATURES)))
         for _ in range(count):
-            best = int(np.argmax(learn(begin(others), seen).telling(left)))
+            known = fit_posterior(population_prior(others), seen)
+            best = int(np.argmax(known.expected_information(left)))
             seen = np.vstack([seen, self.answer(left[best])])
             left = np.delete(left, best, axis=0)
         return seen
 
 
 def accuracy(w: Array, person: Person, tested: Array) -> float:
-    """How often a taste ranks two replies as the person does, in percent."""
+    """How often preference weights rank two replies as the person does, in percent."""
     return float(50 * (1 + np.sign(tested @ person.w) * np.sign(tested @ w)).mean())
 
 
@@ -145,9 +148,12 @@ def measure(group: int, options: Options, sides: Sides) -> list[Measured]:
             "random": person.at_random(sides.moments, max(COUNTS)),
             "telling": person.telling(sides.moments, max(COUNTS), others),
         }
-        before = begin(others)
+        before = population_prior(others)
         personal = {
-            way: {n: accuracy(learn(before, seen[:n]).mean, person, sides.tested) for n in COUNTS}
+            way: {
+                n: accuracy(fit_posterior(before, seen[:n]).mean, person, sides.tested)
+                for n in COUNTS
+            }
             for way, seen in answers.items()
         }
         common = accuracy(before.mean, person, sides.tested)
@@ -169,7 +175,7 @@ def table(units: Sequence[Sequence[Measured]], say: Callable[[str], None]) -> No
     common, own = each(lambda p: p.common), each(lambda p: p.own_answers)
     best = each(lambda p: p.best_common)
     say(f"the common reward ranks {_percent(common)} percent rightly,")
-    say(f"the taste that people are drawn around {_percent(best)},")
+    say(f"the weights that people are drawn around {_percent(best)},")
     say(f"people's own noisy answers would {_percent(own)}\n")
     say("| comparisons | asked | personal reward, percent | over the common one, points |")
     say("|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""Whether a judge's confidence can be believed."""
+"""Calibration: whether a reward model's probabilities match how often it is right."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Bin:
 
 
 def fit_temperature(margins: Numbers, labels: Numbers) -> float:
-    """What to divide score differences by, so that their probabilities fit (Guo et al. 2017).
+    """Find what to divide score differences by, so that probabilities fit (Guo et al. 2017).
 
     Args:
         margins: score differences in logits, of what was preferred over what was not.
-        labels: how probable it is that a judge agrees, in (0.5, 1].
+        labels: how probable it is that a rater agrees, in (0.5, 1].
 
     Returns:
         The temperature with the least mean cross-entropy, from 0.02 to 50.

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rlchat_envs import Conversation, Message
+from rlchat_reward_models.splits import split_of
 
 ROLES = ("system", "user", "assistant", "tool")
-HELD_OUT = 0.2  # share of dialogues that no training sees
-CALIBRATION = 0.1  # share of the others that only sets a judge's temperature
-
-Side = Literal["train", "calibration", "held-out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +21,7 @@ class Preference:
 
     ``chosen`` and ``rejected`` are what follows ``prompt``: one assistant message, or a whole
     conversation where nothing is shared. ``weight`` in (0, 1] says how much better: 1 if every
-    judge would agree, near 0 for a toss-up. ``difference`` and ``error`` are the outcomes' mean
+    rater would agree, near 0 for a toss-up. ``difference`` and ``error`` are the outcomes' mean
     difference and its standard error, in score units, where outcomes were measured.
     """
 
@@ -41,7 +37,7 @@ class Preference:
 
     @property
     def probability(self) -> float:
-        """That a judge prefers ``chosen``: the soft label (1 + weight) / 2."""
+        """Probability that a rater prefers ``chosen``: the soft label (1 + weight) / 2."""
         return (1 + self.weight) / 2
 
     @property
@@ -53,16 +49,16 @@ class Preference:
 
     @property
     def context(self) -> tuple[str, Conversation]:
-        """What its replies have in common with those of other comparisons."""
+        """Dialogue and prompt, which its replies share with those of other comparisons."""
         return self.dialogue, self.prompt
 
     @property
     def held_out(self) -> bool:
-        """Whether its dialogue is on the held-out side."""
-        return side(self.dialogue) == "held-out"
+        """Whether its dialogue is in the held-out split."""
+        return split_of(self.dialogue) == "held-out"
 
     def to_json(self) -> dict[str, Any]:
-        """A line of a file."""
+        """Make a line of a file."""
         row: dict[str, Any] = {
             "prompt": messages_to_json(self.prompt),
             "chosen": messages_to_json(self.chosen),
@@ -82,28 +78,16 @@ def messages_to_json(messages: Conversation) -> list[dict[str, str]]:
     return [{"role": m.role, "content": m.content} for m in messages]
 
 
-def side(dialogue: str) -> Side:
-    """What a dialogue is for; its name alone decides, on every machine the same."""
-    if fraction(dialogue) < HELD_OUT:
-        return "held-out"
-    return "calibration" if fraction(f"calibrate {dialogue}") < CALIBRATION else "train"
-
-
-def fraction(name: str) -> float:
-    """A number in [0, 1) that belongs to a name, on every machine the same."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
-
-
 def weight(difference: float, error: float, noise: float) -> float:
-    """How often judges agree more than they disagree, 2 Φ(d / sqrt(e² + s²)) − 1.
+    """How much more often raters agree than disagree, 2 Φ(d / sqrt(e² + s²)) − 1.
 
-    Thurstone 1927 ("A law of comparative judgment"): a judge sees the difference ``d`` with
+    Thurstone 1927 ("A law of comparative judgment"): a rater sees the difference ``d`` with
     normal noise of its own, ``s``, on top of the error ``e`` with which it was measured.
 
     Args:
         difference: of outcomes, at least 0.
         error: its standard error.
-        noise: the judge's, in the same units, above 0.
+        noise: the rater's, in the same units, above 0.
     """
     return math.erf(difference / math.sqrt(2 * (error**2 + noise**2)))
 
@@ -121,7 +105,7 @@ class Tidied:
 def tidy(preferences: Iterable[Preference]) -> Tidied:
     """Leave out ties, and what was said before.
 
-    A pair that comes again either way round counts once. Where both ways round occur, judges
+    A pair that comes again either way round counts once. Where both ways round occur, raters
     contradict each other, and the weights decide: the pair stays with what is left of the
     larger one.
     """
@@ -156,7 +140,7 @@ def _weighed(a: Preference, b: Preference) -> list[Preference]:
 def read_preferences(path: Path) -> list[Preference]:
     """Read JSON lines in any of trl's preference formats.
 
-    With a prompt or without (the messages that both sides begin with become the prompt), of
+    With a prompt or without (the messages that both replies begin with become the prompt), of
     messages or of plain strings.
 
     Raises:
@@ -191,7 +175,7 @@ def read_preferences(path: Path) -> list[Preference]:
 
 
 def preference(row: object, name: str) -> Preference:
-    """One line of a file.
+    """Parse one line of a file.
 
     Args:
         row: parsed JSON.
@@ -259,14 +243,6 @@ def _shared(a: Conversation, b: Conversation) -> int:
             break
         same += 1
     return same
-
-
-def sides(preferences: Iterable[Preference]) -> dict[Side, list[Preference]]:
-    """Those to train on, to calibrate with, and of held-out dialogues; none is on two sides."""
-    found: dict[Side, list[Preference]] = {"train": [], "calibration": [], "held-out": []}
-    for p in preferences:
-        found[side(p.dialogue)].append(p)
-    return found
 
 
 def by_source(preferences: Iterable[Preference]) -> Iterator[tuple[str, list[Preference]]]:

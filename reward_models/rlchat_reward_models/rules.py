@@ -1,6 +1,6 @@
-"""Rules that judge how an assistant message was said.
+"""Rules that score how an assistant message is worded.
 
-Every part is 0 at best, or an agent could collect points by talking on.
+Every part is 0 at best, or an agent could collect points by saying more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A judge learns from preferences, through trl's trainer of reward models."""
+"""Training of a reward model on preferences, through trl's trainer of reward models."""
 
 from __future__ import annotations
 
@@ -17,54 +17,60 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from rlchat_envs import Conversation
-from rlchat_reward_models.judge import Judge
 from rlchat_reward_models.preferences import Preference
-from rlchat_reward_models.reading import Read, Reader
+from rlchat_reward_models.reward_model import RewardModel
+from rlchat_reward_models.tokenization import ReplyTokenizer, TokenizedReply
 
-Report = Callable[[Mapping[str, float]], None]
+OnProgress = Callable[[Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
-class JudgeTraining:
-    """How a judge is trained."""
+class RewardModelTraining:
+    """How a reward model is trained."""
 
     epochs: float = 1.0
     """Passes over the preferences; more where there are few."""
     batch: int = 8
-    """Contexts an optimiser step, each with all its replies."""
+    """Contexts in an optimizer step, each with all its replies."""
     learning_rate: float = 1e-4
-    """Of trunk and heads, at first; it falls to 0 along a cosine."""
-    centre: float = 0.01
-    """Price of scores that wander off zero (Eisenstein et al. 2023)."""
+    """Initial learning rate of backbone and heads; it falls to 0 along a cosine."""
+    center: float = 0.01
+    """Penalty on squared scores, which keeps them around zero (Eisenstein et al. 2023)."""
 
 
 class Collate:
-    """Makes a batch of contexts: every reply once, and which of them are compared."""
+    """Collates contexts into a batch: every reply once, and which of them are compared."""
 
-    def __init__(self, reader: Reader):
-        """Lay out with a reader's padding."""
-        self._reader = reader
+    def __init__(self, tokenizer: ReplyTokenizer):
+        """Use a tokenizer's padding."""
+        self._tokenizer = tokenizer
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Collate rows of `dataset`: N replies, P comparisons, H heads."""
-        reads = [Read(*read) for r in rows for read in zip(r["ids"], r["starts"], strict=True)]
-        laid = self._reader.pad_rows(reads)
+        replies = [
+            TokenizedReply(ids, start)
+            for r in rows
+            for ids, start in zip(r["ids"], r["starts"], strict=True)
+        ]
+        padded = self._tokenizer.pad_rows(replies)
         offsets = [0, *accumulate(len(r["ids"]) for r in rows)]
         pairs = [
             [o + i for i in p] for o, r in zip(offsets, rows, strict=False) for p in r["pairs"]
         ]
         return {
-            "input_ids": laid.ids,
-            "attention_mask": laid.attention,
-            "reply_mask": laid.reply,
+            "input_ids": padded.ids,
+            "attention_mask": padded.attention,
+            "reply_mask": padded.reply,
             "pairs": torch.tensor(pairs),
             "labels": torch.tensor([y for r in rows for y in r["labels"]]),
             "counts": torch.tensor([c for r in rows for c in r["counts"]]),
         }
 
 
-def dataset(preferences: Sequence[Preference], reader: Reader, heads: int, seed: int) -> Dataset:
-    """Tokenise, one row a context: a reply that is compared with several is read once.
+def dataset(
+    preferences: Sequence[Preference], tokenizer: ReplyTokenizer, heads: int, seed: int
+) -> Dataset:
+    """Tokenize preferences, one row a context; a reply compared with several occurs once.
 
     Every head sees a bootstrap sample of its own, drawn as exponential weights (Rubin 1981, the
     Bayesian bootstrap).
@@ -79,12 +85,12 @@ def dataset(preferences: Sequence[Preference], reader: Reader, heads: int, seed:
             p.context, {"ids": [], "starts": [], "pairs": [], "labels": [], "counts": []}
         )
         known = places.setdefault(p.context, {})
-        for side in (p.chosen, p.rejected):
-            if side not in known:
-                known[side] = len(known)
-                read = reader.read(p.prompt, side)
-                row["ids"].append(read.ids)
-                row["starts"].append(read.start)
+        for reply in (p.chosen, p.rejected):
+            if reply not in known:
+                known[reply] = len(known)
+                tokens = tokenizer.tokenize(p.prompt, reply)
+                row["ids"].append(tokens.ids)
+                row["starts"].append(tokens.start)
         row["pairs"].append([known[p.chosen], known[p.rejected]])
         row["labels"].append(p.probability)
         row["counts"].append(counts)
@@ -101,7 +107,7 @@ def preference_loss(scores: Tensor, pairs: Tensor, labels: Tensor, counts: Tenso
     Args:
         scores: (N, H) of replies.
         pairs: (P, 2) which is preferred to which.
-        labels: (P,) that a judge agrees.
+        labels: (P,) how probable it is that a rater agrees.
         counts: (P, H) how much a comparison counts for a head.
     """
     difference, y = scores[pairs[:, 0]] - scores[pairs[:, 1]], labels[:, None]
@@ -113,7 +119,7 @@ class _Trainer(RewardTrainer):
     """trl's trainer with our loss: soft labels, several heads, a length expert."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-        """Ours is tokenised."""
+        """Return the data set as it is: ours is tokenized."""
         return dataset
 
     def compute_loss(
@@ -133,7 +139,7 @@ class _Trainer(RewardTrainer):
 
 
 class _Tell(TrainerCallback):
-    def __init__(self, report: Report):
+    def __init__(self, report: OnProgress):
         self._report = report
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -142,27 +148,27 @@ class _Tell(TrainerCallback):
             self._report({"done": done, "loss": float(logs["loss"])})
 
 
-def train_judge(
-    judge: Judge,
-    reader: Reader,
+def train_reward_model(
+    model: RewardModel,
+    tokenizer: ReplyTokenizer,
     preferences: Sequence[Preference],
-    config: JudgeTraining,
+    config: RewardModelTraining,
     half: bool = False,
     seed: int = 0,
-    report: Report = lambda row: None,
+    report: OnProgress = lambda row: None,
 ) -> None:
-    """Train a judge in place.
+    """Train a reward model in place.
 
     Args:
-        judge: learns.
-        reader: its tokens.
+        model: is trained.
+        tokenizer: of its backbone.
         preferences: tidied; at least one.
-        config: how.
-        half: compute in bfloat16; weights stay whole.
-        seed: order, and bootstrap samples.
-        report: told ``done`` (share) and ``loss`` as it goes.
+        config: how to train.
+        half: compute in bfloat16; weights stay in single precision.
+        seed: of the order and the bootstrap samples.
+        report: is called with ``done`` (share) and ``loss`` during training.
     """
-    rows = dataset(preferences, reader, len(judge.heads), seed)
+    rows = dataset(preferences, tokenizer, len(model.heads), seed)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = RewardConfig(
             output_dir=scratch,
@@ -171,8 +177,8 @@ def train_judge(
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=0.1,
-            center_rewards_coefficient=config.centre,
-            use_cpu=next(judge.parameters()).device.type == "cpu",
+            center_rewards_coefficient=config.center,
+            use_cpu=next(model.parameters()).device.type == "cpu",
             bf16=half,
             gradient_checkpointing=False,
             max_length=None,
@@ -186,13 +192,13 @@ def train_judge(
             seed=seed,
         )
         trainer = _Trainer(
-            cast(Any, judge),  # trl asks no more of a model than a judge has
+            cast(Any, model),  # trl needs no more of a model than ours has
             args=arguments,
-            data_collator=Collate(reader),
+            data_collator=Collate(tokenizer),
             train_dataset=rows,
-            processing_class=reader.tokenizer,
+            processing_class=tokenizer.tokenizer,
             callbacks=[_Tell(report)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    judge.eval()
+    model.eval()

@@ -35,7 +35,7 @@ class PPOConfig:
     """GAE decay inside a turn."""
     gamma_turn: float | None = None
     """Discount across the user's reply; if none is given 1, or 0 where a reward model or a
-    person's taste pays and the world does not: comparisons of replies cannot be summed."""
+    person's style pays and the world does not: comparisons of replies cannot be summed."""
     lambda_turn: float = 0.95
     """GAE decay across the user's reply."""
     estimator: Literal["gae", "rloo", "reinforce"] = "gae"

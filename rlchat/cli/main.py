@@ -128,7 +128,7 @@ VERBS = {
         "cli.style",
         "AskOptions",
         "run_ask",
-        "compare replies, those first that tell most about your preferences",
+        "compare replies, the most informative first",
     ),
     "feedback style": Verb(
         "cli.style", "StyleOptions", "run_style", "say how a person likes to be spoken to"

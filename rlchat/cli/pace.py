@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from rlchat.cli.sparkline import bounds
+from rlchat.cli.curve import bounds
 from rlchat.listener import FinishedEpisode
 from rlchat.statistics import wilson
 

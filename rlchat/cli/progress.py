@@ -15,9 +15,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rlchat.cli.curve import course
 from rlchat.cli.load import Load, slowed
 from rlchat.cli.pace import Beat, Pace, Tally, minutes
-from rlchat.cli.sparkline import course
 from rlchat.cli.tables import dialogue, ending
 from rlchat.listener import FinishedEpisode, Listener
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -18,80 +17,30 @@ from rlchat.cli.progress import Progress
 from rlchat.cli.terminal import say
 from rlchat.errors import UserError
 from rlchat.evaluation.summary import with_interval
-from rlchat.feedback.export import stored_preferences
-from rlchat.models.device import DTypeName
 from rlchat.rewards.loading import load_scorer
-from rlchat.rewards.preference_data import _rated, _simulated, read_file
-from rlchat.rewards.training import _some, _trained
-from rlchat.rollout.branching import BranchConfig
-from rlchat.rollout.config import RolloutConfig
+from rlchat.rewards.preference_data import PreferenceConfig, collect_preferences, read_file
+from rlchat.rewards.training import RewardModelConfig, train_reward_model
 from rlchat.rollout.conversations import read_conversations
-from rlchat.settings import SEEDS, expect
 from rlchat.statistics import wilson
-from rlchat_reward_models.calibration import fit_temperature
-from rlchat_reward_models.learned import Scale, parts_of
-from rlchat_reward_models.preferences import Preference, preference, sides, tidy
-from rlchat_reward_models.report import Judged, judge_all
-from rlchat_reward_models.training import JudgeTraining
+from rlchat_reward_models.evaluation import PreferenceEvaluation, evaluate_preferences
+from rlchat_reward_models.preferences import Preference, tidy
+from rlchat_reward_models.scorer import parts_of
+from rlchat_reward_models.splits import by_split
 
 
-@dataclass(frozen=True)
-class BuildOptions:
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions(PreferenceConfig):
     """Collect preferences from simulators, people's ratings and files, in trl's format."""
 
     out: Path = Path("preferences.jsonl")
     """Where they go: JSON lines of prompt, chosen, rejected, weight, source, turn, dialogue."""
-    simulate: bool = True
-    """Compare sampled replies in simulated conversations by what becomes of them."""
-    chitchat: bool = False
-    """Add people's ratings of their conversations; needs pip install 'rlchat[people]'."""
-    people: bool = False
-    """Add what people chose and edited in rlchat chat."""
-    file: tuple[Path, ...] = ()
-    """Add files in any of trl's preference formats."""
-    env: str = "rlchat/Support-v0"
-    """Environment of the simulated conversations."""
-    users: str = ""
-    """Families of users, comma-separated; the usual ones if none is named."""
-    split: Literal["train", "dev", "test"] = "train"
-    """Side that goals come from."""
-    speaker: str = "demonstrator"
-    """Agent whose replies are compared: a run folder, or a name as for `rlchat eval`."""
-    follower: str = ""
-    """Agent that goes on after a reply, to the end; the speaker if none is named."""
-    policy: str = "smollm2-135m"
-    """The model that `base` stands for."""
-    seed: int = 0
-    """Decides conversations, replies and continuations."""
-    branches: BranchConfig = field(default_factory=BranchConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
-        if not (self.simulate or self.chitchat or self.people or self.file):
-            raise UserError("expected a source of preferences; got none; leave --no-simulate out")
-        if self.branches.whole and self.follower:
-            raise UserError(
-                "expected no follower where whole conversations are compared; got "
-                f"{self.follower}; leave --follower or --branches.whole out"
-            )
 
 
 def run_build(options: BuildOptions, console: Console) -> None:
     """Collect, tidy and write preferences, and say how many there are of which kind."""
     files.check_place(options.out)
-    found: list[Preference] = []
-    for path in options.file:
-        found += read_file(path)
-    if options.people:
-        found += [preference(row, row["dialogue"]) for row in stored_preferences()]
-    if options.chitchat:
-        found += _rated(options.seed)
-    if options.simulate:
-        with Progress(console) as progress:
-            found += _simulated(options, progress)
-    tidied = tidy(found)
+    with Progress(console) as progress:
+        tidied = collect_preferences(options, progress)
     lines = [json.dumps(p.to_json(), ensure_ascii=False) + "\n" for p in tidied.preferences]
     files.write_text(options.out, "".join(lines))
     console.print(_counted(tidied.preferences))
@@ -116,40 +65,14 @@ def _counted(preferences: Sequence[Preference]) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class TrainOptions:
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RewardModelConfig):
     """Train a reward model on preferences; held-out dialogues are never trained on."""
 
     preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files of `rlchat reward build`, or in any of trl's preference formats."""
     out: Path = Path("runs/reward")
     """Folder for the reward model."""
-    trunk: str = "minilm-l6"
-    """What reads: minilm-l6, an encoder's Hugging Face id or folder, or a language model, which
-    then gets an adapter."""
-    heads: int = 4
-    """Opinions, whose disagreement is taken off the score."""
-    caution: float = 0.5
-    """How much of their standard deviation is taken off."""
-    max_tokens: int = 192
-    """Read of a context and a reply."""
-    most: int = 2000
-    """Contexts trained on, at most, with all their replies: that bounds the time. Where much hangs
-    on the reply they are likelier to be drawn."""
-    seed: int = 0
-    """Decides initial weights and order."""
-    dtype: DTypeName = "auto"
-    """Precision of the products; auto measures what is faster."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
-    training: JudgeTraining = field(default_factory=JudgeTraining)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        for name in ("heads", "most"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        expect(self, "caution", self.caution >= 0, "of at least 0")
-        expect(self, "max_tokens", self.max_tokens >= 32, "of at least 32")
 
 
 def run_train(options: TrainOptions, console: Console) -> None:
@@ -157,26 +80,13 @@ def run_train(options: TrainOptions, console: Console) -> None:
     if options.out.exists():
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
     files.check_place(options.out)
-    tidied = tidy(p for path in options.preferences for p in read_file(path))
-    learn, calibrate, held_out = sides(tidied.preferences).values()
-    if len(learn) < 2 or not calibrate or not held_out:
-        raise UserError(
-            f"expected preferences from enough dialogues to train, calibrate and test on; got "
-            f"{len(learn)}, {len(calibrate)} and {len(held_out)}; collect more"
-        )
-    learn = _some(learn, options.most, options.seed)
-    began = time.monotonic()
+    preferences = [p for path in options.preferences for p in read_file(path)]
     with Progress(console) as progress:
-        progress.say(f"training on {len(learn)} preferences")
-        scorer = _trained(options, learn, progress)
-    spent = time.monotonic() - began
-    margins = judge_all(scorer, calibrate).margins
-    scorer.rescale(Scale(fit_temperature(margins, [1.0] * len(margins)), caution=options.caution))
-    scorer.normalise([(p.prompt, side) for p in learn[:500] for side in (p.chosen, p.rejected)])
+        trained = train_reward_model(preferences, options, progress)
     with files.atomic_folder(options.out) as folder:
-        scorer.save(folder)
-    say(console, f"trained in {spent / 60:.1f} minutes; written to {options.out}")
-    _report(judge_all(scorer, held_out), console)
+        trained.scorer.save(folder)
+    say(console, f"trained in {trained.seconds / 60:.1f} minutes; written to {options.out}")
+    _report(evaluate_preferences(trained.scorer, trained.held_out), console)
 
 
 @dataclass(frozen=True)
@@ -198,74 +108,74 @@ class ReportOptions:
 
 
 def run_report(options: ReportOptions, console: Console) -> None:
-    """Judge preferences, and print accuracy, calibration and the largest errors."""
+    """Score preferences, and print accuracy, calibration and the largest errors."""
     scorer = load_scorer(options.model)
     tidied = tidy(p for path in options.preferences for p in read_file(path))
-    chosen = tidied.preferences if options.all else sides(tidied.preferences)["held-out"]
+    chosen = tidied.preferences if options.all else by_split(tidied.preferences)["held-out"]
     if not chosen:
         raise UserError("expected preferences of held-out dialogues; got none; give --all")
-    judged = judge_all(scorer, chosen)
-    _report(judged, console, options.errors)
+    found = evaluate_preferences(scorer, chosen)
+    _report(found, console, options.errors)
     if options.json is not None:
-        files.write_json(options.json, [_numbers(name, j) for name, j in _groups(judged)])
+        files.write_json(options.json, [_numbers(name, own) for name, own in _groups(found)])
     if options.plot is not None:
-        _plot(judged, options.plot)
+        _plot(found, options.plot)
 
 
-def _groups(judged: Judged) -> list[tuple[str, Judged]]:
-    groups = judged.sources()
-    return groups if len(groups) == 1 else [*groups, ("all", judged)]
+def _groups(found: PreferenceEvaluation) -> list[tuple[str, PreferenceEvaluation]]:
+    groups = found.sources()
+    return groups if len(groups) == 1 else [*groups, ("all", found)]
 
 
-def _numbers(name: str, judged: Judged) -> dict[str, Any]:
+def _numbers(name: str, found: PreferenceEvaluation) -> dict[str, Any]:
     """One source's numbers, for a table or a file."""
-    clear = judged.clear
-    accuracy = wilson(sum(judged.right), len(judged.right))
-    on_clear = wilson(sum(clear.right), len(clear.right))
+    clear = found.clear
+    accuracy = wilson(sum(found.correct), len(found.correct))
+    on_clear = wilson(sum(clear.correct), len(clear.correct))
     return {
         "source": name,
-        "preferences": len(judged.right),
+        "preferences": len(found.correct),
         "accuracy": accuracy.mean,
         "accuracy_low": accuracy.low,
         "accuracy_high": accuracy.high,
-        "clear_share": len(clear.right) / len(judged.right),
+        "clear_share": len(clear.correct) / len(found.correct),
         "clear_accuracy": on_clear.mean,
         "clear_low": on_clear.low,
         "clear_high": on_clear.high,
-        "calibration_error": judged.calibration_error,
-        "length_correlation": judged.length_correlation,
-        "outcome_correlation": judged.outcome_correlation,
+        "calibration_error": found.calibration_error,
+        "length_correlation": found.length_correlation,
+        "outcome_correlation": found.outcome_correlation,
     }
 
 
-def _report(judged: Judged, console: Console, errors: int = 0) -> None:
+def _report(found: PreferenceEvaluation, console: Console, errors: int = 0) -> None:
     table = Table(
         *("source", "preferences", "accuracy", "clear", "accuracy on them"),
         *("ECE", "with length", "with outcome"),
         box=None,
     )
-    for name, own in _groups(judged):
+    for name, own in _groups(found):
         clear = own.clear
         outcome = own.outcome_correlation
         table.add_row(
             name,
-            str(len(own.right)),
-            with_interval(wilson(sum(own.right), len(own.right)), "{:.1%}"),
-            f"{len(clear.right) / len(own.right):.0%}",
-            with_interval(wilson(sum(clear.right), len(clear.right)), "{:.1%}"),
+            str(len(own.correct)),
+            with_interval(wilson(sum(own.correct), len(own.correct)), "{:.1%}"),
+            f"{len(clear.correct) / len(own.correct):.0%}",
+            with_interval(wilson(sum(clear.correct), len(clear.correct)), "{:.1%}"),
             f"{own.calibration_error:.1%}",
             f"{own.length_correlation:+.2f}",
             "" if outcome is None else f"{outcome:+.2f}",
         )
     console.print(table)
-    for p, margin in judged.worst(errors):
+    for p, margin in found.worst(errors):
         say(console, f"\nprefers the wrong one by {-margin:.1f} (difference {p.difference}):")
-        for mark, said in (("…", p.prompt[-3:]), ("+", p.chosen[:1]), ("-", p.rejected[:1])):
+        for mark, said in (("…", p.prompt[-3:]), ("+", p.chosen), ("-", p.rejected)):
             for m in said:
                 say(console, f"  {mark} {m.role}: {m.content[:300]}")
 
 
-def _plot(judged: Judged, path: Path) -> None:
+def _plot(found: PreferenceEvaluation, path: Path) -> None:
     """Accuracy over confidence, with the diagonal of perfect calibration."""
     files.check_place(path)
     try:
@@ -277,10 +187,10 @@ def _plot(judged: Judged, path: Path) -> None:
     figure = Figure(figsize=(4, 4), layout="tight")
     axes = figure.subplots()
     axes.plot([0.5, 1], [0.5, 1], color="0.7")
-    groups = judged.bins
-    sizes = [8 + 200 * b.count / len(judged.right) for b in groups]
+    groups = found.bins
+    sizes = [8 + 200 * b.count / len(found.correct) for b in groups]
     axes.scatter([b.confidence for b in groups], [b.accuracy for b in groups], s=sizes)
-    axes.set(xlabel="confidence", ylabel="accuracy", title=f"ECE {judged.calibration_error:.1%}")
+    axes.set(xlabel="confidence", ylabel="accuracy", title=f"ECE {found.calibration_error:.1%}")
     figure.savefig(path)
 
 
@@ -301,7 +211,7 @@ def run_score(options: ScoreOptions, console: Console) -> None:
     if options.out is not None:
         files.check_place(options.out)
     scorer, conversations = load_scorer(options.model), read_conversations(options.data)
-    parts = [parts_of(c, scorer.span) for c in conversations]
+    parts = [parts_of(c, scorer.granularity) for c in conversations]
     scores = iter(scorer.score([part for own in parts for part in own]))
     rows = []
     for conversation, own in zip(conversations, parts, strict=True):

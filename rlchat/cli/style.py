@@ -20,7 +20,7 @@ from rlchat.rewards.elicitation import Question, _known, keep, questions
 from rlchat.rollout.branching import BranchConfig
 from rlchat.settings import expect
 from rlchat.statistics import Z
-from rlchat_reward_models.style import PARTS
+from rlchat_reward_models.style_features import STYLE_FEATURES
 
 SURE, LIKELY = 0.95, 0.75  # probabilities from which words say so
 
@@ -30,11 +30,11 @@ class StyleOptions:
     """Say how a person likes to be spoken to, from /ab and /edit."""
 
     person: str = "me"
-    """Whose taste."""
+    """Whose preferred style."""
 
 
 def run_style(options: StyleOptions, console: Console) -> None:
-    """Print a person's taste.
+    """Print a person's preferred style.
 
     Raises:
         UserError: nobody of that name has compared replies.
@@ -44,13 +44,13 @@ def run_style(options: StyleOptions, console: Console) -> None:
 
 def show(person: str, found: Known, console: Console) -> None:
     """Print what is known, in words and numbers."""
-    table = Table("part", "wants", "log-odds", box=None, padding=(0, 2, 0, 0))
-    spreads = np.sqrt(np.diag(found.taste.covariance))
-    for name, mean, spread in zip(PARTS, found.taste.mean, spreads, strict=True):
+    table = Table("feature", "wants", "log-odds", box=None, padding=(0, 2, 0, 0))
+    spreads = np.sqrt(np.diag(found.posterior.covariance))
+    for name, mean, spread in zip(STYLE_FEATURES, found.posterior.mean, spreads, strict=True):
         numbers = f"{mean:+.1f} ({mean - Z * spread:+.1f} … {mean + Z * spread:+.1f})"
         table.add_row(name, in_words(mean, spread), numbers)
     console.print(table)
-    silent = f", {found.silent} of them about replies in the same manner" if found.silent else ""
+    silent = f", {found.silent} of them about replies in the same style" if found.silent else ""
     console.print(
         Text(
             printable(
@@ -109,7 +109,7 @@ def run_ask(options: AskOptions, console: Console, read: ReadLine | None = None)
     moments = questions("train", seed, BranchConfig(options.dialogues, replies=6))
     left, order = [q for moment in moments for q in moment], np.random.default_rng(seed)
     for number in range(min(options.count, len(left))):
-        told = found.taste.telling(np.array([q.difference for q in left]))
+        told = found.posterior.expected_information(np.array([q.difference for q in left]))
         question = left.pop(int(np.argmax(told)))
         console.print(Text(f"\nQuestion {number + 1} of {options.count}", "bold"))
         try:
@@ -125,7 +125,7 @@ def run_ask(options: AskOptions, console: Console, read: ReadLine | None = None)
 def pose(
     question: Question, swapped: bool, console: Console, read: ReadLine
 ) -> Literal[1, 0, -1] | None:
-    """Show a moment and its two replies, and hear which is better: see `opinions.compare`."""
+    """Show a moment and its two replies, and ask which is better; see `rating_commands.compare`."""
 
     def show_text(text: Text) -> None:
         console.print(text, soft_wrap=True)

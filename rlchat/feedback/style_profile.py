@@ -1,4 +1,4 @@
-"""The verb `feedback style`: what is known of a person's taste, from their comparisons."""
+"""The verb `feedback style`: a person's preference weights, from their comparisons."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ import numpy as np
 from rlchat.errors import UserError
 from rlchat.feedback.export import existing_store, preference_rows
 from rlchat.feedback.store import Rating, Store
+from rlchat_reward_models.preference_posterior import (
+    PreferencePosterior,
+    fit_posterior,
+    population_prior,
+)
 from rlchat_reward_models.preferences import preference
-from rlchat_reward_models.style import Array, Taste, begin, differences, learn
+from rlchat_reward_models.style_features import Array, feature_differences
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a person's taste, and how many comparisons it rests on."""
+    """A person's preference weights, and how many comparisons they rest on."""
 
-    taste: Taste
+    posterior: PreferencePosterior
     own: int
-    silent: int  # of the own, those whose replies no part tells apart
+    silent: int  # of the own, those whose replies no feature tells apart
     others: int
 
 
 def known(store: Store, person: str) -> Known:
-    """Learn a person's taste, beginning with what everybody else's comparisons say."""
+    """Infer a person's preference weights, with a prior from everybody else's comparisons."""
     ratings = list(store.ratings())
     own = _seen(r for r in ratings if r.session.person == person)
     others = _seen(r for r in ratings if r.session.person != person)
     silent = int((np.abs(own).max(axis=1, initial=0) == 0).sum())
-    return Known(learn(begin(others), own), len(own), silent, len(others))
+    return Known(fit_posterior(population_prior(others), own), len(own), silent, len(others))
 
 
 def known_person(person: str) -> Known:
@@ -42,7 +47,7 @@ def known_person(person: str) -> Known:
     with Store.open(existing_store()) as store:
         found = known(store, person)
     if found.own == found.silent:
-        what = "only replies in the same manner" if found.own else "none"
+        what = "only replies in the same style" if found.own else "none"
         raise UserError(
             f"expected comparisons of {person}'s; there are {what}; rlchat feedback ask "
             f"--person {person} asks for some, and /ab and /edit in rlchat chat keep others"
@@ -51,4 +56,6 @@ def known_person(person: str) -> Known:
 
 
 def _seen(ratings: Iterable[Rating]) -> Array:
-    return differences([preference(row, row["dialogue"]) for row in preference_rows(ratings)])
+    return feature_differences(
+        [preference(row, row["dialogue"]) for row in preference_rows(ratings)]
+    )

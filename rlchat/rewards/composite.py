@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.models.device import DTypeName
@@ -19,7 +17,7 @@ from rlchat.rewards.style import StyleReward
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
 from rlchat_reward_models import RULES
-from rlchat_reward_models.lexicons import Sentiment, Toxicity
+from rlchat_reward_models.text_scorers import Sentiment, Toxicity
 
 GROUPS = ("world", "rules", "learned", "style", "sentiment", "toxicity")
 PLAIN = {"world": 1.0, "rules": 1.0}
@@ -36,13 +34,13 @@ class RewardConfig:
     """Parts and what they count, as in world=1,learned=0.5: world (progress, resolution), rules
     (courtesy, …), learned, style, sentiment, toxicity, or one part by its name."""
     person: str = ""
-    """Whose taste counts as style, learned from their comparisons (rlchat feedback style); with a
-    weight of 1 unless `weights` say otherwise."""
+    """Whose preferred style counts as style, learned from their comparisons (rlchat feedback
+    style); with a weight of 1 unless `weights` say otherwise."""
     shape: Literal["plain", "log-sigmoid"] = "plain"
     """Of a learned score: in standard deviations from the reference policy's average; log-sigmoid
     is the log-probability of beating that average, which never pays above 0."""
-    span: Literal["auto", "turn", "conversation"] = "auto"
-    """What the reward model judges: every reply in its context, or the conversation as a whole,
+    granularity: Literal["auto", "turn", "conversation"] = "auto"
+    """What the reward model scores: every reply in its context, or the conversation as a whole,
     which pays with its last turn; auto is what it learned from."""
     cost_limit: float | None = None
     """Unsafe acts an episode that are borne; a Lagrange multiplier prices what goes beyond."""
@@ -101,8 +99,8 @@ class CompositeReward:
         self.learned: LearnedReward | None = None
         if config.model is not None:
             scorer = load_scorer(config.model, config.dtype)
-            span = scorer.span if config.span == "auto" else config.span
-            self.learned = LearnedReward(scorer, config.shape, span)
+            chosen = scorer.granularity if config.granularity == "auto" else config.granularity
+            self.learned = LearnedReward(scorer, config.shape, chosen)
         self.personal: StyleReward | None = None
         if self.weights.get("style"):
             self.personal = StyleReward(config.person)
@@ -130,7 +128,7 @@ class CompositeReward:
         counting = {name for name, weight in self.weights.items() if weight}
         whole = counting - {*GROUPS, *RULES} or "world" in counting
         if "learned" in counting and self.learned is not None:
-            whole = whole or self.learned.span == "conversation"
+            whole = whole or self.learned.granularity == "conversation"
         return bool(counting & {"learned", "style"}) and not whole
 
     def score(self, trajectories: Sequence[Trajectory], ranks: Distributed) -> list[Trajectory]:
@@ -146,10 +144,10 @@ class CompositeReward:
             return list(trajectories)
         self._check(trajectories)
         said = [t.conversation for t in trajectories]
-        for scorer in (self.learned, self.personal):
-            if scorer is not None and not scorer.settled:
-                scorer.settle(said, ranks)
-        found = {name: judge.score(said) for name, judge in self.scorers.items()}
+        for own in (self.learned, self.personal):
+            if own is not None and not own.settled:
+                own.settle(said, ranks)
+        found = {name: scorer.score(said) for name, scorer in self.scorers.items()}
         return [
             self._scored(t, {name: scores[i] for name, scores in found.items()})
             for i, t in enumerate(trajectories)
@@ -199,8 +197,7 @@ class CompositeReward:
             scale = self.learned.scorer.scale
             kept |= {"mean": scale.mean, "std": scale.std, "settled": self.learned.settled}
         if self.personal is not None:
-            taste, usual = self.personal.taste.tolist(), self.personal.usual.tolist()
-            kept["style"] = {"taste": taste, "usual": usual, "settled": self.personal.settled}
+            kept["style"] = self.personal.to_json()
         return kept
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
@@ -212,7 +209,4 @@ class CompositeReward:
             scorer.rescale(scale)
             self.learned.settled = bool(kept["settled"])
         if self.personal is not None:
-            style = kept["style"]
-            self.personal.taste = np.array(style["taste"])
-            self.personal.usual = np.array(style["usual"])
-            self.personal.settled = bool(style["settled"])
+            self.personal.take_up(kept["style"])

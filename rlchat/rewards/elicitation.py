@@ -1,4 +1,4 @@
-"""The verb `feedback ask`: a person compares replies, those first that tell most of their taste."""
+"""The verb `feedback ask`: a person compares replies, the most informative first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts
 from rlchat.rollout.environment import EnvConfig
 from rlchat_reward_models.preferences import messages_to_json
-from rlchat_reward_models.style import Array, manner
+from rlchat_reward_models.style_features import Array, style_features
 
 WORLDS = ("Support", "SupportHard", "Tutoring", "Medical", "Finance")
 SPEAKER = "demonstrator"  # is kind at times, and curt at others
@@ -21,12 +21,12 @@ SPEAKER = "demonstrator"  # is kind at times, and curt at others
 
 @dataclass(frozen=True)
 class Question:
-    """Two replies of one moment that differ in manner."""
+    """Two replies of one moment that differ in style."""
 
     env: str
     first: Branch
     second: Branch
-    difference: Array  # (P,) of their manners
+    difference: Array  # (P,) of their style features
 
 
 def questions(
@@ -36,11 +36,11 @@ def questions(
     for name in WORLDS:
         rollouts = BranchingRollouts(EnvConfig(f"rlchat/{name}-v0"), split, seed)
         for siblings in rollouts.branches(ScenarioAgent(SPEAKER), config):
-            said = [manner(branch.context, branch.text) for branch in siblings]
+            features = [style_features(branch.context, branch.text) for branch in siblings]
             yield [
-                Question(rollouts.env.env, siblings[i], siblings[j], said[i] - said[j])
+                Question(rollouts.env.env, siblings[i], siblings[j], features[i] - features[j])
                 for i, j in combinations(range(len(siblings)), 2)
-                if (said[i] != said[j]).any()
+                if (features[i] != features[j]).any()
             ]
 
 

@@ -16,7 +16,7 @@ from rlchat.models.catalog import Say
 from rlchat.models.device import DTypeName, choose_device, choose_dtype
 from rlchat.models.loading import load_base, snapshot
 from rlchat.models.sentence_encoder import MINILM, minilm_folder
-from rlchat_reward_models.learned import LearnedScorer
+from rlchat_reward_models.scorer import LearnedScorer
 
 
 def load_scorer(folder: Path, dtype: DTypeName = "auto", device: str = "auto") -> LearnedScorer:
@@ -36,10 +36,10 @@ def load_scorer(folder: Path, dtype: DTypeName = "auto", device: str = "auto") -
     return scorer
 
 
-def open_trunk(
+def open_backbone(
     name: str, seed: int = 0, say: Say = lambda line: None
 ) -> tuple[Any, PreTrainedTokenizerBase, bool]:
-    """Open what a fresh reward model reads with.
+    """Open the backbone of a new reward model.
 
     Args:
         name: minilm-l6, a Hugging Face id or a folder, or a name of `rlchat models list`.
@@ -47,7 +47,7 @@ def open_trunk(
         say: told what takes long.
 
     Returns:
-        The trunk, its tokenizer, and whether the trunk is an adapter over a language model.
+        The backbone, its tokenizer, and whether it is an adapter over a language model.
 
     Raises:
         UserError: no such model.
@@ -58,19 +58,19 @@ def open_trunk(
     folder = found if isinstance(found, Path) else snapshot(found)
     if _is_encoder(folder):
         return *_encoder(folder), False
-    trunk, tokenizer = open_base(name)
+    backbone, tokenizer = open_base(name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear")
-        return get_peft_model(trunk, lora), tokenizer, True
+        return get_peft_model(backbone, lora), tokenizer, True
 
 
 def open_base(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A language model without its head."""
     model, tokenizer, _ = load_base(name)
-    trunk, _ = trunk_and_head(model)
-    assert isinstance(trunk, PreTrainedModel)
-    return trunk, tokenizer
+    backbone, _ = trunk_and_head(model)
+    assert isinstance(backbone, PreTrainedModel)
+    return backbone, tokenizer
 
 
 def _is_encoder(folder: Path) -> bool:
@@ -93,8 +93,8 @@ def _encoder(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
 
     catalog.no_progress_bars()
     try:
-        trunk = AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
-        return trunk, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        backbone = AutoModel.from_pretrained(folder, trust_remote_code=False, use_safetensors=True)
+        return backbone, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"expected {folder} to be an encoder with config.json, a tokenizer and safetensors "

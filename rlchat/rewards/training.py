@@ -1,28 +1,111 @@
-"""What the verbs `reward train|score|report` do: preferences in, a reward model out."""
+"""A reward model from preferences: trained, calibrated, and measured on held-out dialogues."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from rlchat.cli.progress import Progress
-from rlchat.cli.reward import TrainOptions
-from rlchat.models.device import choose_device, choose_dtype
-from rlchat.rewards.loading import open_trunk
-from rlchat_reward_models.judge import Judge
-from rlchat_reward_models.learned import LearnedScorer, Scale, Settings, Span
-from rlchat_reward_models.preferences import Preference
-from rlchat_reward_models.reading import Reader
-from rlchat_reward_models.training import train_judge
+from rlchat.errors import UserError
+from rlchat.listener import Listener
+from rlchat.models.device import DTypeName, choose_device, choose_dtype
+from rlchat.rewards.loading import open_backbone
+from rlchat.settings import expect
+from rlchat_reward_models.calibration import fit_temperature
+from rlchat_reward_models.evaluation import evaluate_preferences
+from rlchat_reward_models.preferences import Preference, tidy
+from rlchat_reward_models.reward_model import RewardModel
+from rlchat_reward_models.scorer import Granularity, LearnedScorer, Scale, Settings
+from rlchat_reward_models.splits import by_split
+from rlchat_reward_models.tokenization import ReplyTokenizer
+from rlchat_reward_models.training import RewardModelTraining
+from rlchat_reward_models.training import train_reward_model as train_on_preferences
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelConfig:
+    """What a reward model reads with, and how it is trained."""
+
+    backbone: str = "minilm-l6"
+    """What encodes the text: minilm-l6, an encoder's Hugging Face id or folder, or a language
+    model, which then gets an adapter."""
+    heads: int = 4
+    """Heads of the ensemble, whose disagreement is subtracted from the score."""
+    uncertainty_penalty: float = 0.5
+    """How much of the standard deviation of the heads' scores is subtracted."""
+    max_tokens: int = 192
+    """Tokens of a context and a reply together, at most."""
+    most: int = 2000
+    """Contexts trained on, at most, with all their replies: that bounds the time. Where much hangs
+    on the reply they are likelier to be drawn."""
+    seed: int = 0
+    """Decides initial weights and order."""
+    dtype: DTypeName = "auto"
+    """Precision of the products; auto measures what is faster."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    training: RewardModelTraining = field(default_factory=RewardModelTraining)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for name in ("heads", "most"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "uncertainty_penalty", self.uncertainty_penalty >= 0, "of at least 0")
+        expect(self, "max_tokens", self.max_tokens >= 32, "of at least 32")
+
+
+@dataclass(frozen=True)
+class TrainedRewardModel:
+    """A reward model, how it came about, and preferences of dialogues it never saw."""
+
+    scorer: LearnedScorer
+    trained_on: int
+    seconds: float
+    held_out: Sequence[Preference]
+
+
+def train_reward_model(
+    preferences: Sequence[Preference],
+    config: RewardModelConfig | None = None,
+    listener: Listener | None = None,
+) -> TrainedRewardModel:
+    """Train a reward model on two thirds of the dialogues, and calibrate it on others.
+
+    Args:
+        preferences: as `rlchat reward build` collects them; duplicates and ties are left out.
+        config: what it reads with, and how it is trained.
+        listener: told how it goes.
+
+    Raises:
+        UserError: too few dialogues to train, calibrate and test on.
+    """
+    config, listener = config or RewardModelConfig(), listener or Listener()
+    learn, calibrate, held_out = by_split(tidy(preferences).preferences).values()
+    if len(learn) < 2 or not calibrate or not held_out:
+        raise UserError(
+            f"expected preferences from enough dialogues to train, calibrate and test on; got "
+            f"{len(learn)}, {len(calibrate)} and {len(held_out)}; collect more"
+        )
+    learn = _some(learn, config.most, config.seed)
+    listener.say(f"training on {len(learn)} preferences")
+    began = time.monotonic()
+    scorer = _trained(config, learn, listener)
+    seconds = time.monotonic() - began
+    margins = evaluate_preferences(scorer, calibrate).margins
+    temperature = fit_temperature(margins, [1.0] * len(margins))
+    scorer.rescale(Scale(temperature, uncertainty_penalty=config.uncertainty_penalty))
+    scorer.normalize([(p.prompt, reply) for p in learn[:500] for reply in (p.chosen, p.rejected)])
+    return TrainedRewardModel(scorer, len(learn), seconds, held_out)
 
 
 def _some(preferences: Sequence[Preference], most: int, seed: int) -> list[Preference]:
     """Those of so many contexts, drawn with odds of the largest weight in each.
 
-    Most moments of a conversation are of little consequence, and a judge that reads them all
-    evenly learns manners before it learns what is right.
+    Most moments of a conversation are of little consequence, and a reward model that is trained on
+    all of them evenly learns style before it learns what is right.
     """
     weights: dict[object, float] = {}
     for p in preferences:
@@ -37,26 +120,28 @@ def _some(preferences: Sequence[Preference], most: int, seed: int) -> list[Prefe
 
 
 def _trained(
-    options: TrainOptions, learn: Sequence[Preference], progress: Progress
+    config: RewardModelConfig, learn: Sequence[Preference], listener: Listener
 ) -> LearnedScorer:
-    torch.manual_seed(options.seed)
-    device = choose_device(options.device)
-    dtype = choose_dtype(options.dtype, device)
-    trunk, tokenizer, adapted = open_trunk(options.trunk, options.seed, progress.say)
-    reader = Reader(tokenizer, options.max_tokens)
-    judge = Judge(trunk, reader.encoder, options.heads, options.seed)
-    torch.nn.Module.to(judge, device)
+    torch.manual_seed(config.seed)
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, device)
+    backbone, own, adapted = open_backbone(config.backbone, config.seed, listener.say)
+    tokenizer = ReplyTokenizer(own, config.max_tokens)
+    model = RewardModel(backbone, tokenizer.encoder, config.heads, config.seed)
+    torch.nn.Module.to(model, device)
 
-    show_share = progress.share("reward model")
+    show_share = listener.share("reward model")
 
     def report(row: Mapping[str, float]) -> None:
         show_share(row["done"], f"loss {row['loss']:.3f}")
 
     half = dtype != torch.float32
-    train_judge(judge, reader, learn, options.training, half, options.seed, report)
+    train_on_preferences(model, tokenizer, learn, config.training, half, config.seed, report)
     whole = sum(len(p.chosen) > 1 for p in learn) > len(learn) / 2
-    span: Span = "conversation" if whole else "turn"
-    settings = Settings(options.trunk, adapted, options.heads, options.max_tokens, Scale(), span)
-    scorer = LearnedScorer(judge, reader, settings)
+    granularity: Granularity = "conversation" if whole else "turn"
+    settings = Settings(
+        config.backbone, adapted, config.heads, config.max_tokens, Scale(), granularity
+    )
+    scorer = LearnedScorer(model, tokenizer, settings)
     scorer.dtype = dtype
     return scorer

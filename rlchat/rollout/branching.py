@@ -20,7 +20,7 @@ from rlchat.rollout.episodes import conversation_settings, go_on, play_episodes,
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation, Message
-from rlchat_reward_models.learned import split_whole
+from rlchat_reward_models.scorer import split_whole
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class BranchConfig:
     continuations: int = 8
     """Of every reply, to the end of the conversation."""
     noise: float = 0.25
-    """Of the judge, in score units: a difference as large as this counts about two thirds."""
+    """Of the rater, in score units: a difference as large as this counts about two thirds."""
     whole: bool = False
     """Compare whole conversations with the same customer instead, by what they scored; `replies`
     says how many of each."""

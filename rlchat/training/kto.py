@@ -15,11 +15,13 @@ from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
+from rlchat.errors import UserError
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
 from rlchat.models.adapters import AdapterConfig, train_adapter
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat.models.loading import load_base
+from rlchat.settings import expect
 from rlchat_envs import Conversation
 
 ADAPTER = "default"  # the name that trl looks for
@@ -44,9 +46,13 @@ class KtoConfig:
     epochs: float = 3.0
     """Passes over the thumbs."""
     batch: int = 8
-    """Thumbs an optimizer step."""
+    """Thumbs an optimizer step, at least 2."""
     beta: float = 0.1
     """Price of leaving the adapter as it was: smaller moves it farther."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "batch", self.batch >= 2, "of at least 2, as replies are paired in it")
 
 
 class _Trainer(KTOTrainer):
@@ -71,14 +77,15 @@ def dataset(thumbs: Sequence[Thumb], template: ChatTemplate, batch: int) -> Data
     """Ids of prompts and replies, and of replies to other prompts, which estimate the KL.
 
     Ethayarajh et al. 2024 ("KTO"), section 4: each prompt is paired with another's reply of its
-    batch.
+    batch, or of the batch before where the last batch holds one thumb alone.
     """
     prompts = [template.opening(t.context)[-(MAX_TOKENS // 2) :] for t in thumbs]
     replies = [template.reply(t.text)[: MAX_TOKENS // 2] for t in thumbs]
     shifted = []
     for start in range(0, len(replies), batch):
         part = replies[start : start + batch]
-        shifted += [part[-1], *part[:-1]]
+        alone = len(part) == 1 and start > 0  # with its own reply, KL would be the reward itself
+        shifted += [replies[start - 1]] if alone else [part[-1], *part[:-1]]
     return Dataset.from_dict(
         {
             "prompt_ids": prompts,
@@ -103,12 +110,20 @@ def learn_thumbs(
 
     Args:
         adapter: is what KL is measured to, too.
-        thumbs: at least one.
+        thumbs: at least two.
         config: how.
         out: the new adapter's folder.
         seed: of the order.
         report: told the share done, and the loss.
+
+    Raises:
+        UserError: fewer than two thumbs.
     """
+    if len(thumbs) < 2:
+        raise UserError(
+            f"expected at least 2 thumbs, as KTO pairs each prompt with another's reply; got "
+            f"{len(thumbs)}; rate more in rlchat chat"
+        )
     spec = base_spec(adapter)
     device = choose_device(AdapterConfig().device)
     model, tokenizer, base = load_base(spec, dtype=choose_dtype("auto", device))

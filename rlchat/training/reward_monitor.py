@@ -20,7 +20,7 @@ from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import play_episodes
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
-from rlchat_reward_models.learned import LearnedScorer, parts_of
+from rlchat_reward_models.scorer import LearnedScorer, parts_of
 
 Z = 1.645  # one-sided 95%: of two rates, one is really larger
 
@@ -34,7 +34,7 @@ class RewardMonitorConfig:
     episodes: int = 64
     """Held-out conversations (dev side) of each look, sampled as in training."""
     model: Path | None = None
-    """A second reward model, trained on other data, as another judge beside success."""
+    """A second reward model, trained on other data, as another measure beside success."""
     stop: bool = False
     """Stop at an alarm, and leave the adapter of the best look as the result."""
 
@@ -135,7 +135,7 @@ class RewardMonitor:
     def look(
         self, policy: Policy, rollout: RolloutConfig, iteration: int, ranks: Distributed
     ) -> Checkup:
-        """Let the policy talk to held-out users, and have everybody judge it."""
+        """Let the policy talk to held-out users, and measure what it says."""
         agent = ModelAgent.of(policy)
         own = range(ranks.index, self.config.episodes, ranks.count)
         played = play_episodes(agent, EnvPool(self.world, "dev"), own, self.seed, 1.0, rollout)
@@ -171,7 +171,7 @@ class RewardMonitor:
 
 
 def _means(scorer: LearnedScorer, played: Sequence[Trajectory]) -> list[float]:
-    """Each episode's score, a mean over its replies if those are judged."""
-    parts = [parts_of(t.conversation, scorer.span) for t in played]
+    """Each episode's score, a mean over its replies if those are scored."""
+    parts = [parts_of(t.conversation, scorer.granularity) for t in played]
     scores = iter(scorer.score([part for own in parts for part in own]))
     return [fmean([next(scores) for _ in own]) for own in parts]

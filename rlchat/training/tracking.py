@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from textwrap import indent
 from typing import Any
 
 from accelerate import tracking as accelerates
-from huggingface_hub import constants
 
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
@@ -21,9 +18,17 @@ from rlchat.files import write_json
 from rlchat.listener import FinishedEpisode, Listener
 from rlchat.settings import names
 from rlchat.training.run_folder import RunFolder, finite
+from rlchat.training.trackers import (
+    check_trackio_folder,
+    configure,
+    environment,
+    identities,
+    log_metrics,
+    quietly,
+    wandb_settings,
+)
 
 PROJECT = "rlchat"  # under which runs stand beside each other
-COLUMNS = ("episode", "score", "success", "turns", "conversation")  # of the transcripts
 # The trackers, and how each is installed.
 INSTALL = {
     "tensorboard": '"rlchat[track]"',
@@ -95,7 +100,7 @@ class Tracking:
                 self.trackers.append(self._start(name))
                 opened.callback(self._finish, self.trackers[-1])
             if self._names:
-                write_json(self.folder / "ids.json", self._ids() | _identities(self.trackers))
+                write_json(self.folder / "ids.json", self._ids() | identities(self.trackers))
             self._open = opened.pop_all()
         return self
 
@@ -116,7 +121,7 @@ class Tracking:
         if not self.trackers:
             return listener
         settings = flat(self.run.read_config())
-        self._each(lambda tracker: _configure(tracker, settings), "the settings")
+        self._each(lambda tracker: configure(tracker, settings), "the settings")
         return _Both(self, listener)
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -128,13 +133,13 @@ class Tracking:
         iteration = int(row["iteration"])
         metrics = {name: value for name, value in finite(row).items() if value is not None}
         table = transcripts(self.run.transcripts / f"{iteration:04d}.jsonl")
-        self._each(lambda t: _log(t, metrics, table, iteration), f"iteration {iteration}")
+        self._each(lambda t: log_metrics(t, metrics, table, iteration), f"iteration {iteration}")
 
     def _start(self, name: str) -> Any:
         """Start one tracker, without what it prints."""
         try:
             tracker = self._create(name)
-            with _quiet(name):
+            with quietly(name):
                 tracker.start()
         except UserError:
             raise
@@ -153,9 +158,9 @@ class Tracking:
             purge = self.run.iterations if self.resume else None
             return kind("tensorboard", self.folder, purge_step=purge)
         if name == "wandb":
-            return kind(os.environ["WANDB_PROJECT"], **_wandb_settings())
+            return kind(os.environ["WANDB_PROJECT"], **wandb_settings())
         if name == "trackio":
-            _check_trackio_folder()
+            check_trackio_folder()
             resume = "allow" if self.resume else "never"
             return kind(PROJECT, name=self._title, resume=resume, embed=False)
         local = os.environ["MLFLOW_TRACKING_URI"] == self._defaults()["MLFLOW_TRACKING_URI"]
@@ -206,7 +211,7 @@ class Tracking:
 
     def _finish(self, tracker: Any) -> None:
         try:
-            with _quiet(tracker.name):
+            with quietly(tracker.name):
                 tracker.finish()
                 if tracker.name == "trackio":  # else it would be finished again at the end
                     import_module("trackio").finish()
@@ -277,85 +282,3 @@ def transcripts(path: Path) -> list[list[Any]]:
         ]
         for e in episodes
     ]
-
-
-def as_markdown(table: Sequence[Sequence[Any]]) -> str:
-    """Transcripts as text for TensorBoard, which shows Markdown: a heading, then what was said."""
-    return "\n\n".join(
-        f"### episode {episode}: score {score:+.2f}, success {success}, turns {turns}\n\n"
-        + indent(conversation, "    ")
-        for episode, score, success, turns, conversation in table
-    )
-
-
-@contextlib.contextmanager
-def environment(defaults: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables that have no value, for as long as the block lasts."""
-    added = {name: value for name, value in defaults.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-def _configure(tracker: Any, settings: Mapping[str, Any]) -> None:
-    """Give a tracker the settings."""
-    if tracker.name == "mlflow":  # refuses another value for a parameter that it has
-        known = import_module("mlflow").get_run(tracker.tracker.info.run_id).data.params
-        settings = {name: value for name, value in settings.items() if name not in known}
-    tracker.store_init_configuration(dict(settings))
-
-
-def _log(
-    tracker: Any, metrics: Mapping[str, Any], table: Sequence[Sequence[Any]], step: int
-) -> None:
-    """Give a tracker an iteration, in one message where it takes tables among metrics."""
-    shown: dict[str, Any] = {}
-    if tracker.name == "tensorboard":
-        shown["transcripts"] = as_markdown(table)
-    elif tracker.name == "mlflow":
-        columns = dict(zip(COLUMNS, map(list, zip(*table, strict=True)), strict=True))
-        import_module("mlflow").log_table(columns, f"transcripts/{step:04d}.json")
-    else:
-        kind = import_module(tracker.name).Table
-        shown["transcripts"] = kind(columns=list(COLUMNS), data=table)
-    tracker.log({**metrics, **shown}, step=step)
-
-
-def _identities(trackers: Sequence[Any]) -> dict[str, str]:
-    """By what wandb and mlflow will know this run again."""
-    ids = {t.name: t.tracker.id for t in trackers if t.name == "wandb"}
-    return ids | {t.name: t.tracker.info.run_id for t in trackers if t.name == "mlflow"}
-
-
-def _wandb_settings() -> dict[str, str | None]:
-    """What wandb would read from its environment itself, but only once in a process."""
-    variables = {"name": "NAME", "dir": "DIR", "mode": "MODE", "resume": "RESUME", "id": "RUN_ID"}
-    return {key: os.environ.get(f"WANDB_{name}") for key, name in variables.items()}
-
-
-def _check_trackio_folder() -> None:
-    """Refuse to write elsewhere: trackio reads its folder once, when it is first imported."""
-    wanted, used = Path(os.environ["TRACKIO_DIR"]), import_module("trackio.utils").TRACKIO_DIR
-    if used != wanted:
-        raise UserError(
-            f"expected trackio to write to {wanted}; this process has it write to {used}; "
-            "start another process, or set TRACKIO_DIR before this one starts"
-        )
-
-
-@contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep trackio from printing, and, if it writes to a folder, from asking the hub who we are."""
-    remote = os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL")
-    if name != "trackio" or remote:
-        yield
-        return
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        constants.HF_HUB_OFFLINE = before

@@ -7,7 +7,7 @@ import pytest
 
 from rlchat.errors import UserError
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "speed"))
 
 import bench
 import loaded

@@ -3,21 +3,9 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rlchat_envs import Conversation, Message
-from rlchat_reward_models.preferences import (
-    CALIBRATION,
-    HELD_OUT,
-    Preference,
-    preference,
-    read_preferences,
-    side,
-    sides,
-    tidy,
-    weight,
-)
+from rlchat_reward_models.preferences import Preference, preference, read_preferences, tidy, weight
 
 
 def said(text: str) -> Conversation:
@@ -31,7 +19,7 @@ def pair(chosen: str = "On its way.", rejected: str = "No.", **more: object) -> 
     return Preference(ASKED, said(chosen), said(rejected), **more)  # type: ignore[arg-type]
 
 
-def test_a_judge_s_agreement_by_hand() -> None:
+def test_raters_agreement_by_hand() -> None:
     # 2 Φ(1) − 1 = 0.6827: all noise together is as large, 0.5² = 0.3² + 0.4².
     assert weight(0.5, 0.3, 0.4) == pytest.approx(0.682689, abs=1e-6)
     assert weight(0.0, 0.0, 0.25) == 0.0
@@ -56,21 +44,6 @@ def test_contradictions_are_weighed() -> None:
     assert [(p.chosen, round(p.weight, 6)) for p in tidied.preferences] == [(said("a"), 0.5)]
     assert tidied.contradictions == 1
     assert tidy([pair("a", "b"), pair("b", "a")]).preferences == []
-
-
-def test_no_dialogue_is_on_two_sides() -> None:
-    many = [pair(str(i), "no", dialogue=f"d{i % 400}") for i in range(2000)]
-    train, calibration, held_out = sides(many).values()
-    dialogues = [{p.dialogue for p in part} for part in (train, calibration, held_out)]
-    assert sum(map(len, dialogues)) == len(set.union(*dialogues)) == 400
-    assert len(train) + len(calibration) + len(held_out) == 2000
-    assert abs(len(held_out) / 2000 - HELD_OUT) < 0.05
-    assert abs(len(calibration) / (2000 - len(held_out)) - CALIBRATION) < 0.05
-
-
-@given(st.text())
-def test_a_name_is_always_on_the_same_side(name: str) -> None:
-    assert side(name) == side(name)
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A person's taste from what is kept: what is printed, what is asked, what it is worth."""
+"""A person's preferred style from what is kept: printed, asked about, and paid for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlchat.feedback.style_profile import known, known_person
 from rlchat.rewards.composite import CompositeReward, RewardConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation, Message
-from rlchat_reward_models.style import PARTS, manner
+from rlchat_reward_models.style_features import STYLE_FEATURES, style_features
 
 ASKED = [{"role": "user", "content": "Where is it?"}]
 
@@ -47,7 +47,7 @@ def test_one_comparison_by_hand() -> None:
     # They differ by one exclamation mark, d = 1 / 0.3: w / d = 1 − σ(d w), so w = 0.511995.
     compared("ann", "Lost!", "Lost.", 1)
     found = known_person("ann")
-    w = found.taste.mean[list(PARTS).index("warmth")]
+    w = found.posterior.mean[list(STYLE_FEATURES).index("warmth")]
     assert w == pytest.approx(0.511995, abs=1e-6)
     assert (found.own, found.silent, found.others) == (1, 0, 0)
 
@@ -60,7 +60,7 @@ def test_edits_count_and_undecided_pairs_do_not() -> None:
         store.edit(store.add_reply(session, StoredReply(0, ASKED, "Lost.")), "Lost, sorry.")
         found = known(store, "ann")
     assert (found.own, found.silent) == (2, 1)
-    assert found.taste.mean[list(PARTS).index("sympathy")] > 0
+    assert found.posterior.mean[list(STYLE_FEATURES).index("sympathy")] > 0
 
 
 def test_others_say_what_to_expect() -> None:
@@ -68,7 +68,7 @@ def test_others_say_what_to_expect() -> None:
     compared("ann", "Sorry.", "Lost.", 1)
     found = known_person("ann")
     assert found.others == 20
-    assert found.taste.mean[list(PARTS).index("warmth")] < -0.5
+    assert found.posterior.mean[list(STYLE_FEATURES).index("warmth")] < -0.5
 
 
 def test_people_without_comparisons_are_refused() -> None:
@@ -78,7 +78,7 @@ def test_people_without_comparisons_are_refused() -> None:
     compared("cy", "It was lost.", "It was gone.", 1)
     with pytest.raises(UserError, match=r"of ann's; there are none; rlchat feedback ask --person"):
         known_person("ann")
-    with pytest.raises(UserError, match=r"there are only replies in the same manner"):
+    with pytest.raises(UserError, match=r"there are only replies in the same style"):
         known_person("cy")
 
 
@@ -95,7 +95,7 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     told = console()
     run_style(StyleOptions("ann"), told)
     lines = [" ".join(line.split()) for line in printed(told).splitlines()]
-    assert lines[0] == "part wants log-odds"
+    assert lines[0] == "feature wants log-odds"
     assert lines[1] == "length not known +0.0 (-2.0 … +2.0)"
     assert lines[4].startswith("warmth surely more +1.0 (")
     assert lines[-1].startswith("ann, from 9 comparisons, beside 0 of others. Log-odds")
@@ -120,7 +120,9 @@ def test_ten_questions_find_who_likes_it_short() -> None:
     run_ask(AskOptions("ann", count=8, dialogues=3), told, lambda who: next(source))
     found = known_person("ann")
     assert found.own == 8 and found.silent == 0
-    assert found.taste.mean[list(PARTS).index("length")] == found.taste.mean.min() < 0
+    assert (
+        found.posterior.mean[list(STYLE_FEATURES).index("length")] == found.posterior.mean.min() < 0
+    )
 
     def leave(_: Text) -> str:
         raise EOFError
@@ -140,7 +142,7 @@ def episode(*replies: str) -> Trajectory:
 
 def test_a_turn_is_worth_what_the_person_prefers() -> None:
     compared("ann", "Lost!", "Lost.", 1, times=5)
-    w = known_person("ann").taste.mean[list(PARTS).index("warmth")] / 0.3
+    w = known_person("ann").posterior.mean[list(STYLE_FEATURES).index("warmth")] / 0.3
     reward = CompositeReward(RewardConfig(person="ann"))
     assert dict(reward.weights) == {"world": 1.0, "rules": 1.0, "style": 1.0} and not reward.plain
     (scored,) = reward.score([episode("Lost!", "Gone.")], Distributed(cpu=True))
@@ -150,7 +152,7 @@ def test_a_turn_is_worth_what_the_person_prefers() -> None:
     assert scored.parts[0] == pytest.approx({"progress": 0.5, "courtesy": -0.1, "style": styles[0]})
 
 
-def test_a_run_goes_on_with_the_taste_it_began_with() -> None:
+def test_a_run_goes_on_with_the_weights_it_began_with() -> None:
     compared("ann", "Lost!", "Lost.", 1)
     begun = CompositeReward(RewardConfig(person="ann", weights="style=2"))
     begun.score([episode("Lost!", "Gone.")], Distributed(cpu=True))
@@ -158,10 +160,23 @@ def test_a_run_goes_on_with_the_taste_it_began_with() -> None:
     gone_on = CompositeReward(RewardConfig(person="ann", weights="style=2"))
     gone_on.take_up(begun.to_json())
     assert begun.personal is not None and gone_on.personal is not None
-    assert (gone_on.personal.taste == begun.personal.taste).all()
-    assert gone_on.personal.usual == pytest.approx(
-        np.mean([manner((), "Lost!"), manner((), "Gone.")], axis=0)
+    assert (gone_on.personal.preference_weights == begun.personal.preference_weights).all()
+    assert gone_on.personal.mean_features == pytest.approx(
+        np.mean([style_features((), "Lost!"), style_features((), "Gone.")], axis=0)
     )
+
+
+def test_checkpoints_of_earlier_versions_are_taken_up() -> None:
+    compared("ann", "Lost!", "Lost.", 1)
+    reward = CompositeReward(RewardConfig(person="ann", weights="style=2"))
+    weights, usual = [0.5] * len(STYLE_FEATURES), [0.25] * len(STYLE_FEATURES)
+    kept = {"multiplier": 0.0, "style": {"taste": weights, "usual": usual, "settled": True}}
+    reward.take_up(kept)
+    assert reward.to_json()["style"] == {
+        "preference_weights": weights,
+        "mean_features": usual,
+        "settled": True,
+    }
 
 
 def test_style_wants_a_person_and_a_person_comparisons() -> None:

@@ -13,8 +13,8 @@ from rlchat.rewards.composite import CompositeReward, RewardConfig
 from rlchat.rewards.learned import shaped
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
-from rlchat_reward_models.judge import Opinion
-from rlchat_reward_models.learned import Scale
+from rlchat_reward_models.reward_model import EnsembleScores
+from rlchat_reward_models.scorer import Scale
 
 CONVERSATION = (
     Message("user", "hi"),
@@ -28,14 +28,14 @@ class Letters:
     """A reward model that pays for letters."""
 
     def __init__(self) -> None:
-        self.scale, self.span = Scale(caution=0.0), "turn"
+        self.scale, self.granularity = Scale(uncertainty_penalty=0.0), "turn"
 
     def rescale(self, scale: Scale) -> None:
         self.scale = scale
 
-    def opinions(self, turns: list[tuple[object, tuple[Message, ...]]]) -> Opinion:
+    def ensemble_scores(self, turns: list[tuple[object, tuple[Message, ...]]]) -> EnsembleScores:
         letters = torch.tensor([float(len(reply[0].content)) for _, reply in turns])
-        return Opinion(letters, torch.zeros(len(turns)))
+        return EnsembleScores(letters, torch.zeros(len(turns)))
 
 
 @pytest.fixture
@@ -121,9 +121,9 @@ def test_comparisons_are_not_summed_unless_the_world_counts(
     assert given.discounts.gamma_turn == 0.9
 
 
-def test_a_whole_conversation_is_judged_once(letters: Path) -> None:
-    """The model pays for the letters of the first message judged, here the first reply's."""
-    reward = CompositeReward(RewardConfig(letters, shape="plain", span="conversation"))
+def test_a_whole_conversation_is_scored_once(letters: Path) -> None:
+    """The model pays for the letters of the first message scored, here the first reply's."""
+    reward = CompositeReward(RewardConfig(letters, shape="plain", granularity="conversation"))
     (scored,) = reward.score([episode()], Distributed(cpu=True))
     assert [part["learned"] for part in scored.parts] == [0.0, 0.0]  # it is the average one
     longer = episode()
@@ -135,16 +135,16 @@ def test_a_whole_conversation_is_judged_once(letters: Path) -> None:
     assert not reward.compared  # one score an episode may be summed
 
 
-def test_what_a_model_learned_from_is_what_it_judges(
+def test_what_a_model_learned_from_is_what_it_scores(
     letters: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = Letters()
-    judge.span = "conversation"
-    monkeypatch.setattr(room, "load_scorer", lambda *_: judge)
+    model = Letters()
+    model.granularity = "conversation"
+    monkeypatch.setattr(room, "load_scorer", lambda *_: model)
     learned = CompositeReward(RewardConfig(letters)).learned
-    assert learned is not None and learned.span == "conversation"
-    learned = CompositeReward(RewardConfig(letters, span="turn")).learned
-    assert learned is not None and learned.span == "turn"
+    assert learned is not None and learned.granularity == "conversation"
+    learned = CompositeReward(RewardConfig(letters, granularity="turn")).learned
+    assert learned is not None and learned.granularity == "turn"
 
 
 def test_without_a_model_turns_are_summed() -> None:

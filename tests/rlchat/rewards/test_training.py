@@ -42,7 +42,7 @@ def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(preferences: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("models") / "reward"
-    words = ["reward", "train", str(preferences), "--trunk", str(tiny_encoder), "--heads", "2"]
+    words = ["reward", "train", str(preferences), "--backbone", str(tiny_encoder), "--heads", "2"]
     words += ["--training.epochs", "6", "--training.learning-rate", "0.003", "--dtype", "float32"]
     assert main([*words, "--device", "cpu", "--out", str(out)]) == 0
     return out
@@ -88,6 +88,28 @@ def test_it_is_reported(
     assert "accuracy" in capsys.readouterr().out
 
 
+def test_the_largest_errors_are_shown_whole(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of conversations every message, as what decides is seldom the first."""
+    curt = [*said("zzz zz z"), {"role": "user", "content": "Pity."}, *said("zz zzzz")]
+    kind = [*said("Thank you."), {"role": "user", "content": "Fine."}, *said("Gladly.")]
+    row = {"prompt": [{"role": "user", "content": "Hello?"}], "chosen": curt, "rejected": kind}
+    path = tmp_path / "wrong.jsonl"
+    path.write_text(json.dumps(row) + "\n", "utf-8")
+    assert main(["reward", "report", str(model), str(path), "--all"]) == 0
+    printed = capsys.readouterr().out.partition("prefers the wrong one")[2]
+    assert [line.strip() for line in printed.splitlines() if line.startswith("  ")] == [
+        "… user: Hello?",
+        "+ assistant: zzz zz z",
+        "+ user: Pity.",
+        "+ assistant: zz zzzz",
+        "- assistant: Thank you.",
+        "- user: Fine.",
+        "- assistant: Gladly.",
+    ]
+
+
 def test_replies_are_scored(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +124,7 @@ def test_replies_are_scored(
     assert f"{kind['scores'][0]:+.2f}  assistant: Thank you, gladly." in capsys.readouterr().out
 
 
-def test_whole_conversations_are_judged_as_such(
+def test_whole_conversations_are_scored_as_such(
     tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     built, out = tmp_path / "built.jsonl", tmp_path / "reward"
@@ -110,7 +132,8 @@ def test_whole_conversations_are_judged_as_such(
     assert main(["reward", "build", "--out", str(built), *few]) == 0
     found = read_preferences(built)
     assert {p.source for p in found} == {"conversations"}
-    words = ["--trunk", str(tiny_encoder), "--heads", "2", "--dtype", "float32", "--device", "cpu"]
+    words = ["--backbone", str(tiny_encoder), "--heads", "2"]
+    words += ["--dtype", "float32", "--device", "cpu"]
     assert main(["reward", "train", str(built), *words, "--out", str(out)]) == 0
     data, scored = tmp_path / "talk.jsonl", tmp_path / "scored.jsonl"
     messages = [

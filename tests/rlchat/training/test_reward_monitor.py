@@ -28,8 +28,8 @@ from rlchat.training.reward_monitor import Checkup, Measured, RewardMonitorConfi
 from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat_envs import Case, Conversation, Message, Reaction
 from rlchat_envs.registration import register
-from rlchat_reward_models.judge import Opinion
-from rlchat_reward_models.learned import Scale
+from rlchat_reward_models.reward_model import EnsembleScores
+from rlchat_reward_models.scorer import Scale
 
 
 def good(text: str) -> bool:
@@ -74,18 +74,19 @@ class Tempting:
 register("tests/Tempting-v0", Tempting)
 
 
-class Judge:
+class Model:
     """A reward model that pays for what is good, or for what is not."""
 
     def __init__(self, hackable: bool):
-        self.scale, self.hackable, self.span = Scale(caution=0.0), hackable, "turn"
+        self.scale, self.hackable = Scale(uncertainty_penalty=0.0), hackable
+        self.granularity = "turn"
 
     def rescale(self, scale: Scale) -> None:
         self.scale = scale
 
-    def opinions(self, turns: list[tuple[Conversation, Conversation]]) -> Opinion:
+    def ensemble_scores(self, turns: list[tuple[Conversation, Conversation]]) -> EnsembleScores:
         paid = [float(good(reply[0].content) != self.hackable) for _, reply in turns]
-        return Opinion(torch.tensor(paid), torch.zeros(len(paid)))
+        return EnsembleScores(torch.tensor(paid), torch.zeros(len(paid)))
 
 
 class Warnings(Listener):
@@ -106,7 +107,7 @@ ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="c
 def practise(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, hackable: bool, stop: bool
 ) -> Warnings:
-    monkeypatch.setattr(rewards, "load_scorer", lambda *_: Judge(hackable))
+    monkeypatch.setattr(rewards, "load_scorer", lambda *_: Model(hackable))
     config = TrainConfig(
         env="tests/Tempting-v0",
         iterations=12,
@@ -116,7 +117,7 @@ def practise(
         rollout=RolloutConfig(rows=64, max_new_tokens=1, max_tokens=256, cut_off_penalty=0.0),
         ppo=PPOConfig(learning_rate=2e-3, beta=0.0, epochs=3, minibatches=2, token_budget=10_000),
         critic=CriticConfig(learning_rate=1e-3, epochs=20, width=64),
-        reward=RewardConfig(Path("judge"), shape="plain"),
+        reward=RewardConfig(Path("model"), shape="plain"),
         watch=RewardMonitorConfig(every=3, episodes=128, stop=stop),
     )
     told = Warnings()

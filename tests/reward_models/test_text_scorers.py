@@ -1,7 +1,7 @@
 import pytest
 
 from rlchat_envs import Message
-from rlchat_reward_models.lexicons import Sentiment, Toxicity, answers
+from rlchat_reward_models.text_scorers import Sentiment, Toxicity, answers
 
 CALM = (
     Message("user", "hi"),

@@ -1,4 +1,4 @@
-"""Scorers that need no training: how the user feels, and whether the agent is offensive."""
+"""Scorers of texts that need no training: the user's sentiment, the agent's toxicity."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Toxicity:
 
 
 def answers(conversation: Conversation) -> list[str]:
-    """What the user says to each reply, before the next one."""
+    """The user's answer to each reply, before the next one; empty if there is none."""
     found: list[str] = []
     for m in conversation:
         if m.role == "assistant":

@@ -5,7 +5,7 @@
 What is compared runs in this one process, one after the other, in the same precision; only the
 products under two ways of waiting have processes of their own. Measure alone: part `loaded` shows
 what a second busy process costs. A run's numbers are shown beside the committed ones of the same
-CPU family and precision (benchmarks/speed.json).
+CPU family and precision (benchmarks/speed/speed.json).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far a judge can be trusted: by source, by confidence, by length, by what went wrong."""
+"""How well a reward model agrees with preferences: by source, by confidence, by length."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from numpy.typing import NDArray
 
 from rlchat_envs import Conversation
 from rlchat_reward_models.calibration import Bin, bins, calibration_error
-from rlchat_reward_models.learned import LearnedScorer
 from rlchat_reward_models.preferences import Preference, by_source
+from rlchat_reward_models.scorer import LearnedScorer
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Preferences, and by how much a judge scores the chosen side above the other, in logits."""
+class PreferenceEvaluation:
+    """Preferences, and by how much a reward model scores each chosen reply above the other."""
 
     preferences: list[Preference]
-    margins: NDArray[np.float64]
+    margins: NDArray[np.float64]  # in logits
 
     @property
-    def right(self) -> list[bool]:
-        """Where the judge agrees."""
+    def correct(self) -> list[bool]:
+        """Whether the reward model agrees, for each preference."""
         return [bool(m > 0) for m in self.margins]
 
     @property
-    def clear(self) -> Judged:
-        """Those whose outcomes differ by more than two standard errors."""
+    def clear(self) -> PreferenceEvaluation:
+        """The preferences whose outcomes differ by more than two standard errors."""
         return self.only([p.clear for p in self.preferences])
 
     @property
     def calibration_error(self) -> float:
-        """See `rlchat_reward_models.calibration.calibration_error`."""
+        """Expected calibration error; see `rlchat_reward_models.calibration.calibration_error`."""
         return calibration_error(self.margins)
 
     @property
     def bins(self) -> list[Bin]:
-        """See `rlchat_reward_models.calibration.bins`."""
+        """Accuracy by confidence; see `rlchat_reward_models.calibration.bins`."""
         return bins(self.margins)
 
     @property
     def length_correlation(self) -> float:
-        """Pearson's, of margins with differences of length in characters; 0 if one is constant."""
+        """Pearson correlation of margins with differences of length; 0 if either is constant."""
         longer = [_length(p.chosen) - _length(p.rejected) for p in self.preferences]
         return _correlation(self.margins, np.asarray(longer, float))
 
     @property
     def outcome_correlation(self) -> float | None:
-        """Pearson's, of margins with measured differences of outcome, both ways round."""
+        """Pearson correlation of margins with measured differences of outcome, both ways round."""
         measured = [(m, p.difference) for m, p in zip(self.margins, self.preferences, strict=True)]
         pairs = [(m, d) for m, d in measured if d is not None]
         if len(pairs) < 2:
@@ -57,32 +57,37 @@ class Judged:
         m, d = (np.asarray(x, float) for x in zip(*pairs, strict=True))
         return _correlation(np.concatenate([m, -m]), np.concatenate([d, -d]))
 
-    def only(self, which: Sequence[bool]) -> Judged:
-        """Some of them."""
+    def only(self, which: Sequence[bool]) -> PreferenceEvaluation:
+        """The evaluation of some of the preferences."""
         kept = [p for p, w in zip(self.preferences, which, strict=True) if w]
-        return Judged(kept, self.margins[np.asarray(which, bool)])
+        return PreferenceEvaluation(kept, self.margins[np.asarray(which, bool)])
 
     def worst(self, count: int) -> list[tuple[Preference, float]]:
-        """The largest errors: clear preferences that the judge is surest are the other way."""
+        """The largest errors: clear preferences with the most negative margins."""
         clear = self.clear
         order = [i for i in np.argsort(clear.margins)[:count] if clear.margins[i] < 0]
         return [(clear.preferences[i], float(clear.margins[i])) for i in order]
 
-    def sources(self) -> list[tuple[str, Judged]]:
-        """One group for each source."""
+    def sources(self) -> list[tuple[str, PreferenceEvaluation]]:
+        """The evaluation of each source of preferences, by its name."""
         of = {id(p): m for p, m in zip(self.preferences, self.margins, strict=True)}
         return [
-            (name, Judged(group, np.array([of[id(p)] for p in group])))
+            (name, PreferenceEvaluation(group, np.array([of[id(p)] for p in group])))
             for name, group in by_source(self.preferences)
         ]
 
 
-def judge_all(scorer: LearnedScorer, preferences: Sequence[Preference]) -> Judged:
-    """Score both sides of every preference, without caution: only differences count here."""
-    chosen = scorer.opinions([(p.prompt, p.chosen) for p in preferences]).mean
-    rejected = scorer.opinions([(p.prompt, p.rejected) for p in preferences]).mean
+def evaluate_preferences(
+    scorer: LearnedScorer, preferences: Sequence[Preference]
+) -> PreferenceEvaluation:
+    """Score both replies of every preference.
+
+    The uncertainty penalty is left out: only differences of the mean scores count here.
+    """
+    chosen = scorer.ensemble_scores([(p.prompt, p.chosen) for p in preferences]).mean
+    rejected = scorer.ensemble_scores([(p.prompt, p.rejected) for p in preferences]).mean
     margins = ((chosen - rejected) / scorer.scale.temperature).double().numpy()
-    return Judged(list(preferences), margins)
+    return PreferenceEvaluation(list(preferences), margins)
 
 
 def _length(messages: Conversation) -> int:

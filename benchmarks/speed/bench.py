@@ -45,7 +45,7 @@ class SpeedOptions:
     usual_repeats: int = 1
     """Timed runs of the usual way."""
     keep: bool = False
-    """Write the numbers into benchmarks/speed.json, as the committed ones of this CPU family."""
+    """Write the numbers into benchmarks/speed/speed.json, as those of this CPU family."""
     table: bool = False
     """Only print the committed numbers as a table."""
     out: Path = Path("runs/bench/speed.json")

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from rlchat_reward_models import chitchat
-from rlchat_reward_models.preferences import side
+from rlchat_reward_models.datasets import chitchat
+from rlchat_reward_models.splits import split_of
 
 
 def entry(*ratings: int, messages: int = 6, text: str = "text") -> dict[str, Any]:
@@ -32,10 +32,10 @@ def test_both_of_a_pair_are_for_the_same_thing() -> None:
     found = chitchat.preferences(dialogues)
     assert len(found) == 3 * len(dialogues)
     assert all(p.difference is not None and p.difference >= 0 for p in found)
-    of = {d.conversation: side(d.name) for d in dialogues}
+    of = {d.conversation: split_of(d.name) for d in dialogues}
     assert len(of) == len(dialogues)
-    assert {side(p.dialogue) for p in found} == {"train", "calibration", "held-out"}
-    assert all(of[p.chosen] == of[p.rejected] == side(p.dialogue) for p in found)
+    assert {split_of(p.dialogue) for p in found} == {"train", "calibration", "held-out"}
+    assert all(of[p.chosen] == of[p.rejected] == split_of(p.dialogue) for p in found)
 
 
 def test_the_package_s_own_data() -> None:

@@ -1,4 +1,4 @@
-"""A learned scorer: a trunk that reads, and several heads that judge the reply."""
+"""The network of a reward model: a backbone encodes the text, several heads score the reply."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlchat_reward_models.reading import Rows
+from rlchat_reward_models.tokenization import Rows
 
 HIDDEN = 128  # of each head
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
-    """What the heads say of N replies, in logits: mean (N,) and spread (N,)."""
+class EnsembleScores:
+    """Scores of N replies in logits, over all heads: mean (N,) and standard deviation (N,)."""
 
     mean: Tensor
     std: Tensor
 
 
-class Judge(nn.Module):
+class RewardModel(nn.Module):
     """Scores replies; the difference of two scores is the log-odds that the first is preferred.
 
     Bradley and Terry 1952. The heads differ in what they begin with and in how much each
     comparison counts for them, so that they disagree where comparisons do not decide
     (Lakshminarayanan et al. 2017; Coste et al. 2023 for reward models). A length expert beside
-    them takes what mere length explains, and has no say when replies are scored (a product of
+    them takes what mere length explains, and is left out when replies are scored (a product of
     experts: Shen et al. 2023, "Loose lips sink ships").
     """
 
-    def __init__(self, trunk: PreTrainedModel, encoder: bool, heads: int = 4, seed: int = 0):
-        """Put fresh heads on a trunk.
+    def __init__(self, backbone: PreTrainedModel, encoder: bool, heads: int = 4, seed: int = 0):
+        """Put new heads on a backbone.
 
         Args:
-            trunk: gives states (N, T, D).
-            encoder: it sums a text up in its first state; a decoder does in its last.
-            heads: how many opinions.
-            seed: of their first weights.
+            backbone: gives hidden states (N, T, D).
+            encoder: its first state summarizes a text; a decoder's last one does.
+            heads: how many there are in the ensemble.
+            seed: of the heads' initial weights.
         """
         super().__init__()
-        self.trunk = trunk
-        self.config: Any = trunk.config
-        self.config.num_labels = 1  # trl's trainer insists
+        self.backbone = backbone
+        self.config: Any = backbone.config
+        self.config.num_labels = 1  # trl's trainer requires it
         self.encoder = encoder
         width = int(self.config.hidden_size)
         with torch.random.fork_rng():
@@ -64,15 +64,15 @@ class Judge(nn.Module):
         reply_mask: Tensor,
         **_: object,
     ) -> SimpleNamespace:
-        """Judge rows.
+        """Score rows of tokens.
 
         Args:
             input_ids: (N, T).
             attention_mask: (N, T), 0 is padding.
-            reply_mask: (N, T), True is what is judged.
+            reply_mask: (N, T), True where a token is of the reply that is scored.
 
         Returns:
-            ``logits`` (N, H), one column a head; ``length`` (N,), the length expert's.
+            ``logits`` (N, H), one column a head; ``length`` (N,), the length expert's score.
         """
         states = self.states(input_ids, attention_mask, reply_mask)
         logits = torch.cat([head(states) for head in self.heads], dim=-1)
@@ -80,11 +80,11 @@ class Judge(nn.Module):
         return SimpleNamespace(logits=logits, length=self.length(torch.log1p(tokens)).squeeze(-1))
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, reply_mask: Tensor) -> Tensor:
-        """What the heads see, (N, 2 D): the mean over the reply, and the state of the whole."""
+        """Inputs of the heads, (N, 2 D): the mean over the reply, and the state of the whole."""
         given: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if getattr(self.config, "type_vocab_size", 0) == 2:
             given["token_type_ids"] = reply_mask.long()
-        states = self.trunk(**given).last_hidden_state.float()
+        states = self.backbone(**given).last_hidden_state.float()
         mask = reply_mask.unsqueeze(-1).float()
         mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
         rows = torch.arange(len(states), device=states.device)
@@ -92,11 +92,11 @@ class Judge(nn.Module):
         return torch.cat([mean, states[rows, place]], dim=-1)
 
     @torch.inference_mode()
-    def opinion(self, rows: Rows) -> Opinion:
-        """What the heads say, without the length expert."""
+    def ensemble_scores(self, rows: Rows) -> EnsembleScores:
+        """Mean and spread of the heads' scores, without the length expert."""
         logits = self(rows.ids, rows.attention, rows.reply).logits.float()
         spread = logits.std(1) if logits.shape[1] > 1 else torch.zeros(len(logits))
-        return Opinion(logits.mean(1).cpu(), spread.cpu())
+        return EnsembleScores(logits.mean(1).cpu(), spread.cpu())
 
     def add_model_tags(self, _: object) -> None:
-        """Trl's trainer tags what it trains; nothing here is uploaded."""
+        """Do nothing: trl's trainer tags what it trains, and nothing here is uploaded."""

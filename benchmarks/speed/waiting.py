@@ -1,6 +1,6 @@
 """Products idle and beside a busy process, under one policy of how OpenMP's threads wait.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/waiting.py 3
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/speed/waiting.py 3
 
 OpenMP reads its policy as torch loads it, so that each policy needs a process of its own. This one
 prints ``{"idle": …, "loaded": …}``, GFLOP/s of products of 256 x 576 x 1536.

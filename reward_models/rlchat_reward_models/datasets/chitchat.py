@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from rlchat_envs import Conversation, Message
-from rlchat_reward_models.preferences import Preference, Side, side, weight
+from rlchat_reward_models.preferences import Preference, weight
+from rlchat_reward_models.splits import Split, split_of
 
 SOURCE = "chitchat"
 UNTOUCHED = 5  # what the form showed before anybody moved it
@@ -32,7 +33,7 @@ class Rated:
 
 
 def load() -> Mapping[str, Any]:
-    """The data of the installed package.
+    """Load the data of the installed package.
 
     Raises:
         ValueError: it is not installed.
@@ -74,9 +75,9 @@ def _conversation(groups: Iterable[Iterable[Mapping[str, str]]]) -> Conversation
 
 
 def preferences(dialogues: Iterable[Rated], each: int = 3, seed: int = 0) -> list[Preference]:
-    """Pair conversations with others of their side; the better rated one is chosen.
+    """Pair conversations with others of their split; the better rated one is chosen.
 
-    Both of a pair lie on the same side of the split, so that no conversation is on two.
+    Both of a pair are in the same split, so that no conversation is in two.
 
     Args:
         dialogues: rated ones.
@@ -84,9 +85,9 @@ def preferences(dialogues: Iterable[Rated], each: int = 3, seed: int = 0) -> lis
         seed: decides who is compared with whom.
     """
     rng = np.random.default_rng(seed)
-    groups: dict[Side, list[Rated]] = {"train": [], "calibration": [], "held-out": []}
+    groups: dict[Split, list[Rated]] = {"train": [], "calibration": [], "held-out": []}
     for one in dialogues:
-        groups[side(one.name)].append(one)
+        groups[split_of(one.name)].append(one)
     found = []
     for group in groups.values():
         for _ in range(each if len(group) > 1 else 0):
