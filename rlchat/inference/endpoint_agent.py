@@ -40,7 +40,7 @@ class EndpointConversation:
     """A server's side of one conversation."""
 
     def __init__(self, endpoint: Endpoint, seed: int, temperature: float = 0.0):
-        """Ask ``endpoint`` what to say.
+        """Begin a conversation with the model behind ``endpoint``.
 
         Args:
             endpoint: the model.

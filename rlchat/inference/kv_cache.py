@@ -37,7 +37,7 @@ class Cache:
         self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
 
     def make_room(self, tokens: int, rows: int) -> None:
-        """See to it that the first rows can have so many tokens, and keep what they have.
+        """Allocate so many tokens for the first rows, and keep what they have.
 
         When that takes new memory, later rows get none: the longest conversations are the last to
         end, and are few by then.

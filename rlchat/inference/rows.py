@@ -58,14 +58,14 @@ class RowTable:
         return moves
 
     def items(self) -> list[tuple[int, int]]:
-        """Conversations and their rows."""
+        """Pairs of a conversation and its row."""
         return list(self._rows.items())
 
 
 def longest_beginning(
     ids: Sequence[int], others: Mapping[int, Sequence[int]]
 ) -> tuple[int | None, int]:
-    """Find who begins with most of the ids: their key, if there is one, and how many those are."""
+    """Find the sequence that begins with most of ``ids``: its key, or None, and how many it has."""
     best, most = None, 0
     for other, known in others.items():
         shared = common_beginning([ids, known])

@@ -15,7 +15,7 @@ class TextStream:
         self._template, self._on_text, self._shown = template, on_text, ""
 
     def show(self, ids: list[int], last: bool) -> str:
-        """Pass on what is new; return the text so far.
+        """Pass on the text that is new since the last call; return all of it.
 
         Args:
             ids: all tokens so far.

@@ -161,11 +161,12 @@ def train_adapter(model: PeftModel, adapter: str) -> None:
 
 
 def virtual_embeddings(model: PeftModel, adapter: str) -> Tensor:
-    """What prompt tuning puts before a row, embeddings (P, D); for prefix tuning, all layers'."""
-    encoder = model.prompt_encoder[adapter]
-    parameter = next(encoder.parameters())
-    embeddings: Tensor = encoder(model.prompt_tokens[adapter].to(parameter.device)[None])[0]
-    return embeddings.to(model.get_base_model().dtype)
+    """Embeddings (P, D) that prompt tuning puts before rows; of prefix tuning, flat key-values."""
+    encoder, base = model.prompt_encoder[adapter], model.get_base_model()
+    assert isinstance(base, PreTrainedModel)
+    tokens = model.prompt_tokens[adapter].to(base.device)
+    embeddings: Tensor = encoder(tokens[None])[0]
+    return embeddings.to(base.dtype)
 
 
 def virtual_prefix_kv(model: PeftModel, adapter: str) -> PrefixKV:

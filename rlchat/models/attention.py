@@ -24,7 +24,7 @@ class Layout(Protocol):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row."""
+        """Length of the longest row, in tokens."""
         ...
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -91,15 +91,15 @@ def _attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout is None:
         tokens, seen = query.shape[2], key.shape[2]
-        past = torch.ones(tokens, seen, dtype=torch.bool, device=query.device)
-        mask = Mask(past.triu(seen - tokens + 1))
+        pairs = torch.ones(tokens, seen, dtype=torch.bool, device=query.device)
+        mask = Mask(pairs.triu(seen - tokens + 1))
         return attend(query, key, value, mask, scale).transpose(1, 2).contiguous(), None
     assert isinstance(module.layer_idx, int)
     return layout.attend(module.layer_idx, query[0], key[0], value[0], scale)[None], None
 
 
 class Mask:
-    """Who does not see whom, as what is added to scores: one for all layers.
+    """The pairs of tokens that do not attend, as what is added to scores: one for all layers.
 
     The product that makes the scores adds it in passing; filling them in afterwards costs as much
     as two more products, and once more in the backward pass.

@@ -29,12 +29,11 @@ from rlchat.models.adapters import (
 )
 from rlchat.models.attention import middle_layer, states_entering, trunk_and_head
 from rlchat.models.chat_template import ChatTemplate
-from rlchat.models.compatibility import check_compatible
 from rlchat.models.device import choose_device, choose_dtype, release_memory
 from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of
 from rlchat.models.kernels import fuse
 from rlchat.models.loading import BaseInfo, load_base
-from rlchat.models.packing import Packing, PrefixKV, last_layer
+from rlchat.models.packing import Packing, PrefixKV, check_packing, last_layer
 
 REFERENCE = "reference"
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
@@ -89,7 +88,7 @@ class Policy:
         dtype = choose_dtype(config.dtype, device)
         model, tokenizer, info = load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
-        check_compatible(model)
+        check_packing(model)
         peft: PeftModel
         if adapter is None:
             peft = adapted(model, config, seed)

@@ -25,7 +25,7 @@ WRITTEN = ("llm:", "llm-person:")  # how names of users begin who are spoken by 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one assistant message caused."""
+    """The result of one assistant message: what follows, its score, and whether it was the last."""
 
     messages: Conversation
     parts: Mapping[str, float]
@@ -62,7 +62,7 @@ class TextEnv:
         """Make the environment.
 
         Raises:
-            UserError: no such environment, split or user, or one that does not speak text.
+            UserError: no such environment, split or user, or one that does not exchange text.
         """
         self.config, self.split = config, split
         self.env = make_env(config, split)
@@ -71,7 +71,7 @@ class TextEnv:
         self.hidden: Mapping[str, Any] = {}
 
     def reset(self, seed: int) -> Conversation:
-        """Start an episode; give what is said before the agent speaks."""
+        """Start an episode; give the messages before the agent's first."""
         observation, info = self.env.reset(seed=seed)
         if self.ours:
             self.conversation = info["conversation"]
@@ -81,7 +81,7 @@ class TextEnv:
         return self.conversation
 
     def step(self, text: str) -> StepResult:
-        """Say ``text`` and hear what follows."""
+        """Give the agent's message to the environment; see `StepResult`."""
         action, dropped = (text, 0) if self.ours else _fit(text, _space(self.env, "action"))
         observation, reward, terminated, truncated, info = self.env.step(action)
         before = len(self.conversation) + 1
@@ -107,7 +107,7 @@ class TextEnv:
 
     @property
     def lookups(self) -> tuple[Lookup, ...]:
-        """Where the desk looks things up."""
+        """The look-ups whose findings the agent gets."""
         return self.env.lookups if isinstance(self.env, KnowledgeWrapper) else ()
 
     @property
@@ -169,7 +169,7 @@ class EnvPool:
 
 
 def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
-    """Make a Gymnasium environment that speaks text.
+    """Make a Gymnasium environment that exchanges text.
 
     Raises:
         UserError: the id is unknown, or its spaces are not text.

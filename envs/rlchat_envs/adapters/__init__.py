@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -83,13 +83,12 @@ class GameEnv(gym.Env[str, str]):
     game's own; ``info["success"]`` says whether the game is won.
     """
 
-    # Its games draw from the random states of the process: one thread at a time.
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "single_threaded": True}
-
     def __init__(self, make_game: Callable[[], Game]):
         """Make the environment; ``make_game`` may draw and print without anybody noticing."""
         self.observation_space = Utterance()
         self.action_space = Utterance()
+        # Games draw from the random states of the process: one thread at a time.
+        self.metadata = self.metadata | {"single_threaded": True}
         self._over = True
         self._randomness = Randomness(0)
         with self._alone():

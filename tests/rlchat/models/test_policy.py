@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlchat.errors import UserError
-from rlchat.models.adapters import MERGED, METHODS, POLICY, AdapterConfig
+from rlchat.models.adapters import MERGED, METHODS, POLICY, PROMPTED, AdapterConfig
 from rlchat.models.attention import use_layouts
 from rlchat.models.kernels import FrozenLinear, fuse
 from rlchat.models.loading import load_base
@@ -250,3 +250,12 @@ def test_speaking_drops_what_only_learning_needs(policy: Policy) -> None:
     policy.generation_model()
     assert all(f._forward is None and f._backward is None for f in adapted)
     assert torch.equal(hidden(policy), before)
+
+
+@pytest.mark.parametrize("method", PROMPTED)
+def test_virtual_tokens_have_no_top_layers(make_policy: MakePolicy, method: str) -> None:
+    policy = make_policy(method)
+    with pytest.raises(UserError, match=r"expected --ppo.layers 1 .* got 0.5; leave it out"):
+        policy.train_top(0.5)
+    policy.train_top(1.0)
+    assert policy.parameters()
