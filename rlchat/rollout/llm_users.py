@@ -40,10 +40,10 @@ def make_writer(spec: str) -> Writer:
 
 
 class EndpointWriter:
-    """A server's model that speaks for users."""
+    """A server's model that writes users' messages."""
 
     def __init__(self, endpoint: Endpoint):
-        """Ask ``endpoint`` what to say."""
+        """Write with the model behind ``endpoint``."""
         self.endpoint = endpoint
         self._failures = 0  # in a row
 
@@ -68,7 +68,7 @@ class EndpointWriter:
 
 
 class LocalWriter:
-    """A model on this machine that speaks for users, one at a time."""
+    """A model on this machine that writes users' messages, one at a time."""
 
     def __init__(self, spec: str, device: str = "auto", dtype: DTypeName = "auto"):
         """Load the model.
@@ -97,7 +97,7 @@ class LocalWriter:
         )
         most = getattr(self._model.config, "max_position_embeddings", None)
         self._room = most - MAX_NEW_TOKENS if most else None
-        self._lock = Lock()  # worlds may ask from several threads
+        self._lock = Lock()  # environments may ask from several threads
 
     def __call__(self, conversation: Conversation, seed: int) -> str:
         """Say the next message; see `rlchat_envs.written.Writer`.

@@ -8,7 +8,7 @@ from pathlib import Path
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.errors import UserError
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.adapters import PROMPTED, AdapterConfig
 from rlchat.rewards.composite import RewardConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig
@@ -83,6 +83,8 @@ class TrainConfig:
         for name in ("iterations", "evaluation"):
             expect(self, name, getattr(self, name) >= 0, "of at least 0")
         expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+        whole = self.ppo.layers == 1 or self.adapter.method not in PROMPTED
+        expect(self.ppo, "layers", whole, "of 1, as virtual tokens come before all layers")
         if self.episodes < self.ppo.minibatches:
             raise UserError(
                 f"expected at least as many episodes as minibatches ({self.ppo.minibatches}); got "

@@ -17,7 +17,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.adapters import AdapterConfig, train_adapter
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat.models.loading import load_base
@@ -42,7 +42,7 @@ class KtoConfig:
     """How an adapter learns from thumbs."""
 
     learning_rate: float = 3e-5
-    """Of the adapter."""
+    """Step size of the optimizer, AdamW."""
     epochs: float = 3.0
     """Passes over the thumbs."""
     batch: int = 8
@@ -63,6 +63,8 @@ class _Trainer(KTOTrainer):
 
 
 class _Tell(TrainerCallback):
+    """Reports the loss of each step, and the share that is done."""
+
     def __init__(self, report: Callable[[float, float], None]):
         self._report = report
 
@@ -127,6 +129,7 @@ def learn_thumbs(
     model, tokenizer, base = load_base(spec, dtype=choose_dtype("auto", device))
     check_base(adapter, base)
     peft = load_adapter(model, adapter, ADAPTER)
+    train_adapter(peft, ADAPTER)
     for parameter in peft.parameters():
         if parameter.requires_grad:  # small steps vanish in half precision
             parameter.data = parameter.data.float()

@@ -87,6 +87,8 @@ class GameEnv(gym.Env[str, str]):
         """Make the environment; ``make_game`` may draw and print without anybody noticing."""
         self.observation_space = Utterance()
         self.action_space = Utterance()
+        # Games draw from the random states of the process: one thread at a time.
+        self.metadata = self.metadata | {"single_threaded": True}
         self._over = True
         self._randomness = Randomness(0)
         with self._alone():
