@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from importlib import import_module
 
-from rlchat_envs.dialogue import (
+from rlchat_envs.core.env import (
     SPLITS,
     Case,
     DialogueEnv,
@@ -14,9 +14,9 @@ from rlchat_envs.dialogue import (
     Scorer,
     ScriptedAgent,
 )
-from rlchat_envs.messages import Conversation, Message, as_text
+from rlchat_envs.core.messages import Conversation, Message, as_text
+from rlchat_envs.core.spaces import Utterance
 from rlchat_envs.registration import Maker, register
-from rlchat_envs.spaces import Utterance
 
 __all__ = [
     "SPLITS",

@@ -20,8 +20,8 @@ from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import names
-from rlchat_envs.realism import HEADINGS, Talk, listen, rows
-from rlchat_envs.users import FAMILIES, PERSONAS
+from rlchat_envs.users.personas import FAMILIES, PERSONAS
+from rlchat_envs.users.statistics import HEADINGS, Talk, listen, rows
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from rlchat.errors import UserError
 from rlchat.inference.agents import ConversationSettings, OnText, Reply
 from rlchat_envs import Conversation
-from rlchat_envs.retrieval_agent import RetrievalAgent
+from rlchat_envs.baselines.retrieval import RetrievalAgent
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 

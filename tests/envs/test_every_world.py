@@ -19,7 +19,7 @@ from gymnasium.utils.env_checker import check_env
 
 import rlchat_envs
 from rlchat_envs import SPLITS, DialogueEnv
-from rlchat_envs.users import FAMILIES
+from rlchat_envs.users.personas import FAMILIES
 from rlchat_reward_models import RuleScorer
 
 IDS = sorted(name for name in gym.registry if name.startswith("rlchat/"))

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
+from rlchat_envs.baselines.polite import PoliteRepeater
 from rlchat_envs.consult.agents import OneOffer, Sprayer
 from rlchat_envs.consult.book import Sided
 from rlchat_envs.consult.client import Client
@@ -30,9 +31,8 @@ from rlchat_envs.consult.goals import Goal
 from rlchat_envs.finance import FinanceScenario
 from rlchat_envs.finance.scenario import FinanceCase
 from rlchat_envs.knowledge import Graph
-from rlchat_envs.polite import PoliteRepeater
-from rlchat_envs.understanding import MAX_LENGTH
-from rlchat_envs.users import FAMILIES, Persona
+from rlchat_envs.nlu.lexicon import MAX_LENGTH
+from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
 PAGE = Path(__file__).parents[2] / "docs" / "finance-v0.md"

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
+from rlchat_envs.baselines.polite import PoliteRepeater
 from rlchat_envs.finance import FinanceFactsScenario
 from rlchat_envs.finance.answers import read
 from rlchat_envs.finance.asker import Asker, Question, draw_questions
@@ -36,10 +37,9 @@ from rlchat_envs.knowledge import (
     KnowledgeWrapper,
     hit_rate,
 )
-from rlchat_envs.knowledge.words import fold, stems, words
-from rlchat_envs.polite import PoliteRepeater
-from rlchat_envs.understanding import MAX_LENGTH
-from rlchat_envs.users import FAMILIES, Persona
+from rlchat_envs.nlu.lexicon import MAX_LENGTH
+from rlchat_envs.nlu.words import fold, stems, words
+from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
 PAGE = Path(__file__).parents[2] / "docs" / "finance-v0.md"

@@ -31,7 +31,7 @@ from rlchat_envs.games.number_agents import Bisector, Demonstrator, Expert, Rand
 from rlchat_envs.games.number_questions import MAX_LENGTH, NumberQuestion, read_reply, understand
 from rlchat_envs.games.numerals import in_digits
 from rlchat_envs.games.player import Heard, Player
-from rlchat_envs.users import FAMILIES, Persona
+from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
 PAGE = Path(__file__).parents[2] / "docs" / "guess-number-v0.md"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rlchat_envs.knowledge import Document, read_folder
 from rlchat_envs.knowledge.documents import PASSAGE_WORDS, sentences
 from rlchat_envs.knowledge.excerpt import cut, excerpt
-from rlchat_envs.knowledge.words import fold, singular, stem, stems, words
+from rlchat_envs.nlu.words import fold, singular, stem, stems, words
 
 
 def test_words_are_folded_and_numbers_stay_whole() -> None:

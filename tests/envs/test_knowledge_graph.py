@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlchat_envs.knowledge import Graph, Triple, read_triples
 from rlchat_envs.knowledge.linking import Mention, Names
-from rlchat_envs.knowledge.words import words
+from rlchat_envs.nlu.words import words
 
 FACTS = """
 bond fund | yearly cost | 0.45%

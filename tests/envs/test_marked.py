@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlchat_envs.marked import Marked, read_marked
+from rlchat_envs.core.located_yaml import Marked, read_marked
 
 TEXT = """\
 system: Be kind.

@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
+from rlchat_envs.baselines.polite import PoliteRepeater
 from rlchat_envs.consult.agents import OneOffer, Sprayer
 from rlchat_envs.consult.book import Problem, Sided
 from rlchat_envs.consult.client import Client
@@ -31,8 +32,7 @@ from rlchat_envs.knowledge import Graph
 from rlchat_envs.medical import MedicalCase, MedicalScenario
 from rlchat_envs.medical.graph import FORBIDS, CareGraph, care_graph
 from rlchat_envs.medical.scenario import URGENCY, Patient, draw_patient, in_words
-from rlchat_envs.polite import PoliteRepeater
-from rlchat_envs.users import FAMILIES, Persona
+from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
 PAGE = Path(__file__).parents[2] / "docs" / "medical-v0.md"

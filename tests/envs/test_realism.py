@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlchat_envs import Conversation, Message
-from rlchat_envs.realism import divergence, listen, rows
+from rlchat_envs.users.statistics import divergence, listen, rows
 
 
 def talk(*said: str) -> Conversation:

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from rlchat_envs import DialogueEnv, Message, Scenario
-from rlchat_envs.consult import ConsultScenario
-from rlchat_envs.retrieval_agent import (
+from rlchat_envs.baselines.retrieval import (
     Memory,
     RetrievalAgent,
     context,
     remember,
     successful_turns,
 )
+from rlchat_envs.consult import ConsultScenario
 from rlchat_envs.support import SupportScenario
 
 SUPPORT = SupportScenario()

@@ -19,7 +19,7 @@ from rlchat_envs.support import SupportScenario
 from rlchat_envs.support.desk import Desk
 from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, SLOTS, Goal, draw_goal, load_data
 from rlchat_envs.support.user import Customer
-from rlchat_envs.users import FAMILIES, PERSONAS, Persona, choose_personas
+from rlchat_envs.users.personas import FAMILIES, PERSONAS, Persona, choose_personas
 from rlchat_reward_models import RuleScorer
 
 Play = Callable[..., Any]

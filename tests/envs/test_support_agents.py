@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from rlchat_envs import SPLITS, DialogueEnv, Scenario, ScriptedAgent
-from rlchat_envs.polite import PoliteRepeater
-from rlchat_envs.retrieval_agent import RetrievalAgent
+from rlchat_envs.baselines.polite import PoliteRepeater
+from rlchat_envs.baselines.retrieval import RetrievalAgent
 from rlchat_envs.support import SupportHardScenario, SupportScenario
 from rlchat_envs.support.agents import (
     Expert,
@@ -31,7 +31,7 @@ from rlchat_envs.support.goals import RESOLUTIONS
 from rlchat_envs.support.graph_desk import KnowledgeGraphDesk
 from rlchat_envs.support.hard.agents import HardExpert, HardMediocreDesk
 from rlchat_envs.support.hard.graph_desk import HardKnowledgeGraphDesk
-from rlchat_envs.users import FAMILIES
+from rlchat_envs.users.personas import FAMILIES
 from rlchat_reward_models import RuleScorer
 
 PAGE = Path(__file__).parents[2] / "docs" / "support-v0.md"

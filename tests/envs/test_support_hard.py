@@ -28,7 +28,7 @@ from rlchat_envs.support.hard.problems import (
     draw_problems,
 )
 from rlchat_envs.support.lexicon import LEXICON
-from rlchat_envs.users import FAMILIES, PERSONAS, Persona, choose_personas
+from rlchat_envs.users.personas import FAMILIES, PERSONAS, Persona, choose_personas
 
 PATIENT = Persona("patient", "agenda", "train", patience=10)
 RULES = (

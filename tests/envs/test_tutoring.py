@@ -38,7 +38,7 @@ from rlchat_envs.tutoring.record import read_record
 from rlchat_envs.tutoring.skills import load_data, skills
 from rlchat_envs.tutoring.student import FREE_TURNS, Answer, Student
 from rlchat_envs.tutoring.textbook import documents, triples
-from rlchat_envs.users import FAMILIES, PERSONAS, Persona
+from rlchat_envs.users.personas import FAMILIES, PERSONAS, Persona
 
 LIKE, UNLIKE, PERCENT, ORDER = (
     "adding like fractions",

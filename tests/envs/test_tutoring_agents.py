@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from rlchat_envs import SPLITS, Conversation, DialogueEnv, Message, ScriptedAgent
-from rlchat_envs.polite import PoliteRepeater
+from rlchat_envs.baselines.polite import PoliteRepeater
 from rlchat_envs.tutoring import TutoringScenario
 from rlchat_envs.tutoring.agents import (
     AnswerGiver,

@@ -33,7 +33,7 @@ from rlchat_envs.games.thing_questions import MAX_LENGTH, ThingQuestion, read_re
 from rlchat_envs.games.things import Attribute, load_things
 from rlchat_envs.games.tree import Leaf, Node, best_tree, grow, least_total, questions, total
 from rlchat_envs.knowledge import Graph
-from rlchat_envs.users import FAMILIES, Persona
+from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
 PAGE = Path(__file__).parents[2] / "docs" / "twenty-questions-v0.md"

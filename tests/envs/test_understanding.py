@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlchat_envs.nlu.lexicon import MAX_LENGTH, Heard
 from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, SLOTS, load_data
 from rlchat_envs.support.lexicon import LEXICON
-from rlchat_envs.understanding import MAX_LENGTH, Heard
 
 PARAPHRASES = Path(__file__).parent / "data" / "paraphrases.jsonl"
 WORDING = load_data("wording")

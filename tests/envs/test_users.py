@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS
-from rlchat_envs.users import (
+from rlchat_envs.users.personas import (
     FAMILIES,
     PERSONAS,
     USUAL,

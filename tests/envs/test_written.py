@@ -17,8 +17,7 @@ import rlchat_envs
 from rlchat_envs import Case, Conversation, DialogueEnv, Message, Reaction, Scenario, as_text
 from rlchat_envs.consult.scenario import ConsultScenario
 from rlchat_envs.support import SupportScenario
-from rlchat_envs.users import PERSONAS
-from rlchat_envs.written import (
+from rlchat_envs.users.llm import (
     LEFT,
     MOST_LETTERS,
     MOST_WORDS,
@@ -31,6 +30,7 @@ from rlchat_envs.written import (
     keeps,
     tidy,
 )
+from rlchat_envs.users.personas import PERSONAS
 
 LLM, PERSON = "llm:m", "llm-person:m"
 MARK = re.compile(r"<\||\|>|\[/?(?:desk|system|tool|inst)\b", re.IGNORECASE)

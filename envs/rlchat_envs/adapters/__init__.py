@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from rlchat_envs.spaces import Utterance
+from rlchat_envs.core.spaces import Utterance
 
 MAX_TURNS = 1000
 """Truncation; for the games that have no end of their own."""

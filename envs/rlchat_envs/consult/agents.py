@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlchat_envs.consult.book import Book
-from rlchat_envs.messages import Conversation
+from rlchat_envs.core.messages import Conversation
 
 
 class Wording:

@@ -10,9 +10,9 @@ from importlib import resources
 from itertools import product
 from pathlib import Path
 
-from rlchat_envs.dialogue import SPLITS
-from rlchat_envs.marked import Marked, read_marked
-from rlchat_envs.understanding import Lexicon
+from rlchat_envs.core.env import SPLITS
+from rlchat_envs.core.located_yaml import Marked, read_marked
+from rlchat_envs.nlu.lexicon import Lexicon
 
 Sided = Mapping[str, tuple[str, ...]]  # wordings by side of the split
 Known = frozenset[tuple[str, str]]  # facts and their values

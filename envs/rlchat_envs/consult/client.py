@@ -9,8 +9,8 @@ import numpy as np
 
 from rlchat_envs.consult.book import Sided
 from rlchat_envs.consult.goals import Goal
-from rlchat_envs.understanding import Heard
-from rlchat_envs.users import Manner, Persona, small_talk
+from rlchat_envs.nlu.lexicon import Heard
+from rlchat_envs.users.personas import Manner, Persona, small_talk
 
 MAX_QUESTIONS = 2  # in one message; more confuse
 MAX_OFFERS = 3

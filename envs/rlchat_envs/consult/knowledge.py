@@ -14,9 +14,9 @@ from typing import Any
 from rlchat_envs.consult.agents import Wording
 from rlchat_envs.consult.book import Book, Problem, placeholders
 from rlchat_envs.consult.goals import Goal
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.knowledge import Document, Triple
-from rlchat_envs.likeness import Likeness
-from rlchat_envs.messages import Conversation
+from rlchat_envs.nlu.tfidf import Likeness
 
 _ALIKE = 0.2  # cosine from which a sentence counts as understood; chosen on the dev side
 

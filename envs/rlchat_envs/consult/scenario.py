@@ -14,10 +14,10 @@ from rlchat_envs.consult.book import Book, placeholders, read_book
 from rlchat_envs.consult.client import Client
 from rlchat_envs.consult.goals import Goal, draw_goal
 from rlchat_envs.consult.knowledge import KnowledgeGraphAgent, documents, triples
-from rlchat_envs.dialogue import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.knowledge import Document, Triple
-from rlchat_envs.messages import Conversation, Message
-from rlchat_envs.users import choose_personas
+from rlchat_envs.users.personas import choose_personas
 
 KNOWN_POTENTIAL = 0.4  # everything that matters is on the table
 RIGHT, WRONG = 1.0, -0.5  # the verdict on a solution; walking out counts as wrong

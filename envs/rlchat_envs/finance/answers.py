@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from rlchat_envs import cues
-from rlchat_envs.dialogue import SPLITS
+from rlchat_envs.core.env import SPLITS
 from rlchat_envs.finance.house import load_facts
-from rlchat_envs.knowledge.words import fold, words
-from rlchat_envs.understanding import MAX_LENGTH
+from rlchat_envs.nlu import cues
+from rlchat_envs.nlu.lexicon import MAX_LENGTH
+from rlchat_envs.nlu.words import fold, words
 
 MAX_VALUES = 2  # in one message; a sheet read aloud is no answer
 MAX_QUESTIONS = 2

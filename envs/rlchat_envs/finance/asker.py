@@ -10,7 +10,7 @@ import numpy as np
 
 from rlchat_envs.finance.answers import read
 from rlchat_envs.finance.house import House, Product, load_facts, product_sheet
-from rlchat_envs.users import Manner, Persona, small_talk
+from rlchat_envs.users.personas import Manner, Persona, small_talk
 
 FOLLOWS = 0.3  # questions that go on about the product of the one before
 MORE = 0.4  # clients with three questions; the others have two

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.finance.asker import Asker, draw_questions
 from rlchat_envs.finance.facts_agents import Demonstrator, Expert, GraphReader, RandomAgent
 from rlchat_envs.finance.house import House, draw_house, load_facts
 from rlchat_envs.knowledge import Document, Triple
-from rlchat_envs.messages import Conversation, Message
-from rlchat_envs.users import choose_personas
+from rlchat_envs.users.personas import choose_personas
 
 ANSWERED_POTENTIAL = 0.4  # all questions are answered, and rightly
 RIGHT, WRONG = 1.0, -0.5  # the verdict at the end; walking out counts as wrong

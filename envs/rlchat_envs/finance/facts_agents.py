@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.finance.house import draw_value, load_facts
 from rlchat_envs.knowledge import Graph, Triple
 from rlchat_envs.knowledge.triples import ALSO_CALLED
-from rlchat_envs.knowledge.words import fold
-from rlchat_envs.messages import Conversation
+from rlchat_envs.nlu.words import fold
 
 _KNOWN = re.compile(r"Known: (.+?)(?: \([^()]*\))?")
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Generic
 
-from rlchat_envs.dialogue import Case, Reaction
+from rlchat_envs.core.env import Case, Reaction
+from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.games.player import Heard, Player, S
-from rlchat_envs.messages import Conversation, Message
 
 INFORMED_POTENTIAL = 0.4  # only one thing is possible any more
 RIGHT, WRONG = 1.0, -0.5  # the verdict on a game won, and on one lost

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Scenario, ScriptedAgent
+from rlchat_envs.core.env import SPLITS, Scenario, ScriptedAgent
 from rlchat_envs.games.case import GuessCase
 from rlchat_envs.games.data import load_data
 from rlchat_envs.games.number_agents import Bisector, Demonstrator, Expert, RandomAgent
 from rlchat_envs.games.number_questions import NumberQuestion, read_reply, understand
 from rlchat_envs.games.player import Heard, Player, Question, Told
-from rlchat_envs.users import choose_personas
+from rlchat_envs.users.personas import choose_personas
 
 QUESTIONS = 12  # messages that the agent has
 LARGEST = 1_000  # numbers in a range

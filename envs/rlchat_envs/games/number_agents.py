@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.games.number_questions import NumberQuestion, read_reply, understand
 from rlchat_envs.games.player import Told
-from rlchat_envs.messages import Conversation
 
 _IDLE = (
     "Hello there!",

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from rlchat_envs.cues import any_of
 from rlchat_envs.games.data import load_data
 from rlchat_envs.games.numerals import in_digits
 from rlchat_envs.games.player import Heard, Told
-from rlchat_envs.understanding import Lexicon
+from rlchat_envs.nlu.cues import any_of
+from rlchat_envs.nlu.lexicon import Lexicon
 
 MAX_LENGTH = 300  # characters; nobody needs more to ask about a number
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from rlchat_envs.users import Manner, Persona, small_talk
+from rlchat_envs.users.personas import Manner, Persona, small_talk
 
 S = TypeVar("S")  # what can be thought of: a number, the name of a thing
 S_contra = TypeVar("S_contra", contravariant=True)

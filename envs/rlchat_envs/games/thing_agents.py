@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.games.thing_questions import ThingQuestion, read_reply, understand
 from rlchat_envs.games.things import load_things
 from rlchat_envs.games.tree import Node, best_tree
-from rlchat_envs.messages import Conversation
 
 MISREAD = 0.02  # how often a reply is taken to tell the opposite
 ASKED_OFTEN = 2  # times; who does not answer by then will not

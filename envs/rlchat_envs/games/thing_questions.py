@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 
-from rlchat_envs.cues import any_of
 from rlchat_envs.games.data import load_data
 from rlchat_envs.games.player import Heard, Told
 from rlchat_envs.games.things import Things, load_things
-from rlchat_envs.understanding import Lexicon
+from rlchat_envs.nlu.cues import any_of
+from rlchat_envs.nlu.lexicon import Lexicon
 
 MENDED = 7  # letters of a word that is worth mending; short ones have too many neighbours
 MAX_LENGTH = 300  # characters; nobody needs more to ask a yes-or-no question

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Scenario, ScriptedAgent
+from rlchat_envs.core.env import SPLITS, Scenario, ScriptedAgent
 from rlchat_envs.games.case import GuessCase
 from rlchat_envs.games.data import load_data
 from rlchat_envs.games.player import Heard, Player, Question, Told
@@ -16,7 +16,7 @@ from rlchat_envs.games.thing_agents import Demonstrator, Expert, KnowledgeGraphA
 from rlchat_envs.games.thing_questions import ThingQuestion, read_reply, understand
 from rlchat_envs.games.things import Things, load_things
 from rlchat_envs.games.tree import best_tree, questions
-from rlchat_envs.users import choose_personas
+from rlchat_envs.users.personas import choose_personas
 
 if TYPE_CHECKING:
     from rlchat_envs.knowledge import Triple

@@ -3,12 +3,13 @@
 Importing this loads neither a neural network nor the libraries of search and graphs.
 """
 
-from rlchat_envs.knowledge.documents import Document, read_folder
+from rlchat_envs.core.facts import Document, Triple
+from rlchat_envs.knowledge.documents import read_folder
 from rlchat_envs.knowledge.graph import Graph
 from rlchat_envs.knowledge.lookup import DocumentLookup, GraphLookup, Lookup
 from rlchat_envs.knowledge.retrieval import Bm25Index, DenseIndex, HybridIndex, Index, fuse
-from rlchat_envs.knowledge.triples import Triple, read_triples
-from rlchat_envs.knowledge.wrapper import KnowledgeWrapper, hit_rate
+from rlchat_envs.knowledge.triples import read_triples
+from rlchat_envs.wrappers.knowledge import KnowledgeWrapper, hit_rate
 
 __all__ = [
     "Bm25Index",

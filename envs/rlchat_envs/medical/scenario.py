@@ -15,10 +15,10 @@ from rlchat_envs.consult.agents import Demonstrator, Habits
 from rlchat_envs.consult.book import Book, Problem
 from rlchat_envs.consult.client import Client
 from rlchat_envs.consult.goals import Goal
-from rlchat_envs.dialogue import SPLITS, ScriptedAgent
+from rlchat_envs.core.env import SPLITS, ScriptedAgent
 from rlchat_envs.knowledge import Triple
 from rlchat_envs.medical.graph import CareGraph, care_graph
-from rlchat_envs.users import choose_personas
+from rlchat_envs.users.personas import choose_personas
 
 URGENCY = {"doctor": 1, "emergency": 2}  # of an offer, or of what a condition needs; else 0
 

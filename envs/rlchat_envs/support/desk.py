@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from rlchat_envs.messages import Message
+from rlchat_envs.core.messages import Message
 
 _WORD = re.compile(r"\w+")
 _SMALL = {"a", "an", "the", "it", "is", "i", "my", "of", "in", "on", "to", "for", "by", "with"}

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.likeness import Likeness
-from rlchat_envs.messages import Conversation
+from rlchat_envs.core.messages import Conversation
+from rlchat_envs.nlu.tfidf import Likeness
 from rlchat_envs.support.agents import Speaker
 from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, load_data
 from rlchat_envs.support.lexicon import LEXICON

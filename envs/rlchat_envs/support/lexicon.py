@@ -5,8 +5,8 @@ Patterns run over lower-case text without accents or apostrophes ("we'll" reads 
 
 from __future__ import annotations
 
-from rlchat_envs.cues import any_of as _any
-from rlchat_envs.understanding import Lexicon
+from rlchat_envs.nlu.cues import any_of as _any
+from rlchat_envs.nlu.lexicon import Lexicon
 
 
 def _words(*lines: str) -> frozenset[str]:

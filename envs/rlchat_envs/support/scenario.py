@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.knowledge import Document, Triple
-from rlchat_envs.messages import Conversation, Message
 from rlchat_envs.support.agents import Expert, MediocreDesk, RandomDesk
 from rlchat_envs.support.desk import Desk
 from rlchat_envs.support.goals import (
@@ -26,7 +26,7 @@ from rlchat_envs.support.goals import (
 from rlchat_envs.support.graph_desk import KnowledgeGraphDesk
 from rlchat_envs.support.knowledge import answers, documents, triples
 from rlchat_envs.support.user import Customer
-from rlchat_envs.users import choose_personas
+from rlchat_envs.users.personas import choose_personas
 
 RECORD_POTENTIAL = 0.2  # the order is on the table
 POLICY_POTENTIAL = 0.2  # so is the policy

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rlchat_envs.nlu.lexicon import Heard
 from rlchat_envs.support.goals import SLOTS, Goal, load_data
 from rlchat_envs.support.lexicon import LEXICON
-from rlchat_envs.understanding import Heard
-from rlchat_envs.users import Manner, Persona, small_talk
+from rlchat_envs.users.personas import Manner, Persona, small_talk
 
 MAX_QUESTIONS = 2  # in one message; more confuse
 NEWS = ("inform", "misinform", "correct")  # acts that tell a fact

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.messages import Conversation
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.tutoring.record import Record, read_record
 from rlchat_envs.tutoring.skills import load_data, skills
 

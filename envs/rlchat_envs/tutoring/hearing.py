@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rlchat_envs.cues import CLAUSE, any_of
+from rlchat_envs.nlu.cues import CLAUSE, any_of
+from rlchat_envs.nlu.lexicon import MAX_LENGTH, Lexicon
 from rlchat_envs.tutoring.arithmetic import Exercise, find_numbers
 from rlchat_envs.tutoring.reading import read_exercises, tidy
 from rlchat_envs.tutoring.skills import Skill, explanations, load_data, skills
-from rlchat_envs.understanding import MAX_LENGTH, Lexicon
 
 MAX_ACTS = 2  # in one message; more confuse
 MAX_SUBJECTS = 3  # skills that the words of a message explain, be they meant or not

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rlchat_envs.messages import Conversation
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.tutoring.arithmetic import Exercise
 from rlchat_envs.tutoring.reading import read_exercises, tidy
 

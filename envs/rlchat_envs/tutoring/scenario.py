@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.knowledge import Document, Triple
-from rlchat_envs.messages import Conversation, Message
 from rlchat_envs.tutoring.agents import Demonstrator, Expert, RandomTutor
 from rlchat_envs.tutoring.arithmetic import Exercise, find_numbers
 from rlchat_envs.tutoring.books import ExerciseBook, OwnBook
@@ -21,7 +21,7 @@ from rlchat_envs.tutoring.reading import tidy
 from rlchat_envs.tutoring.skills import skills
 from rlchat_envs.tutoring.student import Answer, Student
 from rlchat_envs.tutoring.textbook import KnowledgeGraphTutor, documents, triples
-from rlchat_envs.users import choose_personas
+from rlchat_envs.users.personas import choose_personas
 
 GAIN_POTENTIAL = 0.4  # everything is mastered that was not at the start
 PASSED, FAILED = 1.0, -0.5  # the final test; a student who leaves has failed

@@ -12,7 +12,7 @@ from rlchat_envs.tutoring.goals import TO_PASS, Goal
 from rlchat_envs.tutoring.hearing import MAX_ACTS, Heard, Lesson, Task
 from rlchat_envs.tutoring.mind import Mind
 from rlchat_envs.tutoring.skills import load_data, skills
-from rlchat_envs.users import Manner, Persona, small_talk
+from rlchat_envs.users.personas import Manner, Persona, small_talk
 
 FREE_TURNS = 8  # of a lesson; each later one costs one patience more
 ENOUGH = 2  # right answers in a row, after which another exercise on the same is a bore

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.knowledge import Document, Triple
-from rlchat_envs.messages import Conversation
 from rlchat_envs.tutoring.agents import Wording
 from rlchat_envs.tutoring.arithmetic import pool
 from rlchat_envs.tutoring.record import read_record

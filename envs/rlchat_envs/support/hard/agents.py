@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.messages import Conversation
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.support.agents import Expert, Habits, MediocreDesk, Speaker, missing_facts
 from rlchat_envs.support.goals import load_data
 

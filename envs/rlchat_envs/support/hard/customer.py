@@ -11,7 +11,7 @@ from rlchat_envs.support.hard.hearing import contradicts, is_kind
 from rlchat_envs.support.hard.problems import Problem
 from rlchat_envs.support.lexicon import LEXICON
 from rlchat_envs.support.user import Customer
-from rlchat_envs.users import Persona, slips
+from rlchat_envs.users.personas import Persona, slips
 
 PROTEST_COST = 2  # patience, for an offer that leaves out what the record says
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from rlchat_envs.likeness import Likeness
-from rlchat_envs.messages import Conversation
+from rlchat_envs.core.messages import Conversation
+from rlchat_envs.nlu.tfidf import Likeness
 from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, load_data
 from rlchat_envs.support.graph_desk import Books, Linker, read_books
 from rlchat_envs.support.hard.agents import HardSpeaker

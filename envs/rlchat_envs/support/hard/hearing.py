@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from rlchat_envs.cues import any_of
-from rlchat_envs.understanding import MAX_LENGTH
+from rlchat_envs.nlu.cues import any_of
+from rlchat_envs.nlu.lexicon import MAX_LENGTH
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")  # a question tells nothing
 MAX_TOLD = 3  # intents whose contradictions a message may name; a list of all of them tells nothing

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.knowledge import Document, Triple
-from rlchat_envs.messages import Conversation, Message
 from rlchat_envs.support.agents import RandomDesk
 from rlchat_envs.support.desk import Desk
 from rlchat_envs.support.goals import INTENTS, Rules, word_policy
@@ -27,7 +27,7 @@ from rlchat_envs.support.scenario import (
     WRONG,
     system_text,
 )
-from rlchat_envs.users import choose_personas
+from rlchat_envs.users.personas import choose_personas
 
 
 class SupportHardCase(Case):

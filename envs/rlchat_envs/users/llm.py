@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rlchat_envs.dialogue import SPLITS, Case, Reaction, Scenario, ScriptedAgent
-from rlchat_envs.messages import Conversation, Message
-from rlchat_envs.users import choose_personas
+from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.messages import Conversation, Message
+from rlchat_envs.users.personas import choose_personas
 
 if TYPE_CHECKING:
     from rlchat_envs.knowledge import Document, Triple

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlchat_envs.messages import Conversation
+from rlchat_envs.core.messages import Conversation
 
 
 class PoliteRepeater:

@@ -7,10 +7,10 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlchat_envs.dialogue import DialogueEnv
+from rlchat_envs.core.env import DialogueEnv
+from rlchat_envs.core.messages import Conversation, Message, as_text
 from rlchat_envs.knowledge.lookup import Lookup
-from rlchat_envs.knowledge.words import fold
-from rlchat_envs.messages import Conversation, Message, as_text
+from rlchat_envs.nlu.words import fold
 
 
 class KnowledgeWrapper(gym.Wrapper[str, str, str, str]):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from rlchat_envs.dialogue import DialogueEnv, Scenario
+from rlchat_envs.core.env import DialogueEnv, Scenario
+from rlchat_envs.core.messages import Conversation
 from rlchat_envs.knowledge import Bm25Index, Document
-from rlchat_envs.messages import Conversation
 
 LATE = 3  # turns; from then on they all look alike
 NEAREST = 10  # contexts whose replies are considered

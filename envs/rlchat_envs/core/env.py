@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from rlchat_envs.messages import Conversation, Message, as_text
-from rlchat_envs.spaces import Utterance
+from rlchat_envs.core.messages import Conversation, Message, as_text
+from rlchat_envs.core.spaces import Utterance
 
 if TYPE_CHECKING:
     from rlchat_envs.knowledge import Document, Triple

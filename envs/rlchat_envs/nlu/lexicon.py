@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from rlchat_envs import cues
+from rlchat_envs.nlu import cues
 
 BARE_WORDS = 6
 MAX_LENGTH = 1_500  # characters that a user is willing to read

@@ -1,0 +1,1 @@
+"""rlchat_envs.users.personas."""
