@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 pytest.importorskip("gem", reason="gem-llm installs on Python 3.11, not on newer ones")
 
 from rlchat_envs import Utterance
-from rlchat_envs.adapters import gem as adapter
-from rlchat_envs.adapters import import_package
+from rlchat_envs.integrations import gem as adapter
+from rlchat_envs.integrations import import_package
 
 IDS = [i for i in gym.registry if i.startswith("GEM/")]
 ONE_OF_EACH = [next(i for i in IDS if i.startswith(f"GEM/{game}")) for game in adapter.GAMES]
@@ -301,7 +301,7 @@ def test_importing_disturbs_nobody() -> None:
     program = (
         "import logging, random, sys\n"
         "random.seed(1); before = random.getstate()\n"
-        "import rlchat_envs.adapters.gem\n"
+        "import rlchat_envs.integrations.gem\n"
         "assert random.getstate() == before\n"
         "assert not logging.root.handlers and logging.root.level == logging.WARNING\n"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))\n"

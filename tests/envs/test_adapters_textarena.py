@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 pytest.importorskip("textarena")
 
 from rlchat_envs import Utterance
-from rlchat_envs.adapters import Randomness, import_package
-from rlchat_envs.adapters import textarena as adapter
+from rlchat_envs.integrations import Randomness, import_package
+from rlchat_envs.integrations import textarena as adapter
 
 IDS = [i for i in gym.registry if i.startswith("TextArena/")]
 ONE_OF_EACH = [next(i for i in IDS if i.startswith(f"TextArena/{g}-v0")) for g in adapter.GAMES]
@@ -319,7 +319,7 @@ def test_importing_disturbs_nobody() -> None:
     program = (
         "import logging, random, sys\n"
         "random.seed(1); before = random.getstate()\n"
-        "import rlchat_envs.adapters.textarena\n"
+        "import rlchat_envs.integrations.textarena\n"
         "assert random.getstate() == before\n"
         "assert not logging.root.handlers and logging.root.level == logging.WARNING\n"
         "print(sorted({'torch', 'transformers', 'openai'} & set(sys.modules)))\n"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlchat_envs.adapters import import_package
+from rlchat_envs.integrations import import_package
 from rlchat_envs.tutoring.arithmetic import SIMPLIFYING, Exercise, pool
 from rlchat_envs.tutoring.reading import read_exercises, tidy
 

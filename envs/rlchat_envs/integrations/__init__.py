@@ -1,6 +1,6 @@
 """Games of other packages as environments of text: what their adapters share.
 
-Importing ``rlchat_envs.adapters.textarena`` or ``rlchat_envs.adapters.gem`` registers the games
+Importing ``rlchat_envs.integrations.textarena`` or ``rlchat_envs.integrations.gem`` registers the games
 of that package; importing this loads neither.
 """
 
