@@ -48,7 +48,7 @@ _OURS = {
 
 def _scenario(place: str) -> Scenario:
     module, _, name = place.partition(":")
-    scenario: Scenario = getattr(import_module(f"rlchat_envs.{module}"), name)()
+    scenario: Scenario = getattr(import_module(f"rlchat_envs.scenarios.{module}"), name)()
     return scenario
 
 

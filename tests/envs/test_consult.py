@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv
 from rlchat_envs.baselines.polite import PoliteRepeater
-from rlchat_envs.consult import ConsultCase, ConsultScenario
-from rlchat_envs.consult.agents import OneOffer, Sprayer
-from rlchat_envs.consult.book import read_book
-from rlchat_envs.consult.client import Client
-from rlchat_envs.consult.goals import Goal, draw_goal, draw_like
+from rlchat_envs.consultation import ConsultCase, ConsultScenario
+from rlchat_envs.consultation.agents import OneOffer, Sprayer
+from rlchat_envs.consultation.goals import Goal, draw_goal, draw_like
+from rlchat_envs.consultation.spec import read_book
+from rlchat_envs.consultation.user import Client
 from rlchat_envs.users.personas import FAMILIES, Persona
 
-TEMPLATE = resources.files("rlchat_envs.consult").joinpath("template.yaml").read_text("utf-8")
+TEMPLATE = resources.files("rlchat_envs.consultation").joinpath("template.yaml").read_text("utf-8")
 PATIENT = Persona("patient", "agenda", "train", patience=10)
 
 

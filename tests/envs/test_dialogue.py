@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, Message, Reaction, Utterance, as_text
-from rlchat_envs.support import SupportScenario
-from rlchat_envs.support.agents import Expert, MediocreDesk
+from rlchat_envs.scenarios.support import SupportScenario
+from rlchat_envs.scenarios.support.agents import Expert, MediocreDesk
 from rlchat_envs.users.personas import FAMILIES, PERSONAS
 from rlchat_reward_models import RuleScorer
 

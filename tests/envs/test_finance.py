@@ -24,14 +24,14 @@ from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
 from rlchat_envs.baselines.polite import PoliteRepeater
-from rlchat_envs.consult.agents import OneOffer, Sprayer
-from rlchat_envs.consult.book import Sided
-from rlchat_envs.consult.client import Client
-from rlchat_envs.consult.goals import Goal
-from rlchat_envs.finance import FinanceScenario
-from rlchat_envs.finance.scenario import FinanceCase
+from rlchat_envs.consultation.agents import OneOffer, Sprayer
+from rlchat_envs.consultation.goals import Goal
+from rlchat_envs.consultation.spec import Sided
+from rlchat_envs.consultation.user import Client
 from rlchat_envs.knowledge import Graph
 from rlchat_envs.nlu.lexicon import MAX_LENGTH
+from rlchat_envs.scenarios.finance import FinanceScenario
+from rlchat_envs.scenarios.finance.scenario import FinanceCase
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 

@@ -24,12 +24,6 @@ from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
 from rlchat_envs.baselines.polite import PoliteRepeater
-from rlchat_envs.finance import FinanceFactsScenario
-from rlchat_envs.finance.answers import read
-from rlchat_envs.finance.asker import Asker, Question, draw_questions
-from rlchat_envs.finance.facts import FactsCase
-from rlchat_envs.finance.facts_agents import Sprayer
-from rlchat_envs.finance.house import House, Product, draw_house, draw_value, load_facts
 from rlchat_envs.knowledge import (
     DocumentLookup,
     Graph,
@@ -39,6 +33,18 @@ from rlchat_envs.knowledge import (
 )
 from rlchat_envs.nlu.lexicon import MAX_LENGTH
 from rlchat_envs.nlu.words import fold, stems, words
+from rlchat_envs.scenarios.finance import FinanceFactsScenario
+from rlchat_envs.scenarios.finance.facts_agents import Sprayer
+from rlchat_envs.scenarios.finance.facts_scenario import FactsCase
+from rlchat_envs.scenarios.finance.nlu import read
+from rlchat_envs.scenarios.finance.products import (
+    House,
+    Product,
+    draw_house,
+    draw_value,
+    load_facts,
+)
+from rlchat_envs.scenarios.finance.user import Asker, Question, draw_questions
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 

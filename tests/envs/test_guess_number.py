@@ -24,13 +24,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, Message, ScriptedAgent
-from rlchat_envs.games import GuessNumberScenario
-from rlchat_envs.games.data import load_data
-from rlchat_envs.games.guess_number import NumberRules, least_questions
-from rlchat_envs.games.number_agents import Bisector, Demonstrator, Expert, RandomAgent
-from rlchat_envs.games.number_questions import MAX_LENGTH, NumberQuestion, read_reply, understand
-from rlchat_envs.games.numerals import in_digits
-from rlchat_envs.games.player import Heard, Player
+from rlchat_envs.scenarios.games import GuessNumberScenario
+from rlchat_envs.scenarios.games.data import load_data
+from rlchat_envs.scenarios.games.guess_number import NumberRules, least_questions
+from rlchat_envs.scenarios.games.number_agents import Bisector, Demonstrator, Expert, RandomAgent
+from rlchat_envs.scenarios.games.number_questions import (
+    MAX_LENGTH,
+    NumberQuestion,
+    read_reply,
+    understand,
+)
+from rlchat_envs.scenarios.games.numerals import in_digits
+from rlchat_envs.scenarios.games.player import Heard, Player
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 

@@ -25,13 +25,13 @@ from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
 from rlchat_envs.baselines.polite import PoliteRepeater
-from rlchat_envs.consult.agents import OneOffer, Sprayer
-from rlchat_envs.consult.book import Problem, Sided
-from rlchat_envs.consult.client import Client
+from rlchat_envs.consultation.agents import OneOffer, Sprayer
+from rlchat_envs.consultation.spec import Problem, Sided
+from rlchat_envs.consultation.user import Client
 from rlchat_envs.knowledge import Graph
-from rlchat_envs.medical import MedicalCase, MedicalScenario
-from rlchat_envs.medical.graph import FORBIDS, CareGraph, care_graph
-from rlchat_envs.medical.scenario import URGENCY, Patient, draw_patient, in_words
+from rlchat_envs.scenarios.medical import MedicalCase, MedicalScenario
+from rlchat_envs.scenarios.medical.knowledge import FORBIDS, CareGraph, care_graph
+from rlchat_envs.scenarios.medical.scenario import URGENCY, Patient, draw_patient, in_words
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 

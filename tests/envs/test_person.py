@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 
 from rlchat_envs import DialogueEnv, Message, Scenario
-from rlchat_envs.support import SupportScenario
+from rlchat_envs.scenarios.support import SupportScenario
 
 
 def new_env(seed: int) -> DialogueEnv:

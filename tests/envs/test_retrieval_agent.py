@@ -18,8 +18,8 @@ from rlchat_envs.baselines.retrieval import (
     remember,
     successful_turns,
 )
-from rlchat_envs.consult import ConsultScenario
-from rlchat_envs.support import SupportScenario
+from rlchat_envs.consultation import ConsultScenario
+from rlchat_envs.scenarios.support import SupportScenario
 
 SUPPORT = SupportScenario()
 
@@ -27,7 +27,7 @@ SUPPORT = SupportScenario()
 @pytest.fixture(scope="module")
 def plants(tmp_path_factory: pytest.TempPathFactory) -> ConsultScenario:
     place = tmp_path_factory.mktemp("consult") / "scenario.yaml"
-    template = resources.files("rlchat_envs.consult").joinpath("template.yaml")
+    template = resources.files("rlchat_envs.consultation").joinpath("template.yaml")
     place.write_text(template.read_text("utf-8"), "utf-8")
     return ConsultScenario(place)
 

@@ -15,10 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, Message
-from rlchat_envs.support import SupportScenario
-from rlchat_envs.support.desk import Desk
-from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, SLOTS, Goal, draw_goal, load_data
-from rlchat_envs.support.user import Customer
+from rlchat_envs.scenarios.support import SupportScenario
+from rlchat_envs.scenarios.support.desk import Desk
+from rlchat_envs.scenarios.support.goals import (
+    INTENTS,
+    RESOLUTIONS,
+    SLOTS,
+    Goal,
+    draw_goal,
+    load_data,
+)
+from rlchat_envs.scenarios.support.user import Customer
 from rlchat_envs.users.personas import FAMILIES, PERSONAS, Persona, choose_personas
 from rlchat_reward_models import RuleScorer
 

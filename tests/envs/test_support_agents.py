@@ -19,18 +19,18 @@ import pytest
 from rlchat_envs import SPLITS, DialogueEnv, Scenario, ScriptedAgent
 from rlchat_envs.baselines.polite import PoliteRepeater
 from rlchat_envs.baselines.retrieval import RetrievalAgent
-from rlchat_envs.support import SupportHardScenario, SupportScenario
-from rlchat_envs.support.agents import (
+from rlchat_envs.scenarios.support import SupportHardScenario, SupportScenario
+from rlchat_envs.scenarios.support.agents import (
     Expert,
     MediocreDesk,
     OneResolution,
     RandomDesk,
     Sprayer,
 )
-from rlchat_envs.support.goals import RESOLUTIONS
-from rlchat_envs.support.graph_desk import KnowledgeGraphDesk
-from rlchat_envs.support.hard.agents import HardExpert, HardMediocreDesk
-from rlchat_envs.support.hard.graph_desk import HardKnowledgeGraphDesk
+from rlchat_envs.scenarios.support.goals import RESOLUTIONS
+from rlchat_envs.scenarios.support.graph_agent import KnowledgeGraphDesk
+from rlchat_envs.scenarios.support.hard.agents import HardExpert, HardMediocreDesk
+from rlchat_envs.scenarios.support.hard.graph_agent import HardKnowledgeGraphDesk
 from rlchat_envs.users.personas import FAMILIES
 from rlchat_reward_models import RuleScorer
 

@@ -15,19 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, Message
-from rlchat_envs.support import SupportHardCase, SupportHardScenario
-from rlchat_envs.support.desk import Desk
-from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, Goal, load_data
-from rlchat_envs.support.hard.agents import HardExpert, HardMediocreDesk, HardSpeaker
-from rlchat_envs.support.hard.customer import HardCustomer
-from rlchat_envs.support.hard.hearing import CONTRADICTIONS, contradicts, is_kind
-from rlchat_envs.support.hard.problems import (
+from rlchat_envs.scenarios.support import SupportHardCase, SupportHardScenario
+from rlchat_envs.scenarios.support.desk import Desk
+from rlchat_envs.scenarios.support.goals import INTENTS, RESOLUTIONS, Goal, load_data
+from rlchat_envs.scenarios.support.hard.agents import HardExpert, HardMediocreDesk, HardSpeaker
+from rlchat_envs.scenarios.support.hard.goals import (
     TWISTS,
     Problem,
     contradicting_status,
     draw_problems,
 )
-from rlchat_envs.support.lexicon import LEXICON
+from rlchat_envs.scenarios.support.hard.nlu import CONTRADICTIONS, contradicts, is_kind
+from rlchat_envs.scenarios.support.hard.user import HardCustomer
+from rlchat_envs.scenarios.support.nlu import LEXICON
 from rlchat_envs.users.personas import FAMILIES, PERSONAS, Persona, choose_personas
 
 PATIENT = Persona("patient", "agenda", "train", patience=10)

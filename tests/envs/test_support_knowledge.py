@@ -10,10 +10,14 @@ import pytest
 
 from rlchat_envs import SPLITS, DialogueEnv, Message, Scenario
 from rlchat_envs.knowledge import DocumentLookup, GraphLookup, KnowledgeWrapper, Triple
-from rlchat_envs.support import SupportHardScenario, SupportScenario
-from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, load_data
-from rlchat_envs.support.graph_desk import KnowledgeGraphDesk, easy_linker, read_books
-from rlchat_envs.support.hard.graph_desk import HardKnowledgeGraphDesk, excepted, since_offer
+from rlchat_envs.scenarios.support import SupportHardScenario, SupportScenario
+from rlchat_envs.scenarios.support.goals import INTENTS, RESOLUTIONS, load_data
+from rlchat_envs.scenarios.support.graph_agent import KnowledgeGraphDesk, easy_linker, read_books
+from rlchat_envs.scenarios.support.hard.graph_agent import (
+    HardKnowledgeGraphDesk,
+    excepted,
+    since_offer,
+)
 
 TIERS: dict[str, tuple[Scenario, Any]] = {
     "easy": (SupportScenario(), KnowledgeGraphDesk),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlchat_envs import as_text
-from rlchat_envs.support.agents import MediocreDesk
+from rlchat_envs.scenarios.support.agents import MediocreDesk
 
 # Version 0, seeds 0 to 49; the same with NumPy 1.26 and 2.4, as only whole numbers are drawn
 # and fractions compared.

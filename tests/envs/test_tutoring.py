@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, Message
-from rlchat_envs.tutoring import TutoringCase, TutoringScenario
-from rlchat_envs.tutoring.arithmetic import (
+from rlchat_envs.scenarios.tutoring import TutoringCase, TutoringScenario
+from rlchat_envs.scenarios.tutoring.arithmetic import (
     KINDS,
     SIMPLIFYING,
     Exercise,
@@ -29,15 +29,15 @@ from rlchat_envs.tutoring.arithmetic import (
     pool,
     value,
 )
-from rlchat_envs.tutoring.books import _GENERATORS, OwnBook, ReasoningGymBook, side_of
-from rlchat_envs.tutoring.goals import IN_STOCK, TEST, Goal, draw_goal
-from rlchat_envs.tutoring.hearing import Lesson, understand
-from rlchat_envs.tutoring.mind import RANGES, UNASKED, Abilities, Mind
-from rlchat_envs.tutoring.reading import read_exercises, tidy
-from rlchat_envs.tutoring.record import read_record
-from rlchat_envs.tutoring.skills import load_data, skills
-from rlchat_envs.tutoring.student import FREE_TURNS, Answer, Student
-from rlchat_envs.tutoring.textbook import documents, triples
+from rlchat_envs.scenarios.tutoring.books import _GENERATORS, OwnBook, ReasoningGymBook, side_of
+from rlchat_envs.scenarios.tutoring.goals import IN_STOCK, TEST, Goal, draw_goal
+from rlchat_envs.scenarios.tutoring.knowledge import documents, triples
+from rlchat_envs.scenarios.tutoring.knowledge_tracing import RANGES, UNASKED, Abilities, Mind
+from rlchat_envs.scenarios.tutoring.nlu import Lesson, understand
+from rlchat_envs.scenarios.tutoring.reading import read_exercises, tidy
+from rlchat_envs.scenarios.tutoring.record import read_record
+from rlchat_envs.scenarios.tutoring.skills import load_data, skills
+from rlchat_envs.scenarios.tutoring.user import FREE_TURNS, Answer, Student
 from rlchat_envs.users.personas import FAMILIES, PERSONAS, Persona
 
 LIKE, UNLIKE, PERCENT, ORDER = (

@@ -20,8 +20,8 @@ import pytest
 
 from rlchat_envs import SPLITS, Conversation, DialogueEnv, Message, ScriptedAgent
 from rlchat_envs.baselines.polite import PoliteRepeater
-from rlchat_envs.tutoring import TutoringScenario
-from rlchat_envs.tutoring.agents import (
+from rlchat_envs.scenarios.tutoring import TutoringScenario
+from rlchat_envs.scenarios.tutoring.agents import (
     AnswerGiver,
     Demonstrator,
     Expert,
@@ -29,12 +29,19 @@ from rlchat_envs.tutoring.agents import (
     RandomTutor,
     Sprayer,
 )
-from rlchat_envs.tutoring.goals import TEST, TO_PASS
-from rlchat_envs.tutoring.hearing import Lesson, understand
-from rlchat_envs.tutoring.mind import PRACTICE, RANGES, UNASKED, Abilities, Mind, State
-from rlchat_envs.tutoring.record import read_record
-from rlchat_envs.tutoring.student import FREE_TURNS
-from rlchat_envs.tutoring.textbook import KnowledgeGraphTutor
+from rlchat_envs.scenarios.tutoring.goals import TEST, TO_PASS
+from rlchat_envs.scenarios.tutoring.knowledge import KnowledgeGraphTutor
+from rlchat_envs.scenarios.tutoring.knowledge_tracing import (
+    PRACTICE,
+    RANGES,
+    UNASKED,
+    Abilities,
+    Mind,
+    State,
+)
+from rlchat_envs.scenarios.tutoring.nlu import Lesson, understand
+from rlchat_envs.scenarios.tutoring.record import read_record
+from rlchat_envs.scenarios.tutoring.user import FREE_TURNS
 from rlchat_reward_models import RuleScorer
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutoring-v0.md"

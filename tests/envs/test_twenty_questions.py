@@ -24,15 +24,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, Message, ScriptedAgent
-from rlchat_envs.games import TwentyQuestionsScenario
-from rlchat_envs.games import twenty_questions as game
-from rlchat_envs.games.data import load_data
-from rlchat_envs.games.player import Player
-from rlchat_envs.games.thing_agents import Demonstrator, Expert, KnowledgeGraphAgent, RandomAgent
-from rlchat_envs.games.thing_questions import MAX_LENGTH, ThingQuestion, read_reply, reader
-from rlchat_envs.games.things import Attribute, load_things
-from rlchat_envs.games.tree import Leaf, Node, best_tree, grow, least_total, questions, total
 from rlchat_envs.knowledge import Graph
+from rlchat_envs.scenarios.games import TwentyQuestionsScenario
+from rlchat_envs.scenarios.games import twenty_questions as game
+from rlchat_envs.scenarios.games.data import load_data
+from rlchat_envs.scenarios.games.player import Player
+from rlchat_envs.scenarios.games.thing_agents import (
+    Demonstrator,
+    Expert,
+    KnowledgeGraphAgent,
+    RandomAgent,
+)
+from rlchat_envs.scenarios.games.thing_questions import (
+    MAX_LENGTH,
+    ThingQuestion,
+    read_reply,
+    reader,
+)
+from rlchat_envs.scenarios.games.things import Attribute, load_things
+from rlchat_envs.scenarios.games.tree import (
+    Leaf,
+    Node,
+    best_tree,
+    grow,
+    least_total,
+    questions,
+    total,
+)
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs.nlu.lexicon import MAX_LENGTH, Heard
-from rlchat_envs.support.goals import INTENTS, RESOLUTIONS, SLOTS, load_data
-from rlchat_envs.support.lexicon import LEXICON
+from rlchat_envs.scenarios.support.goals import INTENTS, RESOLUTIONS, SLOTS, load_data
+from rlchat_envs.scenarios.support.nlu import LEXICON
 
 PARAPHRASES = Path(__file__).parent / "data" / "paraphrases.jsonl"
 WORDING = load_data("wording")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import rlchat_envs
 from rlchat_envs import Case, Conversation, DialogueEnv, Message, Reaction, Scenario, as_text
-from rlchat_envs.consult.scenario import ConsultScenario
-from rlchat_envs.support import SupportScenario
+from rlchat_envs.consultation.scenario import ConsultScenario
+from rlchat_envs.scenarios.support import SupportScenario
 from rlchat_envs.users.llm import (
     LEFT,
     MOST_LETTERS,

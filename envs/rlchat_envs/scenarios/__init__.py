@@ -1,0 +1,1 @@
+"""The scenarios that come with rlchat, a folder each; none knows another."""
