@@ -5,16 +5,9 @@ from __future__ import annotations
 from functools import partial
 from importlib import import_module
 
-from rlchat_envs.core.env import (
-    SPLITS,
-    Case,
-    DialogueEnv,
-    Reaction,
-    Scenario,
-    Scorer,
-    ScriptedAgent,
-)
+from rlchat_envs.core.env import DialogueEnv
 from rlchat_envs.core.messages import Conversation, Message, as_text
+from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, Scorer, ScriptedAgent
 from rlchat_envs.core.spaces import Utterance
 from rlchat_envs.registration import Maker, register
 

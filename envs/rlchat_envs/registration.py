@@ -8,7 +8,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlchat_envs.core.env import DialogueEnv, Scenario
+from rlchat_envs.core.env import DialogueEnv
+from rlchat_envs.core.protocols import Scenario
 from rlchat_envs.users.llm import Writer, WrittenScenario
 
 

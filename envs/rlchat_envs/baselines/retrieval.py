@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from rlchat_envs.core.env import DialogueEnv, Scenario
+from rlchat_envs.core.env import DialogueEnv
 from rlchat_envs.core.messages import Conversation
+from rlchat_envs.core.protocols import Scenario
 from rlchat_envs.knowledge import Bm25Index, Document
 
 LATE = 3  # turns; from then on they all look alike

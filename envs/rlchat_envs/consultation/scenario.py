@@ -14,8 +14,8 @@ from rlchat_envs.consultation.goals import Goal, draw_goal
 from rlchat_envs.consultation.knowledge import KnowledgeGraphAgent, documents, triples
 from rlchat_envs.consultation.spec import Book, placeholders, read_book
 from rlchat_envs.consultation.user import Client
-from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.core.messages import Conversation, Message
+from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.users.personas import choose_personas
 

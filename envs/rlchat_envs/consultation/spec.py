@@ -10,8 +10,8 @@ from importlib import resources
 from itertools import product
 from pathlib import Path
 
-from rlchat_envs.core.env import SPLITS
 from rlchat_envs.core.located_yaml import Marked, read_marked
+from rlchat_envs.core.protocols import SPLITS
 from rlchat_envs.nlu.lexicon import Lexicon
 
 Sided = Mapping[str, tuple[str, ...]]  # wordings by side of the split

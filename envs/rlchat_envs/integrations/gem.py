@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-from rlchat_envs.integrations import MAX_TURNS, Answer, GameEnv, import_package
+from rlchat_envs.integrations.game_env import MAX_TURNS, Answer, GameEnv, import_package
 
 REMEDY = "pip install 'rlchat[games]' under Python 3.11, the newest that GEM installs on"
 

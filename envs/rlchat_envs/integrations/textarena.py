@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-from rlchat_envs.integrations import MAX_TURNS, Answer, GameEnv, import_package
+from rlchat_envs.integrations.game_env import MAX_TURNS, Answer, GameEnv, import_package
 
 _textarena = import_package("textarena")
 _registry = import_package("textarena.envs.registration").ENV_REGISTRY

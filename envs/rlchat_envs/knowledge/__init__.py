@@ -9,7 +9,6 @@ from rlchat_envs.knowledge.graph import Graph
 from rlchat_envs.knowledge.lookup import DocumentLookup, GraphLookup, Lookup
 from rlchat_envs.knowledge.retrieval import Bm25Index, DenseIndex, HybridIndex, Index, fuse
 from rlchat_envs.knowledge.triples import read_triples
-from rlchat_envs.wrappers.knowledge import KnowledgeWrapper, hit_rate
 
 __all__ = [
     "Bm25Index",
@@ -20,11 +19,9 @@ __all__ = [
     "GraphLookup",
     "HybridIndex",
     "Index",
-    "KnowledgeWrapper",
     "Lookup",
     "Triple",
     "fuse",
-    "hit_rate",
     "read_folder",
     "read_triples",
 ]

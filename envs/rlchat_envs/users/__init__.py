@@ -1,1 +1,4 @@
-"""rlchat_envs.users.personas."""
+"""Simulated users: personas, language models as users, and statistics of how users talk.
+
+The agenda of a scenario's user is in the scenario. Start at `personas`.
+"""

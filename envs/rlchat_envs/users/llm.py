@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.core.messages import Conversation, Message
+from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.users.personas import choose_personas
 
 if TYPE_CHECKING:
@@ -366,5 +366,5 @@ def _printable(character: str) -> str:
 
 @cache
 def _words() -> dict[str, Any]:
-    text = resources.files("rlchat_envs").joinpath("written.toml").read_text("utf-8")
+    text = resources.files(__package__).joinpath("written.toml").read_text("utf-8")
     return tomllib.loads(text)

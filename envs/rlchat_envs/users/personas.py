@@ -123,7 +123,7 @@ class Manner:
 @cache
 def small_talk(split: str) -> dict[str, list[str]]:
     """Grumbles, asides and off-task temptations of one side, for users of any scenario."""
-    text = resources.files("rlchat_envs").joinpath("small_talk.toml").read_text("utf-8")
+    text = resources.files(__package__).joinpath("small_talk.toml").read_text("utf-8")
     return dict(tomllib.loads(text)[split])
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from rlchat_envs.core.env import SPLITS
+from rlchat_envs.core.protocols import SPLITS
 from rlchat_envs.nlu import cues
 from rlchat_envs.nlu.lexicon import MAX_LENGTH
 from rlchat_envs.nlu.words import fold, words

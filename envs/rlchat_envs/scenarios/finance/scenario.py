@@ -11,7 +11,7 @@ import numpy as np
 
 from rlchat_envs.consultation import ConsultCase, ConsultScenario
 from rlchat_envs.consultation.agents import Demonstrator, Habits
-from rlchat_envs.core.env import ScriptedAgent
+from rlchat_envs.core.protocols import ScriptedAgent
 from rlchat_envs.knowledge import Triple, read_triples
 
 FOLDER = Path(__file__).parent

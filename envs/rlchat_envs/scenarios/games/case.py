@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Generic
 
-from rlchat_envs.core.env import Case, Reaction
 from rlchat_envs.core.messages import Conversation, Message
+from rlchat_envs.core.protocols import Case, Reaction
 from rlchat_envs.scenarios.games.player import Heard, Player, S
 
 INFORMED_POTENTIAL = 0.4  # only one thing is possible any more

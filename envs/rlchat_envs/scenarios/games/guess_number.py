@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.core.env import SPLITS, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import SPLITS, Scenario, ScriptedAgent
 from rlchat_envs.scenarios.games.case import GuessCase
 from rlchat_envs.scenarios.games.data import load_data
 from rlchat_envs.scenarios.games.number_agents import Bisector, Demonstrator, Expert, RandomAgent

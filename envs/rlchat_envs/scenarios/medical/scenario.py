@@ -15,7 +15,7 @@ from rlchat_envs.consultation.agents import Demonstrator, Habits
 from rlchat_envs.consultation.goals import Goal
 from rlchat_envs.consultation.spec import Book, Problem
 from rlchat_envs.consultation.user import Client
-from rlchat_envs.core.env import SPLITS, ScriptedAgent
+from rlchat_envs.core.protocols import SPLITS, ScriptedAgent
 from rlchat_envs.knowledge import Triple
 from rlchat_envs.scenarios.medical.knowledge import CareGraph, care_graph
 from rlchat_envs.users.personas import choose_personas

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlchat_envs.integrations import import_package
+from rlchat_envs.integrations.game_env import import_package
 from rlchat_envs.scenarios.tutoring.arithmetic import SIMPLIFYING, Exercise, pool
 from rlchat_envs.scenarios.tutoring.reading import read_exercises, tidy
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.core.env import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.core.messages import Conversation, Message
+from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.support.agents import RandomDesk
 from rlchat_envs.scenarios.support.desk import Desk

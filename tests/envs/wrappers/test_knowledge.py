@@ -20,15 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlchat_envs import Conversation, DialogueEnv, Message, Reaction
-from rlchat_envs.knowledge import (
-    Document,
-    DocumentLookup,
-    GraphLookup,
-    KnowledgeWrapper,
-    Triple,
-    hit_rate,
-)
+from rlchat_envs.knowledge import Document, DocumentLookup, GraphLookup, Triple
 from rlchat_envs.knowledge.lookup import document_query
+from rlchat_envs.wrappers.knowledge import KnowledgeWrapper, hit_rate
 
 DOCUMENTS = (
     Document("Bond fund", "The bond fund lends to states. It costs 0.45% a year.", "bonds.md"),
@@ -317,6 +311,6 @@ def test_importing_knowledge_loads_no_heavy_library() -> None:
 
 
 def test_the_documentations_examples_run() -> None:
-    page = Path(__file__).parents[2] / "docs" / "knowledge.md"
+    page = Path(__file__).parents[3] / "docs" / "knowledge.md"
     tried = doctest.testfile(str(page), module_relative=False)
     assert (tried.failed, tried.attempted) == (0, 5)

@@ -21,7 +21,7 @@ pytest.importorskip("gem", reason="gem-llm installs on Python 3.11, not on newer
 
 from rlchat_envs import Utterance
 from rlchat_envs.integrations import gem as adapter
-from rlchat_envs.integrations import import_package
+from rlchat_envs.integrations.game_env import import_package
 
 IDS = [i for i in gym.registry if i.startswith("GEM/")]
 ONE_OF_EACH = [next(i for i in IDS if i.startswith(f"GEM/{game}")) for game in adapter.GAMES]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlchat_envs import SPLITS, DialogueEnv, Message, Scenario
-from rlchat_envs.knowledge import DocumentLookup, GraphLookup, KnowledgeWrapper, Triple
+from rlchat_envs.knowledge import DocumentLookup, GraphLookup, Triple
 from rlchat_envs.scenarios.support import SupportHardScenario, SupportScenario
 from rlchat_envs.scenarios.support.goals import INTENTS, RESOLUTIONS, load_data
 from rlchat_envs.scenarios.support.graph_agent import KnowledgeGraphDesk, easy_linker, read_books
@@ -18,6 +18,7 @@ from rlchat_envs.scenarios.support.hard.graph_agent import (
     excepted,
     since_offer,
 )
+from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
 
 TIERS: dict[str, tuple[Scenario, Any]] = {
     "easy": (SupportScenario(), KnowledgeGraphDesk),
@@ -93,7 +94,7 @@ def test_a_handbook_changes_nothing_that_is_said() -> None:
 
 def test_the_page_tells_how_often_an_opening_finds_the_policy() -> None:
     """Openings of unseen customers share few words with a handbook."""
-    page = Path(__file__).parents[2] / "docs" / "support-v0.md"
+    page = Path(__file__).parents[4] / "docs" / "support-v0.md"
     rows = []
     for name, lookup in (("documents, BM25", DocumentLookup()), ("graph", GraphLookup())):
         hits = []

@@ -44,7 +44,7 @@ from rlchat_envs.scenarios.tutoring.record import read_record
 from rlchat_envs.scenarios.tutoring.user import FREE_TURNS
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[2] / "docs" / "tutoring-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "tutoring-v0.md"
 EPISODES = 300
 AGENTS: dict[str, Callable[[int], ScriptedAgent]] = {
     "expert": Expert,

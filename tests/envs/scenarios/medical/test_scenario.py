@@ -35,8 +35,8 @@ from rlchat_envs.scenarios.medical.scenario import URGENCY, Patient, draw_patien
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[2] / "docs" / "medical-v0.md"
-SAID = Path(__file__).parent / "data" / "medical_paraphrases.jsonl"
+PAGE = Path(__file__).parents[4] / "docs" / "medical-v0.md"
+SAID = Path(__file__).parents[2] / "data" / "medical_paraphrases.jsonl"
 SCENARIO = MedicalScenario()
 BOOK, GRAPH = SCENARIO.book, care_graph()
 EPISODES = 300

@@ -24,13 +24,7 @@ from hypothesis import strategies as st
 
 from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
 from rlchat_envs.baselines.polite import PoliteRepeater
-from rlchat_envs.knowledge import (
-    DocumentLookup,
-    Graph,
-    GraphLookup,
-    KnowledgeWrapper,
-    hit_rate,
-)
+from rlchat_envs.knowledge import DocumentLookup, Graph, GraphLookup
 from rlchat_envs.nlu.lexicon import MAX_LENGTH
 from rlchat_envs.nlu.words import fold, stems, words
 from rlchat_envs.scenarios.finance import FinanceFactsScenario
@@ -46,9 +40,10 @@ from rlchat_envs.scenarios.finance.products import (
 )
 from rlchat_envs.scenarios.finance.user import Asker, Question, draw_questions
 from rlchat_envs.users.personas import FAMILIES, Persona
+from rlchat_envs.wrappers.knowledge import KnowledgeWrapper, hit_rate
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[2] / "docs" / "finance-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "finance-v0.md"
 EPISODES = 300
 SCENARIO = FinanceFactsScenario()
 DATA = load_facts()

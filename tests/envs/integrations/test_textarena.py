@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 pytest.importorskip("textarena")
 
 from rlchat_envs import Utterance
-from rlchat_envs.integrations import Randomness, import_package
 from rlchat_envs.integrations import textarena as adapter
+from rlchat_envs.integrations.game_env import Randomness, import_package
 
 IDS = [i for i in gym.registry if i.startswith("TextArena/")]
 ONE_OF_EACH = [next(i for i in IDS if i.startswith(f"TextArena/{g}-v0")) for g in adapter.GAMES]

@@ -69,7 +69,7 @@ GOAL = Goal(
     luck=(0.5,) * 5,
 )
 TRY = "Please try one on adding unlike fractions."
-PARAPHRASES = Path(__file__).parent / "data" / "tutoring_paraphrases.jsonl"
+PARAPHRASES = Path(__file__).parents[2] / "data" / "tutoring_paraphrases.jsonl"
 EXPLAIN = "First make both bottoms equal, then add the tops."
 FINAL = "Please take the final test now."
 

@@ -54,8 +54,8 @@ from rlchat_envs.scenarios.games.tree import (
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[2] / "docs" / "twenty-questions-v0.md"
-PARAPHRASES = Path(__file__).parent / "data" / "twenty_questions.jsonl"
+PAGE = Path(__file__).parents[4] / "docs" / "twenty-questions-v0.md"
+PARAPHRASES = Path(__file__).parents[2] / "data" / "twenty_questions.jsonl"
 SCENARIO, TURNS, EPISODES = TwentyQuestionsScenario(), 24, 300
 THINGS, READER = load_things(), reader()
 PATIENT = Persona("patient", "agenda", "train", patience=20)

@@ -519,7 +519,7 @@ def test_manners_stay_on_their_side() -> None:
 
 
 def test_consultations_are_spoken_too() -> None:
-    book = Path(rlchat_envs.__file__).parent / "consult" / "template.yaml"
+    book = Path(rlchat_envs.__file__).parent / "consultation" / "template.yaml"
     scenario: Scenario = ConsultScenario(book)
     for name in (LLM, PERSON):
         written = WrittenScenario(scenario, {name: Scripted(well)})
@@ -545,5 +545,5 @@ def test_the_page_tells_what_it_costs(name: str, say: Callable[[Conversation], s
     calls, words = len(writer.asked) / 300, sum(sent) / len(sent)
     row = f"| `{name.partition(':')[0]}:` | {calls:.1f} | {words:.0f} |"
     print(row)
-    page = Path(__file__).parents[2] / "docs" / "llm-users.md"
+    page = Path(__file__).parents[3] / "docs" / "llm-users.md"
     assert row in page.read_text("utf-8")

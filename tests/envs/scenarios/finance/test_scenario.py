@@ -35,8 +35,8 @@ from rlchat_envs.scenarios.finance.scenario import FinanceCase
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[2] / "docs" / "finance-v0.md"
-PARAPHRASES = Path(__file__).parent / "data" / "finance_paraphrases.jsonl"
+PAGE = Path(__file__).parents[4] / "docs" / "finance-v0.md"
+PARAPHRASES = Path(__file__).parents[2] / "data" / "finance_paraphrases.jsonl"
 EPISODES = 300
 SCENARIO = FinanceScenario()
 BOOK = SCENARIO.book

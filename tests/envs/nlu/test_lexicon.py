@@ -15,7 +15,7 @@ from rlchat_envs.nlu.lexicon import MAX_LENGTH, Heard
 from rlchat_envs.scenarios.support.goals import INTENTS, RESOLUTIONS, SLOTS, load_data
 from rlchat_envs.scenarios.support.nlu import LEXICON
 
-PARAPHRASES = Path(__file__).parent / "data" / "paraphrases.jsonl"
+PARAPHRASES = Path(__file__).parents[1] / "data" / "paraphrases.jsonl"
 WORDING = load_data("wording")
 STATUSES = ["all clear", *sorted({s for i in INTENTS.values() for s in i.outcomes})]
 BEFORE = ["", *WORDING["say"]["sorry"], *WORDING["say"]["again"]]

@@ -39,8 +39,8 @@ from rlchat_envs.scenarios.games.player import Heard, Player
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[2] / "docs" / "guess-number-v0.md"
-PARAPHRASES = Path(__file__).parent / "data" / "guess_number.jsonl"
+PAGE = Path(__file__).parents[4] / "docs" / "guess-number-v0.md"
+PARAPHRASES = Path(__file__).parents[2] / "data" / "guess_number.jsonl"
 SCENARIO, TURNS, EPISODES = GuessNumberScenario(), 16, 300
 PATIENT = Persona("patient", "agenda", "train", patience=20)
 NONSENSE = [
