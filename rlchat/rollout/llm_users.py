@@ -12,7 +12,8 @@ from rlchat.files import at_home
 from rlchat.inference.openai_client import Endpoint, EndpointError, find_endpoint
 from rlchat.models.loading import load_base
 from rlchat_envs import Conversation
-from rlchat_envs.users.llm import Writer, WriterError, whole
+from rlchat_envs.users.llm import Writer, WriterError
+from rlchat_envs.users.llm_text import whole
 
 if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
     import torch

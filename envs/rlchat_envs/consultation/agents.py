@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.consultation.spec import Book
+from rlchat_envs.consultation.spec import ConsultSpec
 from rlchat_envs.core.messages import Conversation
 
 
 class Wording:
     """Words the acts of an agent, kindly or curtly, from its own generator."""
 
-    def __init__(self, book: Book, seed: int):
+    def __init__(self, book: ConsultSpec, seed: int):
         """``seed`` chooses among wordings."""
         self.book, self.rng = book, np.random.default_rng(seed)
 
@@ -47,7 +47,7 @@ class Wording:
 class Expert:
     """Asks for what is missing, two facts at once, and offers what follows from the answers."""
 
-    def __init__(self, book: Book, seed: int = 0):
+    def __init__(self, book: ConsultSpec, seed: int = 0):
         """``seed`` chooses among wordings only."""
         self._say = Wording(book, seed)
 
@@ -76,7 +76,7 @@ class Habits:
 class Demonstrator:
     """Knows the job, and does it with systematic bad habits: skips questions, advises by habit."""
 
-    def __init__(self, book: Book, seed: int = 0, habits: Habits | None = None):
+    def __init__(self, book: ConsultSpec, seed: int = 0, habits: Habits | None = None):
         """Make one; its generator decides when a habit shows."""
         self._say, self.habits = Wording(book, seed), habits or Habits()
         self._useless: list[str] = []
@@ -123,7 +123,7 @@ class Demonstrator:
 class RandomAgent:
     """Asks for anything or offers anything."""
 
-    def __init__(self, book: Book, seed: int = 0):
+    def __init__(self, book: ConsultSpec, seed: int = 0):
         """``seed`` decides everything it says."""
         self._say = Wording(book, seed)
 
@@ -139,7 +139,7 @@ class RandomAgent:
 class Sprayer:
     """Asks for everything, offers everything and remarks everything, in every message."""
 
-    def __init__(self, book: Book):
+    def __init__(self, book: ConsultSpec):
         """Take the words from ``book``."""
         self._book = book
 
@@ -155,7 +155,7 @@ class Sprayer:
 class OneOffer:
     """Asks like the expert, and then always offers the same thing."""
 
-    def __init__(self, book: Book, offer: str, seed: int = 0):
+    def __init__(self, book: ConsultSpec, offer: str, seed: int = 0):
         """``offer`` is what everybody gets."""
         self._say, self._offer = Wording(book, seed), offer
 

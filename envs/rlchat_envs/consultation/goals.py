@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlchat_envs.consultation.spec import Book, Problem
+from rlchat_envs.consultation.spec import ConsultSpec, Problem
 
 _LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ"
 
@@ -16,7 +16,7 @@ _LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ"
 class Goal:
     """One case. ``facts`` names each fact's value; ``shown`` words the desk's, and free ones."""
 
-    book: Book
+    book: ConsultSpec
     problem: Problem
     facts: Mapping[str, str]
     shown: Mapping[str, str]
@@ -60,7 +60,7 @@ class Goal:
         return f"Your case: {self.problem.called}.{told}"
 
 
-def draw_goal(book: Book, rng: np.random.Generator) -> Goal:
+def draw_goal(book: ConsultSpec, rng: np.random.Generator) -> Goal:
     """Draw a problem, and for each of its facts a value by its chances."""
     names = list(book.problems)
     problem = book.problems[names[int(rng.integers(len(names)))]]

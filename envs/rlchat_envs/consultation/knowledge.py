@@ -13,10 +13,11 @@ from typing import Any
 
 from rlchat_envs.consultation.agents import Wording
 from rlchat_envs.consultation.goals import Goal
-from rlchat_envs.consultation.spec import Book, Problem, placeholders
+from rlchat_envs.consultation.reading import placeholders
+from rlchat_envs.consultation.spec import ConsultSpec, Problem
 from rlchat_envs.core.messages import Conversation
 from rlchat_envs.knowledge import Document, Triple
-from rlchat_envs.nlu.tfidf import Likeness
+from rlchat_envs.nlu.tfidf import TfIdf
 
 _ALIKE = 0.2  # cosine from which a sentence counts as understood; chosen on the dev side
 
@@ -50,12 +51,12 @@ def _desk_filled(goal: Goal, text: str) -> str:
 class KnowledgeGraphAgent:
     """Links, asks for what the rules lack, and answers from templates; reads only what is said."""
 
-    def __init__(self, book: Book, seed: int = 0):
+    def __init__(self, book: ConsultSpec, seed: int = 0):
         """``seed`` chooses among wordings only."""
         self._say, self._book = Wording(book, seed), book
-        self._problems = Likeness({n: p.opening["train"] for n, p in book.problems.items()})
+        self._problems = TfIdf({n: p.opening["train"] for n, p in book.problems.items()})
         self._values = {
-            name: Likeness({v: value.said["train"] for v, value in fact.values.items()})
+            name: TfIdf({v: value.said["train"] for v, value in fact.values.items()})
             for name, fact in book.facts.items()
             if fact.values
         }

@@ -12,8 +12,9 @@ import numpy as np
 from rlchat_envs.consultation.agents import Demonstrator, Expert, RandomAgent
 from rlchat_envs.consultation.goals import Goal, draw_goal
 from rlchat_envs.consultation.knowledge import KnowledgeGraphAgent, documents, triples
-from rlchat_envs.consultation.spec import Book, placeholders, read_book
-from rlchat_envs.consultation.user import Client
+from rlchat_envs.consultation.reading import placeholders, read_spec
+from rlchat_envs.consultation.spec import ConsultSpec
+from rlchat_envs.consultation.user import ConsultUser
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
@@ -26,7 +27,7 @@ RIGHT, WRONG = 1.0, -0.5  # the verdict on a solution; walking out counts as wro
 class ConsultCase(Case):
     """One client's case."""
 
-    def __init__(self, goal: Goal, client: Client):
+    def __init__(self, goal: Goal, client: ConsultUser):
         """Open the case of ``client`` with ``goal``."""
         self.goal, self.client = goal, client
         self._shown: dict[int, None] = {}
@@ -148,9 +149,9 @@ class ConsultCase(Case):
 
 
 @cache
-def _read(path: Path, modified: int) -> Book:
+def _read(path: Path, modified: int) -> ConsultSpec:
     """A file as it was at a time: reading a long one takes a second."""
-    return read_book(path)
+    return read_spec(path)
 
 
 class ConsultScenario(Scenario):
@@ -165,7 +166,7 @@ class ConsultScenario(Scenario):
         self.path = path
 
     @cached_property
-    def book(self) -> Book:
+    def book(self) -> ConsultSpec:
         """What the file says; environments of one file share it."""
         return _read(self.path, self.path.stat().st_mtime_ns if self.path.is_file() else 0)
 
@@ -186,4 +187,4 @@ class ConsultScenario(Scenario):
         rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
         goal = draw_goal(self.book, rng)
         persona = personas[int(rng.integers(len(personas)))]
-        return ConsultCase(goal, Client(goal, persona, split, rng))
+        return ConsultCase(goal, ConsultUser(goal, persona, split, rng))

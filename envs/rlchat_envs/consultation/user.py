@@ -27,7 +27,7 @@ class Act:
 
 
 @dataclass
-class Client:
+class ConsultUser:
     """An agenda-based user simulator (Schatzmann et al. 2007), made of a scenario's file.
 
     A message that brings nothing forward costs patience; at zero the client walks out. Advice

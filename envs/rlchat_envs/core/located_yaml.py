@@ -13,10 +13,10 @@ import yaml
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class Located:
     """A value of a YAML file: a mapping, a list or a text; numbers and words are texts too."""
 
-    value: Mapping[str, Marked] | Sequence[Marked] | str
+    value: Mapping[str, Located] | Sequence[Located] | str
     file: str
     line: int  # the first is 1
     field: str  # as in problems.parcel.needs
@@ -45,7 +45,7 @@ class Marked:
             self.wrong(f"a list of at least {least} text{'s' * (least > 1)}")
         return found
 
-    def items(self) -> Sequence[Marked]:
+    def items(self) -> Sequence[Located]:
         """The value as a list."""
         if isinstance(self.value, str | Mapping):
             self.wrong("a list")
@@ -53,7 +53,7 @@ class Marked:
 
     def fields(
         self, needed: Iterable[str] = (), allowed: Iterable[str] | None = None
-    ) -> Mapping[str, Marked]:
+    ) -> Mapping[str, Located]:
         """The value as a mapping with these fields.
 
         Args:
@@ -105,7 +105,7 @@ class Marked:
         return f"a list of {len(self.value)}" if not isinstance(self.value, Mapping) else "fields"
 
 
-def read_marked(path: Path) -> Marked:
+def read_located(path: Path) -> Located:
     """Read a YAML file.
 
     Raises:
@@ -127,23 +127,23 @@ def read_marked(path: Path) -> Marked:
     return _marked(node, str(path), "", set())
 
 
-def _marked(node: yaml.Node, file: str, field: str, above: set[int]) -> Marked:
+def _marked(node: yaml.Node, file: str, field: str, above: set[int]) -> Located:
     line = node.start_mark.line + 1
     if id(node) in above:
-        Marked("", file, line, field).wrong("a value", "an alias of what it stands in")
+        Located("", file, line, field).wrong("a value", "an alias of what it stands in")
     above = above | {id(node)}
     if isinstance(node, yaml.MappingNode):
-        found: dict[str, Marked] = {}
+        found: dict[str, Located] = {}
         for key, value in node.value:
             name = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
             inner = f"{field}.{name}" if field else name
             if not name or name in found:
-                place = Marked("", file, key.start_mark.line + 1, inner)
+                place = Located("", file, key.start_mark.line + 1, inner)
                 place.wrong("a name that occurs once", repr(name))
             found[name] = _marked(value, file, inner, above)
-        return Marked(found, file, line, field)
+        return Located(found, file, line, field)
     if isinstance(node, yaml.SequenceNode):
         listed = [_marked(item, file, f"{field}[{i}]", above) for i, item in enumerate(node.value)]
-        return Marked(listed, file, line, field)
+        return Located(listed, file, line, field)
     assert isinstance(node, yaml.ScalarNode)
-    return Marked(str(node.value), file, line, field)
+    return Located(str(node.value), file, line, field)

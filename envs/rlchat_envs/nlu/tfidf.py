@@ -11,7 +11,7 @@ from itertools import pairwise
 _WORD = re.compile(r"\w+")
 
 
-class Likeness:
+class TfIdf:
     """Which of some labels a text is most like, by the wordings of the training side.
 
     Cosines of tf-idf vectors of words and pairs of words (Salton and Buckley 1988).

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache, cached_property
-from importlib import resources
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.users.llm_text import MOST_LETTERS, MOST_WORDS, _words, codes, keeps, tidy, whole
 from rlchat_envs.users.personas import choose_personas
 
 if TYPE_CHECKING:
@@ -24,18 +23,9 @@ REPHRASES, PLAYS = "llm:", "llm-person:"  # what the names of such users start w
 FAMILY = "agenda"  # whose lines are rephrased, and who helps out where the writer fails
 LEFT = -0.5  # the verdict on an agent whose user has left
 PATIENCE = 6  # where a case does not say how much its user has
-MOST_WORDS, MOST_LETTERS = 80, 600  # of a person's message; what is longer is cut
 MOST_HEARD = 2000  # letters of an agent's message that the writer gets
 
-_MARKS = re.compile(
-    r"<\||\|>|\[/?(?:desk|system|tool|inst)\b|</?(?:s|think|start_of_turn|end_of_turn)>"
-    r"|^\W*(?:user|assistant|system|tool|desk|human|agent|customer)\W*:",
-    re.IGNORECASE | re.MULTILINE,
-)
 _LEAVES = re.compile(r"\[\s*leaves\s*\]", re.IGNORECASE)
-_NAME = re.compile(r"(?<=[\w,;] )[A-Z]\w+|\b[A-Z]{2,}\b")  # how a sentence starts is no name
-_AROUND = re.compile(r"^[^\w-]+|(?:['’]s)?[^\w%]*$")  # what stands around a number
-_QUOTED = ('""', "''", "“”")
 
 
 class WriterError(RuntimeError):
@@ -305,66 +295,3 @@ class PlayedCase(WrittenCase):
         """Remember what the person has said; what the desk's books show is not for them."""
         said = [whole(m.content) for m in messages if m.role == "user"]
         self._talk.append(Message("assistant", " ".join(said)))
-
-
-def tidy(text: str) -> str:
-    """What a model said, as one line of printable characters, up to where it speaks for others."""
-    lines = ("".join(map(_printable, line)) for line in text.splitlines())
-    line = " ".join(_MARKS.split("\n".join(lines), maxsplit=1)[0].split())
-    quotes = line[:1] + line[-1:]
-    if len(line) > 1 and quotes in _QUOTED and not set(quotes) & set(line[1:-1]):
-        line = line[1:-1].strip()
-    return line
-
-
-def keeps(line: str, said: str, values: list[str]) -> bool:
-    """Whether a rephrasing may stand for a line.
-
-    It has the line's codes and numbers and no others, its names, and those of ``values`` that the
-    line has, word for word; it denies something if the line does; and it is not much longer.
-
-    Args:
-        line: what the agenda says.
-        said: the same in other words.
-        values: of the case, which may be facts.
-    """
-    if len(said.split()) > 3 * len(line.split()) + 20 or len(said) > 3 * len(line) + 200:
-        return False
-    if codes(line) != codes(said) or _denies(line) != _denies(said):
-        return False
-    names = [*_NAME.findall(line), *(value for value in values if _holds(line, value))]
-    return all(_holds(said, name) for name in names)
-
-
-def codes(text: str) -> set[str]:
-    """Words with digits, in lower case and without what stands around them."""
-    words = (_AROUND.sub("", word) for word in text.casefold().split())
-    return {word for word in words if any(c.isdigit() for c in word)}
-
-
-def whole(text: str) -> str:
-    """A text without half characters, which cannot be written as UTF-8."""
-    return text.encode(errors="replace").decode()
-
-
-def _denies(text: str) -> bool:
-    words = re.findall(r"\w+", text.casefold())
-    return bool(re.search(r"n['’]t\b", text) or set(words) & set(_words()["negations"]))
-
-
-def _holds(text: str, words: str) -> bool:
-    """Whether some words, if they are any, stand in a text."""
-    pattern = rf"(?<!\w){re.escape(words.strip())}(?!\w)"
-    return bool(words.strip()) and bool(re.search(pattern, text, re.IGNORECASE))
-
-
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    return " " if character.isspace() else ""
-
-
-@cache
-def _words() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("written.toml").read_text("utf-8")
-    return tomllib.loads(text)

@@ -19,8 +19,8 @@ from rlchat_envs.baselines.polite import PoliteRepeater
 from rlchat_envs.consultation import ConsultCase, ConsultScenario
 from rlchat_envs.consultation.agents import OneOffer, Sprayer
 from rlchat_envs.consultation.goals import Goal, draw_goal, draw_like
-from rlchat_envs.consultation.spec import read_book
-from rlchat_envs.consultation.user import Client
+from rlchat_envs.consultation.reading import read_spec
+from rlchat_envs.consultation.user import ConsultUser
 from rlchat_envs.users.personas import FAMILIES, Persona
 
 TEMPLATE = resources.files("rlchat_envs.consultation").joinpath("template.yaml").read_text("utf-8")
@@ -44,7 +44,7 @@ def case(scenario: ConsultScenario, problem: str, persona: Persona = PATIENT, **
     rng = np.random.default_rng(0)
     return ConsultCase(
         goal(scenario, problem, **facts),
-        Client(goal(scenario, problem, **facts), persona, "train", rng),
+        ConsultUser(goal(scenario, problem, **facts), persona, "train", rng),
     )
 
 
@@ -174,13 +174,13 @@ def test_costs_and_remarks(tmp_path: Path) -> None:
     )
     place = tmp_path / "scenario.yaml"
     place.write_text(text, "utf-8")
-    book = read_book(place)
+    book = read_spec(place)
     facts = {"water": "daily", "place": "dark", "weather": "wet"}
     shown = {"water": "every day", "place": "in a dark corner", "weather": "rain", "name": "A. B."}
 
     def opened() -> ConsultCase:
         known = Goal(book, book.problems["yellow"], facts, shown)
-        return ConsultCase(known, Client(known, PATIENT, "train", np.random.default_rng(0)))
+        return ConsultCase(known, ConsultUser(known, PATIENT, "train", np.random.default_rng(0)))
 
     one = opened()
     reaction = one.hear("Where does it stand?")
@@ -230,7 +230,7 @@ def test_a_mistake_in_the_file_is_told_with_line_and_field(
     place = tmp_path / "scenario.yaml"
     place.write_text(TEMPLATE.replace(old, new, 1), "utf-8")
     with pytest.raises(ValueError) as error:
-        read_book(place)
+        read_spec(place)
     assert re.match(rf"{re.escape(str(place))}, line \d+", str(error.value))
     assert sentence in str(error.value)
 
@@ -299,7 +299,7 @@ def test_goals_follow_their_chances(tmp_path: Path) -> None:
         ),
         "utf-8",
     )
-    book, rng = read_book(place), np.random.default_rng(0)
+    book, rng = read_spec(place), np.random.default_rng(0)
     drawn = [draw_goal(book, rng).facts for _ in range(2_000)]
     assert {facts["place"] for facts in drawn} == {"sun"}
     assert 0.72 < np.mean([facts["water"] == "daily" for facts in drawn]) < 0.78

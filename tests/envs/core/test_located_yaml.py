@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlchat_envs.core.located_yaml import Marked, read_marked
+from rlchat_envs.core.located_yaml import Located, read_located
 
 TEXT = """\
 system: Be kind.
@@ -18,13 +18,13 @@ facts:
 
 
 @pytest.fixture
-def top(tmp_path: Path) -> Marked:
+def top(tmp_path: Path) -> Located:
     place = tmp_path / "s.yaml"
     place.write_text(TEXT, "utf-8")
-    return read_marked(place)
+    return read_located(place)
 
 
-def test_values_know_where_they_stand(top: Marked) -> None:
+def test_values_know_where_they_stand(top: Located) -> None:
     water = top.fields()["facts"].fields()["water"]
     assert (water.line, water.field) == (4, "facts.water")  # a mapping starts with its first field
     rarely = water.fields()["values"].items()[1]
@@ -34,11 +34,11 @@ def test_values_know_where_they_stand(top: Marked) -> None:
 def test_words_that_yaml_takes_for_something_else_are_words(tmp_path: Path) -> None:
     place = tmp_path / "s.yaml"
     place.write_text("a: yes\nb: 012\nc: null\n", "utf-8")
-    fields = read_marked(place).fields()
+    fields = read_located(place).fields()
     assert [fields[name].text() for name in "abc"] == ["yes", "012", "null"]
 
 
-def test_mistakes_name_file_line_and_field(top: Marked) -> None:
+def test_mistakes_name_file_line_and_field(top: Located) -> None:
     water = top.fields()["facts"].fields()["water"].fields()
     for wrong, sentence in (
         (
@@ -76,21 +76,21 @@ def test_what_is_no_yaml_is_refused(text: str, sentence: str, tmp_path: Path) ->
     place = tmp_path / "s.yaml"
     place.write_text(text, "utf-8")
     with pytest.raises(ValueError) as error:
-        read_marked(place)
+        read_located(place)
     assert sentence in str(error.value)
 
 
 def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a readable UTF-8 file of YAML"):
-        read_marked(tmp_path / "none.yaml")
+        read_located(tmp_path / "none.yaml")
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="expected a readable UTF-8 file of YAML"):
-        read_marked(tmp_path / "b.yaml")
+        read_located(tmp_path / "b.yaml")
 
 
 def test_patterns_match_whole_words(tmp_path: Path) -> None:
-    pattern = Marked([Marked("a|b", "f", 1, "x"), Marked("sun\\w*", "f", 1, "x")], "f", 1, "x")
+    pattern = Located([Located("a|b", "f", 1, "x"), Located("sun\\w*", "f", 1, "x")], "f", 1, "x")
     assert pattern.pattern().search("it is sunny")
     assert not pattern.pattern().search("cab")
     with pytest.raises(ValueError, match="one that does not compile"):
-        Marked("(", "f", 7, "x").pattern()
+        Located("(", "f", 7, "x").pattern()

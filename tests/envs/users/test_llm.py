@@ -19,17 +19,13 @@ from rlchat_envs.consultation.scenario import ConsultScenario
 from rlchat_envs.scenarios.support import SupportScenario
 from rlchat_envs.users.llm import (
     LEFT,
-    MOST_LETTERS,
-    MOST_WORDS,
     PlayedCase,
     RephrasedCase,
     Writer,
     WriterError,
     WrittenScenario,
-    codes,
-    keeps,
-    tidy,
 )
+from rlchat_envs.users.llm_text import MOST_LETTERS, MOST_WORDS, codes, keeps, tidy
 from rlchat_envs.users.personas import PERSONAS
 
 LLM, PERSON = "llm:m", "llm-person:m"

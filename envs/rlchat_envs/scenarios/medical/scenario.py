@@ -13,8 +13,8 @@ import numpy as np
 from rlchat_envs.consultation import ConsultCase, ConsultScenario
 from rlchat_envs.consultation.agents import Demonstrator, Habits
 from rlchat_envs.consultation.goals import Goal
-from rlchat_envs.consultation.spec import Book, Problem
-from rlchat_envs.consultation.user import Client
+from rlchat_envs.consultation.spec import ConsultSpec, Problem
+from rlchat_envs.consultation.user import ConsultUser
 from rlchat_envs.core.protocols import SPLITS, ScriptedAgent
 from rlchat_envs.knowledge import Triple
 from rlchat_envs.scenarios.medical.knowledge import CareGraph, care_graph
@@ -73,10 +73,10 @@ class MedicalScenario(ConsultScenario):
         rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
         patient = draw_patient(self.book, care_graph(), rng)
         persona = personas[int(rng.integers(len(personas)))]
-        return MedicalCase(patient, Client(patient, persona, split, rng))
+        return MedicalCase(patient, ConsultUser(patient, persona, split, rng))
 
 
-def draw_patient(book: Book, graph: CareGraph, rng: np.random.Generator) -> Patient:
+def draw_patient(book: ConsultSpec, graph: CareGraph, rng: np.random.Generator) -> Patient:
     """Draw a complaint, its condition, what that shows, and the patient's background.
 
     What a condition shows is drawn on condition that it calls for no less than the condition

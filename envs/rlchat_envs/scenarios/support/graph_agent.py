@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rlchat_envs.core.messages import Conversation
-from rlchat_envs.nlu.tfidf import Likeness
+from rlchat_envs.nlu.tfidf import TfIdf
 from rlchat_envs.scenarios.support.agents import Speaker
 from rlchat_envs.scenarios.support.goals import INTENTS, RESOLUTIONS, load_data
 from rlchat_envs.scenarios.support.nlu import LEXICON
@@ -66,7 +66,7 @@ class Linker:
     desk's books show settles it.
     """
 
-    likeness: Likeness
+    likeness: TfIdf
     statuses: Mapping[str, Collection[str]]  # by intent
 
     def link(self, conversation: Conversation, books: Books) -> str:
@@ -110,7 +110,7 @@ def easy_linker() -> Linker:
         ]
         for name in INTENTS
     }
-    return Linker(Likeness(openings), {name: i.outcomes for name, i in INTENTS.items()})
+    return Linker(TfIdf(openings), {name: i.outcomes for name, i in INTENTS.items()})
 
 
 class KnowledgeGraphDesk:

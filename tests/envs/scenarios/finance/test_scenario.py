@@ -27,7 +27,7 @@ from rlchat_envs.baselines.polite import PoliteRepeater
 from rlchat_envs.consultation.agents import OneOffer, Sprayer
 from rlchat_envs.consultation.goals import Goal
 from rlchat_envs.consultation.spec import Sided
-from rlchat_envs.consultation.user import Client
+from rlchat_envs.consultation.user import ConsultUser
 from rlchat_envs.knowledge import Graph
 from rlchat_envs.nlu.lexicon import MAX_LENGTH
 from rlchat_envs.scenarios.finance import FinanceScenario
@@ -56,7 +56,7 @@ def goal(problem: str, *values: str, market: str = "savings_more") -> Goal:
 
 
 def opened(case: Goal, persona: Persona = PATIENT) -> FinanceCase:
-    return FinanceCase(case, Client(case, persona, "train", np.random.default_rng(0)))
+    return FinanceCase(case, ConsultUser(case, persona, "train", np.random.default_rng(0)))
 
 
 RIGHT = {

@@ -27,7 +27,7 @@ from rlchat_envs import SPLITS, DialogueEnv, ScriptedAgent
 from rlchat_envs.baselines.polite import PoliteRepeater
 from rlchat_envs.consultation.agents import OneOffer, Sprayer
 from rlchat_envs.consultation.spec import Problem, Sided
-from rlchat_envs.consultation.user import Client
+from rlchat_envs.consultation.user import ConsultUser
 from rlchat_envs.knowledge import Graph
 from rlchat_envs.scenarios.medical import MedicalCase, MedicalScenario
 from rlchat_envs.scenarios.medical.knowledge import FORBIDS, CareGraph, care_graph
@@ -310,7 +310,7 @@ def case(problem: str, persona: Persona = PATIENT, **facts: str) -> MedicalCase:
     plain = {n: {"lasting": "days", "background": "nothing"}.get(n, "no") for n in needs} | facts
     shown = {name: BOOK.facts[name].values[value].means for name, value in plain.items()}
     patient = Patient(BOOK, BOOK.problems[problem], plain, shown, "made up")
-    return MedicalCase(patient, Client(patient, persona, "train", np.random.default_rng(0)))
+    return MedicalCase(patient, ConsultUser(patient, persona, "train", np.random.default_rng(0)))
 
 
 ALL_FOUR = (

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from rlchat_envs.core.messages import Conversation
-from rlchat_envs.nlu.tfidf import Likeness
+from rlchat_envs.nlu.tfidf import TfIdf
 from rlchat_envs.scenarios.support.goals import INTENTS, RESOLUTIONS, load_data
 from rlchat_envs.scenarios.support.graph_agent import Books, Linker, read_books
 from rlchat_envs.scenarios.support.hard.agents import HardSpeaker
@@ -36,7 +36,7 @@ def hard_linker() -> Linker:
         for name in INTENTS
     }
     statuses = {n: (*i.outcomes, contradicting_status(n)) for n, i in INTENTS.items()}
-    return Linker(Likeness(openings), statuses)
+    return Linker(TfIdf(openings), statuses)
 
 
 class HardKnowledgeGraphDesk:
