@@ -15,7 +15,7 @@ from rlchat.rollout.trajectory import Trajectory
 from rlchat.settings import expect
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
-from rlchat_envs.knowledge import hit_rate
+from rlchat_envs.wrappers.knowledge import hit_rate
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from rlchat.errors import RunError, UserError
 from rlchat_envs import Conversation, as_text
-from rlchat_envs.written import whole
+from rlchat_envs.users.llm_text import whole
 
 if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
     pass

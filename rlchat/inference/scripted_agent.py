@@ -11,7 +11,7 @@ from rlchat.errors import UserError
 from rlchat.inference.agents import ConversationSettings, OnText, Reply, ReplyStream
 from rlchat.inference.streaming import pass_on
 from rlchat_envs import Conversation
-from rlchat_envs.retrieval_agent import RetrievalAgent
+from rlchat_envs.baselines.retrieval import RetrievalAgent
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 

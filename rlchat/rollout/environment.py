@@ -17,7 +17,8 @@ from rlchat.errors import UserError
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
 from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario
-from rlchat_envs.knowledge import KnowledgeWrapper, Lookup
+from rlchat_envs.knowledge import Lookup
+from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
 from rlchat_reward_models import RuleScorer
 
 WRITTEN = ("llm:", "llm-person:")  # how names of users begin who are spoken by a language model

@@ -12,7 +12,8 @@ from rlchat.files import at_home
 from rlchat.inference.openai_client import Endpoint, EndpointError, find_endpoint
 from rlchat.models.loading import load_base
 from rlchat_envs import Conversation
-from rlchat_envs.written import Writer, WriterError, whole
+from rlchat_envs.users.llm import Writer, WriterError
+from rlchat_envs.users.llm_text import whole
 
 if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
     import torch
@@ -48,7 +49,7 @@ class EndpointWriter:
         self._failures = 0  # in a row
 
     def __call__(self, conversation: Conversation, seed: int) -> str:
-        """Say the next message; see `rlchat_envs.written.Writer`.
+        """Say the next message; see `rlchat_envs.users.llm.Writer`.
 
         Raises:
             WriterError: the server has no usable answer this time.
@@ -100,7 +101,7 @@ class LocalWriter:
         self._lock = Lock()  # environments may ask from several threads
 
     def __call__(self, conversation: Conversation, seed: int) -> str:
-        """Say the next message; see `rlchat_envs.written.Writer`.
+        """Say the next message; see `rlchat_envs.users.llm.Writer`.
 
         Raises:
             WriterError: the model ended its turn without a word.

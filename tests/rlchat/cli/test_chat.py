@@ -36,7 +36,7 @@ from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.serving.scoring import ScoredConversation
 from rlchat_envs import Conversation, DialogueEnv, Message
-from rlchat_envs.support import SupportScenario
+from rlchat_envs.scenarios.support import SupportScenario
 from rlchat_reward_models import RuleScorer
 
 FLOAT32 = AdapterConfig(dtype="float32", device="cpu")

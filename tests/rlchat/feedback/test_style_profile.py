@@ -99,7 +99,7 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1] == "length not known +0.0 (-2.0 … +2.0)"
     assert lines[4].startswith("warmth surely more +1.0 (")
     assert lines[-1].startswith("ann, from 9 comparisons, beside 0 of others. Log-odds")
-    assert main.main(["feedback", "style", "--person", "nobody"]) == 2
+    assert main(["feedback", "style", "--person", "nobody"]) == 2
     assert "there are none" in "".join(capsys.readouterr())
 
 
@@ -117,9 +117,9 @@ def test_ten_questions_find_who_likes_it_short() -> None:
 
     source = answers()
     told.print = show  # type: ignore[method-assign]
-    run_ask(AskOptions("ann", count=8, dialogues=3), told, lambda who: next(source))
+    run_ask(AskOptions("ann", count=10, dialogues=3), told, lambda who: next(source))
     found = known_person("ann")
-    assert found.own == 8 and found.silent == 0
+    assert found.own == 10 and found.silent == 0
     assert (
         found.posterior.mean[list(STYLE_FEATURES).index("length")] == found.posterior.mean.min() < 0
     )
@@ -129,7 +129,7 @@ def test_ten_questions_find_who_likes_it_short() -> None:
 
     told = console()
     run_ask(AskOptions("ann", dialogues=1), told, leave)
-    assert "ann, from 8 comparisons" in printed(told)
+    assert "ann, from 10 comparisons" in printed(told)
 
 
 def episode(*replies: str) -> Trajectory:

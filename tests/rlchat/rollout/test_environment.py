@@ -18,7 +18,7 @@ from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
 from rlchat.rollout.seeding import episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message, Reaction
-from rlchat_envs.adapters import Answer, GameEnv
+from rlchat_envs.integrations.game_env import Answer, GameEnv
 
 POTENTIALS = [0.7, 0.1, 0.9, -0.4, 0.3]  # before each turn and after the last
 

@@ -27,8 +27,8 @@ from rlchat.rollout.llm_users import (
     make_writer,
 )
 from rlchat_envs import Conversation, DialogueEnv, Message
-from rlchat_envs.support import SupportScenario
-from rlchat_envs.written import WriterError, WrittenScenario
+from rlchat_envs.scenarios.support import SupportScenario
+from rlchat_envs.users.llm import WriterError, WrittenScenario
 
 HELLO: Conversation = (Message("system", "Be kind."), Message("user", "Hello?"))
 
