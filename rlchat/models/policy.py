@@ -12,13 +12,11 @@ from typing import Any
 import torch
 from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlchat.errors import UserError
 from rlchat.models import catalog
-from rlchat.models.adapter_io import check_base, load_adapter, write_adapter
+from rlchat.models.adapter_io import check_base, load_adapter, read_weights, write_adapter
 from rlchat.models.adapters import (
     POLICY,
     AdapterConfig,
@@ -135,17 +133,7 @@ class Policy:
         Raises:
             UserError: it is of another shape.
         """
-        named = dict(self.model.named_parameters())
-        try:
-            kept = load_file(folder / "adapter_model.safetensors")
-            with torch.no_grad():
-                for name, parameter in named.items():
-                    if f".{REFERENCE}" in name:
-                        parameter.copy_(kept[name.replace(f".{REFERENCE}", "")])
-        except (KeyError, RuntimeError, OSError) as error:
-            raise UserError(
-                f"expected an adapter of the same shape in {folder}; it is of another"
-            ) from error
+        read_weights(self.model, folder, REFERENCE)
 
     def train_top(self, share: float) -> None:
         """Train the adapter in the top ``share`` of the layers; below, it stays as it is.

@@ -24,7 +24,7 @@ from rlchat.models.loading import load_base
 from rlchat.settings import expect
 from rlchat_envs import Conversation
 
-ADAPTER = "default"  # the name that trl looks for
+ADAPTER, REFERENCE = "default", "ref"  # the names that trl looks for, and gives
 MAX_TOKENS = 1024
 
 
@@ -166,8 +166,20 @@ def learn_thumbs(
             processing_class=tokenizer,
             callbacks=[_Tell(report)],
         )
+        _copy_reference(peft)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     trained = trainer.model
     assert isinstance(trained, PeftModel)
     write_adapter(out, trained, ADAPTER, base)
+
+
+def _copy_reference(model: PeftModel) -> None:
+    """Copy what trl leaves out of the reference: parameters that end with the adapter's name.
+
+    Those are IA3's; their KL would be measured to the base.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith(f".{ADAPTER}"):
+            reference = model.get_parameter(name.removesuffix(ADAPTER) + REFERENCE)
+            reference.data.copy_(parameter.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -259,3 +260,15 @@ def test_virtual_tokens_have_no_top_layers(make_policy: MakePolicy, method: str)
         policy.train_top(0.5)
     policy.train_top(1.0)
     assert policy.parameters()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_adapter_becomes_the_reference(
+    make_policy: MakePolicy, method: str, tmp_path: Path
+) -> None:
+    saved, policy = make_policy(method, noise=0.5), make_policy(method)
+    saved.save(tmp_path / "adapter")
+    policy.load_reference(tmp_path / "adapter")
+    with policy.using(REFERENCE):
+        torch.testing.assert_close(logits(policy), logits(saved), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(logits(policy), logits(saved), atol=1e-3)

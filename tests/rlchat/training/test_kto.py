@@ -5,13 +5,14 @@ That a LoRA adapter learns is tested with `rlchat feedback learn`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from rlchat.errors import UserError
-from rlchat.models.adapters import PROMPTED, AdapterConfig
+from rlchat.models.adapters import METHODS, PROMPTED, AdapterConfig
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.loading import load_base
 from rlchat.models.logits import token_logprobs
@@ -73,3 +74,18 @@ def test_virtual_tokens_learn(method: str, tmp_path: Path) -> None:
         logprob(tmp_path / "new", text) - logprob(tmp_path / "old", text) for text in ("bbb", "zzz")
     )
     assert good > bad + 0.5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_loss_is_that_of_no_change(
+    make_policy: Callable[..., Policy], method: str, tmp_path: Path
+) -> None:
+    """The adapter is its own reference: all logratios are 0, and each loss is 1 - sigmoid(0)."""
+    make_policy(method, noise=0.5).save(tmp_path / "old")
+    rated = [Thumb(ASKED, "bbb", True), Thumb(ASKED, "zzz", False)]
+    losses: list[float] = []
+    learning = KtoConfig(epochs=1, batch=2)
+    learn_thumbs(
+        tmp_path / "old", rated, learning, tmp_path / "new", report=lambda _, x: losses.append(x)
+    )
+    assert losses == [pytest.approx(0.5, abs=1e-4)]
