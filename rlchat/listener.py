@@ -69,7 +69,7 @@ class Listener:
         return lambda episode: None
 
     def iteration(self, row: Mapping[str, Any]) -> None:
-        """Take an iteration's metrics; docs/metrics.md names them."""
+        """Take an iteration's metrics; docs/method/metrics.md names them."""
 
     def dialogue(self, iteration: int, episode: FinishedEpisode) -> None:
         """Take an iteration's first episode, however it ended."""

@@ -128,7 +128,7 @@ class Tracking:
         """Log an iteration: its metrics that have a value, and its transcripts in the run folder.
 
         Args:
-            row: the metrics, under the names of docs/metrics.md.
+            row: the metrics, under the names of docs/method/metrics.md.
         """
         iteration = int(row["iteration"])
         metrics = {name: value for name, value in finite(row).items() if value is not None}
