@@ -12,7 +12,14 @@ from datasets import load_dataset
 from rich.console import Console
 from trl import is_conversational
 
-from rlchat.cli.feedback import ExportOptions, ForgetOptions, run_export, run_forget, run_stats
+from rlchat.cli.feedback import (
+    ExportOptions,
+    ForgetOptions,
+    StatsOptions,
+    run_export,
+    run_forget,
+    run_stats,
+)
 from rlchat.cli.main import main
 from rlchat.errors import UserError
 from rlchat.feedback.export import Format
@@ -71,7 +78,7 @@ def export(path: Path, form: Format, person: str = "") -> list[dict[str, object]
 
 
 def test_stats_count_by_agent_and_version(kept: list[str]) -> None:
-    rows = [" ".join(line.split()) for line in told(run_stats).splitlines()[:-1]]
+    rows = [" ".join(line.split()) for line in told(run_stats, StatsOptions()).splitlines()[:-1]]
     assert rows == [
         "mean",
         "agent version sessions replies + - pairs edits comments stars stars",
@@ -81,7 +88,7 @@ def test_stats_count_by_agent_and_version(kept: list[str]) -> None:
 
 
 def test_stats_of_nothing() -> None:
-    assert told(run_stats).startswith("No ratings yet: there is no ")
+    assert told(run_stats, StatsOptions()).startswith("No ratings yet: there is no ")
     assert not store_path().exists()
 
 
@@ -189,7 +196,7 @@ def test_ten_thousand_ratings_are_exported_and_forgotten_in_seconds(tmp_path: Pa
     took = []
     for work in (
         lambda: export(tmp_path / "x.jsonl", "kto"),
-        lambda: told(run_stats),
+        lambda: told(run_stats, StatsOptions()),
         lambda: told(run_forget, ForgetOptions(person="ann", yes=True)),
     ):
         start = time.perf_counter()
@@ -203,10 +210,10 @@ def test_ten_thousand_ratings_are_exported_and_forgotten_in_seconds(tmp_path: Pa
 def test_the_command_line(
     kept: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.main(["feedback", "stats"]) == 0
+    assert main(["feedback", "stats"]) == 0
     out = tmp_path / "x.jsonl"
-    assert main.main(["feedback", "export", "--format", "kto", "--out", str(out)]) == 0
-    assert main.main(["feedback", "forget", "--person", "ben", "--yes"]) == 0
+    assert main(["feedback", "export", "--format", "kto", "--out", str(out)]) == 0
+    assert main(["feedback", "forget", "--person", "ben", "--yes"]) == 0
     printed = capsys.readouterr().out
     assert "Wrote 2 kto rows" in printed and "Gone: 1 session, " in printed
 
@@ -215,5 +222,7 @@ def test_markup_in_names_is_plain_text() -> None:
     with Store.open(store_path()) as store:
         kept = store.begin_session("[red]x", "[bold]a[/]\x1b[2J", "v", "", 0.0)
         store.comment(store.add_reply(kept, StoredReply(0, CONTEXT, "hi")), "[/]")
-    assert "[bold]a[/]\N{REPLACEMENT CHARACTER}[2J" in told(run_stats)
+    assert "[bold]a[/]\N{REPLACEMENT CHARACTER}[2J" in told(
+        lambda console: run_stats(StatsOptions(), console)
+    )
     assert "of person [red]x." in told(run_forget, ForgetOptions(person="[red]x", yes=True))
