@@ -11,7 +11,7 @@ from rlchat.inference.agents import Agent
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import OnEpisode, play_episodes
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Episode
 from rlchat.settings import expect
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
@@ -27,7 +27,7 @@ class EvaluationResult:
     split: str
     seed: int
     temperature: float
-    episodes: Sequence[Trajectory]
+    episodes: Sequence[Episode]
     optimum: float | None = None  # turns that the best strategy takes on average
 
     @property
@@ -56,10 +56,9 @@ class EvaluationResult:
     def from_json(cls, kept: Mapping[str, Any]) -> EvaluationResult:
         """Take back what `to_json` gave."""
         episodes = [
-            Trajectory(
+            Episode(
                 e["index"],
                 e["seed"],
-                [],
                 parts=e["parts"],
                 costs=e["costs"],
                 knowledge=e["knowledge"],
@@ -158,7 +157,7 @@ def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str,
     """Paired differences, episode by episode, with bootstrap intervals."""
     assert [t.seed for t in result.episodes] == [t.seed for t in against.episodes]
 
-    def pairs(read: Callable[[Trajectory], float]) -> Interval:
+    def pairs(read: Callable[[Episode], float]) -> Interval:
         return paired([read(t) for t in result.episodes], [read(t) for t in against.episodes])
 
     out = {}
@@ -171,15 +170,15 @@ def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str,
     return out
 
 
-def _episode(trajectory: Trajectory) -> dict[str, Any]:
+def _episode(episode: Episode) -> dict[str, Any]:
     return {
-        "index": trajectory.index,
-        "seed": trajectory.seed,
-        "success": trajectory.success,
-        "score": trajectory.score,
-        "turns": len(trajectory.parts),
-        "parts": [dict(p) for p in trajectory.parts],
-        "costs": [dict(c) for c in trajectory.costs],
-        "knowledge": dict(trajectory.knowledge),
-        "messages": [{"role": m.role, "content": m.content} for m in trajectory.conversation],
+        "index": episode.index,
+        "seed": episode.seed,
+        "success": episode.success,
+        "score": episode.score,
+        "turns": len(episode.parts),
+        "parts": [dict(p) for p in episode.parts],
+        "costs": [dict(c) for c in episode.costs],
+        "knowledge": dict(episode.knowledge),
+        "messages": [{"role": m.role, "content": m.content} for m in episode.conversation],
     }
