@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
@@ -51,6 +52,22 @@ class EvaluationResult:
         if sought := [rate for rate in rates if rate is not None]:
             out["hit rate"] = bootstrap(sought)
         return out
+
+    def minus(self, other: EvaluationResult) -> dict[str, Interval]:
+        """Compare with another agent's result, user by user.
+
+        Returns:
+            Paired differences of success, score, turns and cost, each with its 95% interval.
+
+        Raises:
+            UserError: the other agent talked to other users.
+        """
+        if [e.seed for e in self.episodes] != [e.seed for e in other.episodes]:
+            raise UserError(
+                f"expected results of the same users; {self.agent} and {other.agent} have other "
+                "seeds or numbers of episodes; evaluate both alike"
+            )
+        return difference(self, other)
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> EvaluationResult:

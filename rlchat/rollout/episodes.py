@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rlchat.inference.agents import Agent, AgentConversation, ContextFull, ConversationSettings
+from rlchat.inference.load_agent import load_agent
+from rlchat.inference.scripted_agent import Replies
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
+from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Ending, Episode
 
 OnEpisode = Callable[[Episode], None]
 NextMessage = Callable[[TextEnv], str]
+
+
+def rollout(
+    agent: str | Path | Agent | Replies,
+    env: TextEnv | EnvConfig,
+    *,
+    episodes: int = 16,
+    seed: int = 0,
+    temperature: float = 1.0,
+    config: RolloutConfig | None = None,
+    on_episode: OnEpisode | None = None,
+) -> list[Episode]:
+    """Let an agent talk to users, and keep what was said and what it was worth.
+
+    Args:
+        agent: what `load_agent` gives or takes.
+        env: what `make_env` gave; or its settings, whose training users are taken then.
+        episodes: how many users the agent talks to.
+        seed: decides users, goals and sampling.
+        temperature: of the agent's sampling; 1 is how it is trained.
+        config: budgets of turns and episodes.
+        on_episode: called with each episode as it ends.
+
+    Returns:
+        The episodes in order; of a local language model, trajectories: episodes with their tokens
+        and the logprobs that these were sampled with.
+
+    Raises:
+        UserError: no such agent, or one that cannot take part in this environment.
+
+    Example:
+        >>> from rlchat.rollout.environment import EnvConfig
+        >>> [str(episode.ending) for episode in rollout("expert", EnvConfig(), episodes=2)]
+        ['goal', 'goal']
+    """
+    pool = EnvPool(env.config, env.split) if isinstance(env, TextEnv) else EnvPool(env)
+    return play_episodes(
+        load_agent(agent),
+        pool,
+        range(episodes),
+        seed,
+        temperature,
+        config or RolloutConfig(),
+        on_episode,
+    )
 
 
 def play_episodes(
