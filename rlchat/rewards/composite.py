@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
@@ -14,12 +14,13 @@ from rlchat.models.device import DTypeName
 from rlchat.rewards.learned import LearnedReward, ReplyScorer
 from rlchat.rewards.loading import load_scorer
 from rlchat.rewards.style import StyleReward
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Episode
 from rlchat.settings import expect
 from rlchat_reward_models import RULES
 from rlchat_reward_models.text_scorers import Sentiment, Toxicity
 
 GROUPS = ("world", "rules", "learned", "style", "sentiment", "toxicity")
+Played = TypeVar("Played", bound=Episode)
 PLAIN = {"world": 1.0, "rules": 1.0}
 
 
@@ -131,10 +132,10 @@ class CompositeReward:
             whole = whole or self.learned.granularity == "conversation"
         return bool(counting & {"learned", "style"}) and not whole
 
-    def score(self, trajectories: Sequence[Trajectory], ranks: Distributed) -> list[Trajectory]:
+    def score(self, trajectories: Sequence[Played], ranks: Distributed) -> list[Played]:
         """Give every turn its parts.
 
-        What the world itself thought stays beside them, see `Trajectory.world`.
+        What the world itself thought stays beside them, see `Episode.world`.
 
         Args:
             trajectories: this rank's, as the world scored them.
@@ -153,7 +154,7 @@ class CompositeReward:
             for i, t in enumerate(trajectories)
         ]
 
-    def _scored(self, trajectory: Trajectory, found: Mapping[str, Sequence[float]]) -> Trajectory:
+    def _scored(self, trajectory: Played, found: Mapping[str, Sequence[float]]) -> Played:
         """One episode's parts: its own, weighed, and what scorers found."""
         parts: list[Mapping[str, float]] = []
         for turn, own in enumerate(trajectory.parts):
@@ -167,7 +168,7 @@ class CompositeReward:
         scored.parts, scored.world = parts, trajectory.score
         return scored
 
-    def _check(self, trajectories: Sequence[Trajectory]) -> None:
+    def _check(self, trajectories: Sequence[Episode]) -> None:
         """Refuse weights of parts that nobody gives."""
         given = {name for t in trajectories for parts in t.parts for name in parts}
         if unknown := sorted(self.weights.keys() - given - set(GROUPS)):

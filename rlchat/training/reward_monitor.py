@@ -18,7 +18,7 @@ from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import play_episodes
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Episode
 from rlchat.settings import expect
 from rlchat_reward_models.scorer import LearnedScorer, parts_of
 
@@ -170,7 +170,7 @@ class RewardMonitor:
             self.best = Checkup(best["iteration"], Measured(**best["proxy"]), gold)
 
 
-def _means(scorer: LearnedScorer, played: Sequence[Trajectory]) -> list[float]:
+def _means(scorer: LearnedScorer, played: Sequence[Episode]) -> list[float]:
     """Each episode's score, a mean over its replies if those are scored."""
     parts = [parts_of(t.conversation, scorer.granularity) for t in played]
     scores = iter(scorer.score([part for own in parts for part in own]))
