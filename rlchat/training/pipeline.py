@@ -228,8 +228,15 @@ def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:
         The settings, with no fewer iterations than the run has behind it.
 
     Raises:
-        UserError: settings other than the number of iterations differ from the run's.
+        UserError: settings other than the number of iterations differ from the run's, or the
+            reward monitor stopped it.
     """
+    if (stopped := run.stopped) is not None:
+        raise UserError(
+            f"expected a run that can go on; --watch.stop ended {run.folder} at the alarm of "
+            f"iteration {stopped}; train on from its best adapter in another run: rlchat train "
+            f"--policy {run.folder} --run NEW"
+        )
     free = {"iterations", "resume", "run", "evaluation", "track"}
     wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
     for name, old, new in differing(run.read_config(), wanted):

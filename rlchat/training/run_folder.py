@@ -83,6 +83,18 @@ class RunFolder:
             return 0
         return int(self.load_checkpoint()[1]["iteration"]) + 1
 
+    @property
+    def stopped(self) -> int | None:
+        """The iteration after which the reward monitor stopped the run; None if it did not.
+
+        Raises:
+            UserError: this is no run folder.
+        """
+        rows = read_metrics(self.metrics)
+        alarm = bool(rows and rows[-1].get("watch/alarm"))
+        watch = self.read_config().get("watch", {})
+        return int(rows[-1]["iteration"]) if alarm and watch.get("stop") else None
+
     def write_config(self, config: TrainConfig, resolved: Mapping[str, Any]) -> None:
         """Record settings, and what auto became."""
         write_json(self.folder / "config.json", {**to_json(asdict(config)), "resolved": resolved})
