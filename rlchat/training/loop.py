@@ -69,8 +69,8 @@ def train(
         release_memory()
         clock.lap("annotate")
         settings = config.ppo.settings(config.critic, reward.compared)
-        scores = [(t.index, t.score) for t in everyone]
-        estimated = estimate(annotated, settings, state.beta, scale, scores, ranks.sum)
+        turns = [(t.index, len(t.parts)) for t in everyone]
+        estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum)
         metrics = measure(estimated, everyone, ranks)
         if exact:
             metrics["sampler_gap"] = math.nan

@@ -53,7 +53,7 @@ def make_estimated(
     learner: Learner, trajectories: list[Trajectory], config: PPOConfig = ONCE
 ) -> Estimated:
     annotated = annotate(learner.policy, learner.critic, pack(trajectories), 10_000)
-    everyone = [(t.index, t.score) for t in trajectories]
+    everyone = [(t.index, len(t.parts)) for t in trajectories]
     settings = config.settings(learner.critic.config)
     return estimate(annotated, settings, 0.1, RunningStd(1, 0, 1), everyone)
 
@@ -219,17 +219,17 @@ def test_no_gradient_passes_through_masked_positions(
     learner = make_learner(policy)
     estimated = make_estimated(learner, trajectories)
     kept: list[tuple[Tensor, Tensor, Packing]] = []
-    hidden = policy.hidden
+    trunk_states = policy.trunk_states
 
     def watched(
         start: Tensor, packing: Packing, at: Tensor, middle: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        last, other = hidden(start, packing, at, middle)
+        last, other = trunk_states(start, packing, at, middle)
         last.retain_grad()
         kept.append((last, at, packing))
         return last, other
 
-    monkeypatch.setattr(policy, "hidden", watched)
+    monkeypatch.setattr(policy, "trunk_states", watched)
     gradient(learner, estimated)
     ((last, at, packing),) = kept
     row, token = estimated.annotated.batch.action_mask.nonzero(as_tuple=True)
