@@ -149,18 +149,23 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
 
 
 def prepare(config: TrainConfig, run: RunFolder, ranks: Distributed, listener: Listener) -> Policy:
-    """Bring base and warm start together; leave the PPO reference in the run folder."""
+    """Bring base and warm start together; leave the PPO reference in the run folder.
+
+    A run that has its reference is complete: what ``--policy`` once named need not be there now.
+    """
     listener.phase(f"loading {config.policy}")
-    start = adapter_folder(config.policy)
-    base = config.policy if start is None else base_spec(start)
-    if ranks.main and config.resume and run.warm_start.is_dir():
+    begun = config.resume and run.warm_start.is_dir()
+    if ranks.main and begun:
         recorded = run.read_config()
         if recorded["iterations"] != config.iterations:
             run.write_config(replace(config, resume=False), recorded["resolved"])
     elif ranks.main:
+        start = adapter_folder(config.policy)
+        base = config.policy if start is None else base_spec(start)
         _begin(config, run, ranks, listener, base, start)
         gc.collect()  # the policy of the warm start, before there is another
     ranks.wait()
+    base = base_spec(run.warm_start)
     # One precision for warm start, PPO and all ranks: measuring it twice might give two.
     adapter = replace(config.adapter, dtype=run.read_config()["resolved"]["dtype"])
     return Policy.create(base, adapter, run.warm_start, config.seed, listener.say)
