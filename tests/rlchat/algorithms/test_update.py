@@ -160,7 +160,7 @@ def test_training_starts_where_the_rollout_s_frozen_layers_left_off(
         if t.cached_states is not None:
             close(t.cached_states, start[:-1])
     if max_tokens == 700:
-        monkeypatch.setattr(policy, "below", None)
+        monkeypatch.setattr(policy, "frozen_prefix", None)
     annotated = make_estimated(learner, played).annotated
     close(annotated.logprobs, expected.logprobs)
     close(annotated.values, expected.values)
