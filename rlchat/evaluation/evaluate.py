@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from rlchat.errors import UserError
@@ -31,11 +32,12 @@ class EvaluationResult:
     episodes: Sequence[Episode]
     optimum: float | None = None  # turns that the best strategy takes on average
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, Interval]:
         """Success (Wilson), and the others (bootstrap), each with its 95% interval.
 
         Cost, regret (turns above the optimum) and hit rate are there where the world has them.
+        They are drawn once: tables, lines and files ask for them again and again.
         """
         out: dict[str, Interval] = {}
         successes = [t.success for t in self.episodes if t.success is not None]

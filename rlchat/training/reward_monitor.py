@@ -36,7 +36,8 @@ class RewardMonitorConfig:
     model: Path | None = None
     """A second reward model, trained on other data, as another measure beside success."""
     stop: bool = False
-    """Stop at an alarm, and leave the adapter of the best look as the result."""
+    """Stop at an alarm, and leave the adapter of the best look as the result; such a run is not
+    resumed."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
