@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlchat.inference.engine import engine
+from rlchat.inference.decoder import Sampled
+from rlchat.inference.engine import Engine, engine
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
 from rlchat.rollout.config import RolloutConfig
@@ -17,12 +19,17 @@ from rlchat.rollout.trajectory import Ending, Trajectory
 from rlchat.rollout.workers import WorkerPool
 from rlchat_envs import Conversation
 
+Episode = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""An episode's index, the keys of its environment's seed, and those of its sampler's."""
+Answer = Conversation | StepResult
+"""What an environment answers: how the conversation opens, or what follows a message."""
+
 
 def collect(
     generation: GenerationModel,
     template: ChatTemplate,
     pool: EnvPool,
-    episodes: Iterable[tuple[int, tuple[int, ...], tuple[int, ...]]],
+    episodes: Iterable[Episode],
     config: RolloutConfig,
     temperature: float = 1.0,
     on_episode: Callable[[Trajectory], None] | None = None,
@@ -54,10 +61,8 @@ def collect(
         return []
     pool.check_workers(config.workers)
     slots, end = config.max_tokens + config.max_new_tokens, template.end_of_turn
-    playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
-    done: list[Trajectory] = []
     with (
-        WorkerPool[int, Conversation | StepResult](min(config.workers, rows)) as workers,
+        WorkerPool[int, Answer](min(config.workers, rows)) as workers,
         engine(
             config.engine,
             generation,
@@ -69,44 +74,87 @@ def collect(
             keep_sampled_states,
         ) as decoder,
     ):
+        kept = Kept(kept_layers > 0, keep_sampled_states)
+        rollout = _Rollout(template, pool, config, decoder, workers, waiting, kept, on_episode)
+        return sorted(rollout.play(rows), key=lambda t: t.index)
 
-        def begin(row: int) -> None:
-            if waiting:
-                index, world_keys, noise_keys = waiting.popleft()
-                seed, _ = episode_seeds(*world_keys)
-                playing[row] = Trajectory(index, seed, []), episode_seeds(*noise_keys)[1]
-                decoder.forget(row)
-                workers.ask(row, pool.begin, row, index, seed)
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which of the decoder's states a trajectory that terminated takes with it."""
+
+    cached: bool
+    sampled: bool
+
+
+@dataclass
+class _Rollout:
+    """Rows of conversations in progress, each with its trajectory and the noise of its sampler."""
+
+    template: ChatTemplate
+    pool: EnvPool
+    config: RolloutConfig
+    decoder: Engine
+    workers: WorkerPool[int, Answer]
+    waiting: deque[Episode]
+    kept: Kept
+    on_episode: Callable[[Trajectory], None] | None
+    playing: dict[int, tuple[Trajectory, np.random.Generator]] = field(default_factory=dict)
+
+    def play(self, rows: int) -> list[Trajectory]:
+        """Play all that waits; give the trajectories in the order in which they ended."""
+        done: list[Trajectory] = []
         for row in range(rows):
-            begin(row)
-        while playing:
-            for row, answer in workers.answers(block=not decoder.busy):
-                trajectory, noise = playing[row]
-                if isinstance(answer, StepResult):
-                    _hear(trajectory, pool[row], answer, template, config)
-                else:  # of an opening that leaves no room for the agent, the end counts
-                    opening = template.opening(answer)
-                    trajectory.observe(opening[-(config.max_tokens - config.max_new_tokens) :])
-                if not (trajectory.terminated or trajectory.truncated):
-                    prompt = trajectory.ids[decoder.length(row) :]
-                    decoder.submit(row, prompt, noise.random, config.max_new_tokens)
-                    continue
-                if kept_layers and trajectory.terminated:
-                    trajectory.cached_states = decoder.cached_states(row)
-                if keep_sampled_states and trajectory.terminated:
-                    trajectory.sampled_states = decoder.sampled_states(row)
-                del playing[row]
-                done.append(trajectory)
-                if on_episode is not None:
-                    on_episode(trajectory)
-                begin(row)
-            for row, said in decoder.step().items() if decoder.busy else ():
-                trajectory, _ = playing[row]
-                trajectory.hidden.append(pool[row].hidden)
-                trajectory.act(said.ids, said.logprobs)
-                workers.ask(row, pool[row].step, template.text(said.ids))
-    return sorted(done, key=lambda t: t.index)
+            self._begin(row)
+        while self.playing:
+            for row, answer in self.workers.answers(block=not self.decoder.busy):
+                if (ended := self._go_on(row, answer)) is not None:
+                    done.append(ended)
+                    if self.on_episode is not None:
+                        self.on_episode(ended)
+                    self._begin(row)
+            for row, said in self.decoder.step().items() if self.decoder.busy else ():
+                self._act(row, said)
+        return done
+
+    def _begin(self, row: int) -> None:
+        """Begin the next episode in a row, if one waits."""
+        if self.waiting:
+            index, world_keys, noise_keys = self.waiting.popleft()
+            seed, _ = episode_seeds(*world_keys)
+            self.playing[row] = Trajectory(index, seed, []), episode_seeds(*noise_keys)[1]
+            self.decoder.forget(row)
+            self.workers.ask(row, self.pool.begin, row, index, seed)
+
+    def _go_on(self, row: int, answer: Answer) -> Trajectory | None:
+        """Write down what a row's environment answered, and have the agent's next turn sampled.
+
+        Returns:
+            The row's trajectory, if its episode has ended.
+        """
+        trajectory, noise = self.playing[row]
+        most, decoder = self.config.max_new_tokens, self.decoder
+        if isinstance(answer, StepResult):
+            _hear(trajectory, self.pool[row], answer, self.template, self.config)
+        else:  # of an opening that leaves no room for the agent, the end counts
+            opening = self.template.opening(answer)
+            trajectory.observe(opening[-(self.config.max_tokens - most) :])
+        if not (trajectory.terminated or trajectory.truncated):
+            decoder.submit(row, trajectory.ids[decoder.length(row) :], noise.random, most)
+            return None
+        if self.kept.cached and trajectory.terminated:
+            trajectory.cached_states = decoder.cached_states(row)
+        if self.kept.sampled and trajectory.terminated:
+            trajectory.sampled_states = decoder.sampled_states(row)
+        del self.playing[row]
+        return trajectory
+
+    def _act(self, row: int, said: Sampled) -> None:
+        """Write down a turn that the agent has finished, and tell the row's environment."""
+        trajectory, _ = self.playing[row]
+        trajectory.hidden.append(self.pool[row].hidden)
+        trajectory.act(said.ids, said.logprobs)
+        self.workers.ask(row, self.pool[row].step, self.template.text(said.ids))
 
 
 def _hear(

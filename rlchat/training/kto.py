@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
@@ -20,7 +20,7 @@ from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_
 from rlchat.models.adapters import AdapterConfig, train_adapter
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.device import choose_device, choose_dtype
-from rlchat.models.loading import load_base
+from rlchat.models.loading import BaseInfo, load_base
 from rlchat.settings import expect
 from rlchat_envs import Conversation
 
@@ -124,44 +124,15 @@ def learn_thumbs(
             f"expected at least 2 thumbs, as KTO pairs each prompt with another's reply; got "
             f"{len(thumbs)}; rate more in rlchat chat"
         )
-    spec = base_spec(adapter)
     device = choose_device(AdapterConfig().device)
-    model, tokenizer, base = load_base(spec, dtype=choose_dtype("auto", device))
-    check_base(adapter, base)
-    peft = load_adapter(model, adapter, ADAPTER)
-    train_adapter(peft, ADAPTER)
-    for parameter in peft.parameters():
-        if parameter.requires_grad:  # small steps vanish in half precision
-            parameter.data = parameter.data.float()
+    peft, tokenizer, base = _trainable(adapter, device)
     order = torch.randperm(len(thumbs), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [thumbs[i] for i in order]
     rows = dataset(shuffled, ChatTemplate(tokenizer), config.batch)
-    good = sum(t.good for t in thumbs)
-    bad = len(thumbs) - good
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = KTOConfig(
-            output_dir=scratch,
-            num_train_epochs=config.epochs,
-            per_device_train_batch_size=min(config.batch, len(thumbs)),
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="constant",
-            beta=config.beta,
-            desirable_weight=len(thumbs) / (2 * good) if good else 1.0,
-            undesirable_weight=len(thumbs) / (2 * bad) if bad else 1.0,
-            max_length=MAX_TOKENS,
-            use_cpu=device.type == "cpu",
-            bf16=False,
-            gradient_checkpointing=False,
-            train_sampling_strategy="sequential",
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            seed=seed,
-        )
         trainer = _Trainer(
             peft,
-            args=arguments,
+            args=_arguments(config, thumbs, seed, device, scratch),
             train_dataset=rows,
             processing_class=tokenizer,
             callbacks=[_Tell(report)],
@@ -183,3 +154,46 @@ def _copy_reference(model: PeftModel) -> None:
         if name.endswith(f".{ADAPTER}"):
             reference = model.get_parameter(name.removesuffix(ADAPTER) + REFERENCE)
             reference.data.copy_(parameter.data)
+
+
+def _trainable(
+    adapter: Path, device: torch.device
+) -> tuple[PeftModel, PreTrainedTokenizerBase, BaseInfo]:
+    """Load an adapter over its base, to be trained in full precision."""
+    spec = base_spec(adapter)
+    model, tokenizer, base = load_base(spec, dtype=choose_dtype("auto", device))
+    check_base(adapter, base)
+    peft = load_adapter(model, adapter, ADAPTER)
+    train_adapter(peft, ADAPTER)
+    for parameter in peft.parameters():
+        if parameter.requires_grad:  # small steps vanish in half precision
+            parameter.data = parameter.data.float()
+    return peft, tokenizer, base
+
+
+def _arguments(
+    config: KtoConfig, thumbs: Sequence[Thumb], seed: int, device: torch.device, scratch: str
+) -> KTOConfig:
+    """What trl's trainer is told; good and bad thumbs weigh the same altogether."""
+    good = sum(t.good for t in thumbs)
+    bad = len(thumbs) - good
+    return KTOConfig(
+        output_dir=scratch,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=min(config.batch, len(thumbs)),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        beta=config.beta,
+        desirable_weight=len(thumbs) / (2 * good) if good else 1.0,
+        undesirable_weight=len(thumbs) / (2 * bad) if bad else 1.0,
+        max_length=MAX_TOKENS,
+        use_cpu=device.type == "cpu",
+        bf16=False,
+        gradient_checkpointing=False,
+        train_sampling_strategy="sequential",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )

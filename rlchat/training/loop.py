@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.advantages import estimate
@@ -52,49 +53,19 @@ def train(
     state, first = State.begin(config, policy, ranks), 0
     if config.resume and run.checkpoint.is_dir():
         first = state.restore(run)
-    learner, reward, scale = state.learner, state.reward, state.scale
     for iteration in range(first, config.iterations):
         clock = Clock()
         exact = state.sampler_is_exact(iteration)
         trajectories = play(config, policy, worlds, ranks, iteration, listener, exact)
         clock.lap("rollout")
-        trajectories = reward.score(trajectories, ranks)
+        trajectories = state.reward.score(trajectories, ranks)
         clock.lap("score")
         listener.status(f"iteration {iteration}: learning")
         gathered = ranks.gather([without_tokens(t) for t in trajectories])
         everyone = sorted(gathered, key=lambda t: t.index)
-        scale.add([sum(p.values()) for t in everyone for p in t.parts])
-        batch = pack(trajectories)
-        annotated = annotate(policy, learner.critic, batch, config.ppo.token_budget)
-        release_memory()
-        clock.lap("annotate")
-        settings = config.ppo.settings(config.critic, reward.compared)
-        turns = [(t.index, len(t.parts)) for t in everyone]
-        estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum)
-        metrics = measure(estimated, everyone, ranks)
-        if exact:
-            metrics["sampler_gap"] = math.nan
-        else:
-            state.gap = metrics["sampler_gap"]
-        fit = fit_critic(learner, estimated)
-        if iteration >= config.ppo.critic_warmup or config.critic.states == "shared":
-            seed = (config.seed, iteration)
-            metrics |= update_policy(learner, estimated, config.ppo, config.episodes, seed)
-        release_memory()
-        clock.lap("update")
-        if learner.skipped >= MOST_SKIPPED:
-            good = run.folder if run.checkpoint.is_dir() else run.warm_start
-            raise RunError(
-                f"{learner.skipped} updates in a row were not finite; what was learned before is "
-                f"in {good}; start another run from it with --policy and a lower "
-                "--ppo.learning-rate"
-            )
-        metrics |= {"beta": state.beta, "critic_loss": fit, "score_std": scale.std}
-        metrics["cost_price"] = reward.multiplier
-        if config.ppo.kl_target:
-            target, horizon = config.ppo.kl_target, config.ppo.kl_horizon
-            state.beta = ppo.adapt_beta(state.beta, metrics["kl"], target, config.episodes, horizon)
-        reward.price(metrics["cost"])
+        metrics = learn(config, state, trajectories, everyone, iteration, clock)
+        refuse_to_diverge(state, run)
+        adapt_prices(config, state, metrics)
         row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
         row["peak_memory"] = peak_memory()
         seen, alarm = look(state, config, iteration, listener)
@@ -111,6 +82,75 @@ def train(
         if stopped:
             state.return_to_best(run)
             break
+
+
+def learn(
+    config: TrainConfig,
+    state: State,
+    trajectories: list[Trajectory],
+    everyone: list[Trajectory],
+    iteration: int,
+    clock: Clock,
+) -> dict[str, float]:
+    """Update policy and critic on an iteration's episodes.
+
+    Args:
+        config: all settings.
+        state: what is updated.
+        trajectories: this rank's, with their tokens.
+        everyone: those of all ranks in the order of their indices, without.
+        iteration: its number.
+        clock: gets a lap for the forward and one for the update.
+
+    Returns:
+        The iteration's metrics.
+    """
+    learner, scale, ranks = state.learner, state.scale, state.learner.ranks
+    scale.add([sum(p.values()) for t in everyone for p in t.parts])
+    batch = pack(trajectories)
+    annotated = annotate(learner.policy, learner.critic, batch, config.ppo.token_budget)
+    release_memory()
+    clock.lap("annotate")
+    settings = config.ppo.settings(config.critic, state.reward.compared)
+    turns = [(t.index, len(t.parts)) for t in everyone]
+    estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum)
+    metrics = measure(estimated, everyone, ranks)
+    if state.sampler_is_exact(iteration):
+        metrics["sampler_gap"] = math.nan
+    else:
+        state.gap = metrics["sampler_gap"]
+    fit = fit_critic(learner, estimated)
+    if iteration >= config.ppo.critic_warmup or config.critic.states == "shared":
+        seed = (config.seed, iteration)
+        metrics |= update_policy(learner, estimated, config.ppo, config.episodes, seed)
+    release_memory()
+    clock.lap("update")
+    metrics |= {"beta": state.beta, "critic_loss": fit, "score_std": scale.std}
+    metrics["cost_price"] = state.reward.multiplier
+    return metrics
+
+
+def refuse_to_diverge(state: State, run: RunFolder) -> None:
+    """Stop when updates stayed non-finite.
+
+    Raises:
+        RunError: so many in a row that it is no accident.
+    """
+    if (skipped := state.learner.skipped) >= MOST_SKIPPED:
+        good = run.folder if run.checkpoint.is_dir() else run.warm_start
+        raise RunError(
+            f"{skipped} updates in a row were not finite; what was learned before is "
+            f"in {good}; start another run from it with --policy and a lower "
+            "--ppo.learning-rate"
+        )
+
+
+def adapt_prices(config: TrainConfig, state: State, metrics: Mapping[str, float]) -> None:
+    """Move the prices of KL and of cost for the next iteration, by what this one had of both."""
+    if config.ppo.kl_target:
+        target, horizon = config.ppo.kl_target, config.ppo.kl_horizon
+        state.beta = ppo.adapt_beta(state.beta, metrics["kl"], target, config.episodes, horizon)
+    state.reward.price(metrics["cost"])
 
 
 def look(
