@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := --iterations 5 --ppo.layers 0.34
 
 .DEFAULT_GOAL := help
-.PHONY: help chat demo proof starters studies games test lint type bench bench-growth bench-peers clean
+.PHONY: help chat demo proof starters studies games reference test lint type bench bench-growth bench-peers clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ studies: .venv/.stamp  ## train and test in every world, over families of users,
 
 games: .venv/.stamp  ## install games and exercises of others, whose tests are skipped without them
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[exercises,games]'
+
+reference: .venv/.stamp  ## write docs/reference anew from the docstrings of the public API
+	$(BIN)/python scripts/reference.py
 
 test: .venv/.stamp  ## run the tests, as many at a time as there are cores
 	$(BIN)/pytest -n auto --dist worksteal

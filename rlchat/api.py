@@ -44,7 +44,8 @@ def make_env(
         UserError: no such environment, split or user, or one that does not exchange text.
 
     Example:
-        >>> env = make_env("rlchat/Support-v0", split="dev", users=("terse",))
+        >>> import rlchat
+        >>> env = rlchat.make_env("rlchat/Support-v0", split="dev", users=("terse",))
         >>> opening = env.reset(seed=0)
         >>> opening[-1].role
         'user'
@@ -81,8 +82,10 @@ def evaluate(
         UserError: no such agent, or one that cannot take part in this environment.
 
     Example:
-        >>> env = make_env("rlchat/Support-v0", split="dev")
-        >>> expert, random = (evaluate(name, env, episodes=5) for name in ("expert", "random"))
+        >>> import rlchat
+        >>> env = rlchat.make_env("rlchat/Support-v0", split="dev")
+        >>> expert = rlchat.evaluate("expert", env, episodes=5)
+        >>> random = rlchat.evaluate("random", env, episodes=5)
         >>> expert.minus(random)["score"].mean > 0
         True
     """

@@ -41,7 +41,8 @@ def load_agent(
         UserError: there is none of that name.
 
     Example:
-        >>> load_agent("expert").name
+        >>> import rlchat
+        >>> rlchat.load_agent("expert").name
         'expert'
     """
     config = adapter or AdapterConfig()

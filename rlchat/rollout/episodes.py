@@ -47,8 +47,9 @@ def rollout(
         UserError: no such agent, or one that cannot take part in this environment.
 
     Example:
-        >>> from rlchat.rollout.environment import EnvConfig
-        >>> [str(episode.ending) for episode in rollout("expert", EnvConfig(), episodes=2)]
+        >>> import rlchat
+        >>> played = rlchat.rollout("expert", rlchat.make_env(), episodes=2)
+        >>> [str(episode.ending) for episode in played]
         ['goal', 'goal']
     """
     pool = EnvPool(env.config, env.split) if isinstance(env, TextEnv) else EnvPool(env)

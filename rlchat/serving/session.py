@@ -22,9 +22,8 @@ class ChatSession(ScoredConversation):
     ``session.solved`` whether the case is closed, and how.
 
     Example:
-        >>> from rlchat.inference.load_agent import load_agent
-        >>> from rlchat.rollout.environment import EnvConfig, TextEnv
-        >>> session = ChatSession(load_agent("expert"), TextEnv(EnvConfig()))
+        >>> import rlchat
+        >>> session = rlchat.ChatSession(rlchat.load_agent("expert"), rlchat.make_env())
         >>> "".join(session.reply("Where is my parcel?")) == session.conversation[-1].content
         True
     """
