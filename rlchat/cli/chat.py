@@ -29,7 +29,7 @@ from rlchat.inference.agents import (
     Reply,
 )
 from rlchat.inference.load_agent import ENDPOINT, load_agent
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.knowledge import make_lookup

@@ -19,7 +19,8 @@ from rlchat.feedback.export import ROWS, Format, existing_store
 from rlchat.feedback.store import Store, store_path
 from rlchat.files import at_home, data_folder, write_text
 from rlchat.models.adapter_io import adapter_folder
-from rlchat.training.feedback_update import FeedbackUpdateConfig, update_from_feedback
+from rlchat.training.config import FeedbackUpdateConfig
+from rlchat.training.feedback_update import update_from_feedback
 from rlchat.training.run_folder import RunFolder
 from rlchat.training.versions import Versions
 

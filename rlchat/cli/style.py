@@ -17,7 +17,7 @@ from rlchat.cli.terminal import ReadLine, open_lines, printable
 from rlchat.feedback.store import store_path
 from rlchat.feedback.style_profile import Known, known_person
 from rlchat.rewards.elicitation import Question, _known, keep, questions
-from rlchat.rollout.branching import BranchConfig
+from rlchat.rollout.config import BranchConfig
 from rlchat.settings import expect
 from rlchat.statistics import Z
 from rlchat_reward_models.style_features import STYLE_FEATURES

@@ -18,9 +18,10 @@ from rlchat.cli.pace import minutes
 from rlchat.cli.progress import Progress
 from rlchat.cli.tables import dialogue, difference_table, ending, results_table
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
+from rlchat.evaluation.config import EvalConfig
+from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
 from rlchat.inference.load_agent import load_agent
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.device import peak_memory
 from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
 from rlchat.settings import names

@@ -11,18 +11,17 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from rlchat.errors import UserError
 from rlchat.files import write_json
 from rlchat.models.catalog import cache_dir
+from rlchat.settings import DTypeName
 
 LONG_ENOUGH = 0.5  # seconds of measuring one kind of product
 CLEARLY = 0.7  # of the time of float32 is what half the precision has to pay with
 PRODUCTS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # flags of processors
-DTypeName = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str) -> torch.device:

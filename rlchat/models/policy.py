@@ -23,10 +23,11 @@ from transformers import PreTrainedModel
 from rlchat.errors import UserError
 from rlchat.models import catalog
 from rlchat.models.adapter_io import check_base, load_adapter, write_adapter
-from rlchat.models.adapters import POLICY, AdapterConfig, adapted
+from rlchat.models.adapters import POLICY, adapted
 from rlchat.models.attention import middle_layer, trunk_and_head
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.compatibility import _check
+from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
 from rlchat.models.generation_model import (
     GenerationModel,

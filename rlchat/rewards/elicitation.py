@@ -10,7 +10,8 @@ from typing import Literal
 from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.feedback.style_profile import Known, known
 from rlchat.inference.scripted_agent import ScenarioAgent
-from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts
+from rlchat.rollout.branching import Branch, BranchingRollouts
+from rlchat.rollout.config import BranchConfig
 from rlchat.rollout.environment import EnvConfig
 from rlchat_reward_models.preferences import messages_to_json
 from rlchat_reward_models.style_features import Array, style_features

@@ -11,8 +11,8 @@ from rlchat.feedback.export import stored_preferences
 from rlchat.inference.load_agent import load_agent
 from rlchat.listener import Listener
 from rlchat.rewards.comparisons import compare_outcomes
-from rlchat.rollout.branching import BranchConfig, BranchingRollouts
-from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.branching import BranchingRollouts
+from rlchat.rollout.config import BranchConfig, RolloutConfig
 from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import SEEDS, expect, names
 from rlchat_reward_models.datasets import chitchat

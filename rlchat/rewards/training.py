@@ -11,9 +11,9 @@ import torch
 
 from rlchat.errors import UserError
 from rlchat.listener import Listener
-from rlchat.models.device import DTypeName, choose_device, choose_dtype
+from rlchat.models.device import choose_device, choose_dtype
 from rlchat.rewards.loading import open_backbone
-from rlchat.settings import expect
+from rlchat.settings import DTypeName, expect
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.evaluation import evaluate_preferences
 from rlchat_reward_models.preferences import Preference, tidy

@@ -29,7 +29,7 @@ from rlchat.inference.decoder import Decoder
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.model_agent import ModelAgent, ModelConversation
 from rlchat.inference.streaming import TextStream
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.conversations import read_conversations

@@ -16,15 +16,16 @@ from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.models.adapter_io import adapter_hash
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval
 from rlchat.training import feedback_update
+from rlchat.training.config import KtoConfig
 from rlchat.training.gate import GateDecision, decide
-from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
+from rlchat.training.kto import Thumb, dataset, learn_thumbs
 from rlchat.training.run_folder import RunFolder
 from rlchat.training.versions import Versions
 from rlchat_envs import Message

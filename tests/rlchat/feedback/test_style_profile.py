@@ -18,7 +18,8 @@ from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.feedback.style_profile import known, known_person
-from rlchat.rewards.composite import CompositeReward, RewardConfig
+from rlchat.rewards.composite import CompositeReward
+from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.style_features import STYLE_FEATURES, style_features

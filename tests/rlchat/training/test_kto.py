@@ -9,7 +9,8 @@ import pytest
 from rlchat.errors import UserError
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.loading import load_base
-from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
+from rlchat.training.config import KtoConfig
+from rlchat.training.kto import Thumb, dataset, learn_thumbs
 from rlchat_envs import Message
 
 ASKED = (Message("user", "Where is it?"),)
