@@ -52,11 +52,11 @@ def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
     with Store.open(store_path()) as store, store.writing():
         session = store.begin_session(person, SPEAKER, SPEAKER, question.env, 1.0)
         number = store.add_reply(session, StoredReply(turn, context, first.text))
-        store.pair(number, second.text, value)
+        store.rate(number, "pair", value, second.text)
         store.add_reply(session, StoredReply(turn, context, second.text))
 
 
-def _known(person: str) -> Known:
+def known_so_far(person: str) -> Known:
     """What is known now; the file is not open while a person thinks."""
     with Store.open(store_path()) as store:
         return known(store, person)

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from rlchat.cli.main import main
-from rlchat.cli.style import AskOptions, StyleOptions, in_words, run_ask, run_style
+from rlchat.cli.options import AskOptions, StyleOptions
+from rlchat.cli.style import in_words, run_ask, run_style
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.feedback.store import Store, StoredReply, store_path
@@ -32,7 +33,7 @@ def compared(person: str, first: str, other: str, value: int, times: int = 1) ->
         session = store.begin_session(person, "base", "tiny", "", 0.0)
         for _ in range(times):
             reply = store.add_reply(session, StoredReply(0, ASKED, first))
-            store.pair(reply, other, value)  # type: ignore[arg-type]
+            store.rate(reply, "pair", value, other)  # type: ignore[arg-type]
 
 
 def console() -> Console:
@@ -58,7 +59,9 @@ def test_edits_count_and_undecided_pairs_do_not() -> None:
     compared("ann", "It was lost.", "It was gone.", -1)
     with Store.open(store_path()) as store:
         session = store.begin_session("ann", "base", "tiny", "", 0.0)
-        store.edit(store.add_reply(session, StoredReply(0, ASKED, "Lost.")), "Lost, sorry.")
+        store.rate(
+            store.add_reply(session, StoredReply(0, ASKED, "Lost.")), "edit", -1, "Lost, sorry."
+        )
         found = known(store, "ann")
     assert (found.own, found.silent) == (2, 1)
     assert found.posterior.mean[list(STYLE_FEATURES).index("sympathy")] > 0
@@ -100,7 +103,7 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1] == "length not known +0.0 (-2.0 … +2.0)"
     assert lines[4].startswith("warmth surely more +1.0 (")
     assert lines[-1].startswith("ann, from 9 comparisons, beside 0 of others. Log-odds")
-    assert main.main(["feedback", "style", "--person", "nobody"]) == 2
+    assert main(["feedback", "style", "--person", "nobody"]) == 2
     assert "there are none" in "".join(capsys.readouterr())
 
 
