@@ -155,9 +155,8 @@ def is_ours(config: EnvConfig) -> bool:
     Raises:
         UserError: the id is unknown.
     """
-    entry = find_spec(config.env).entry_point
-    if isinstance(entry, str):
-        entry = load_env_creator(entry)
+    declared = find_spec(config.env).entry_point
+    entry: object = load_env_creator(declared) if isinstance(declared, str) else declared
     if isinstance(entry, type):
         return issubclass(entry, DialogueEnv)
     return isinstance(entry, Maker) or TextEnv(config).ours
