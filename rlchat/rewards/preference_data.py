@@ -36,7 +36,7 @@ class PreferenceConfig:
     users: str = ""
     """Families of users, comma-separated; the usual ones if none is named."""
     split: Literal["train", "dev", "test"] = "train"
-    """Split that goals come from."""
+    """Split of the environment that goals come from."""
     speaker: str = "demonstrator"
     """Agent whose replies are compared: a run folder, or a name as for `rlchat eval`."""
     follower: str = ""
@@ -44,7 +44,7 @@ class PreferenceConfig:
     policy: str = "smollm2-135m"
     """The model that `base` stands for."""
     seed: int = 0
-    """Decides conversations, replies and continuations."""
+    """Seed of conversations, replies and continuations."""
     branches: BranchConfig = field(default_factory=BranchConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
