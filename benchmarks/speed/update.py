@@ -92,14 +92,14 @@ def conversations(policy: Policy, episodes: int) -> list[Trajectory]:
     """Real conversations, of the scenario's demonstrator, as a rollout would leave them."""
     made = []
     for i, conversation in enumerate(demonstrate(EnvConfig(), episodes, 0)):
-        rendered = policy.template.conversation(conversation)
+        tokenized = policy.template.conversation(conversation)
         trajectory = Trajectory(i, i, [], terminated=True)
         start = 0
-        for end in range(1, len(rendered.ids) + 1):
-            acts = rendered.action_mask[start]
-            if end < len(rendered.ids) and rendered.action_mask[end] == acts:
+        for end in range(1, len(tokenized.ids) + 1):
+            acts = tokenized.action_mask[start]
+            if end < len(tokenized.ids) and tokenized.action_mask[end] == acts:
                 continue
-            ids, start = rendered.ids[start:end], end
+            ids, start = tokenized.ids[start:end], end
             if not acts:
                 trajectory.observe(ids)
                 continue

@@ -5,18 +5,11 @@ from __future__ import annotations
 from functools import partial
 from importlib import import_module
 
-from rlchat_envs.dialogue import (
-    SPLITS,
-    Case,
-    DialogueEnv,
-    Reaction,
-    Scenario,
-    Scorer,
-    ScriptedAgent,
-)
-from rlchat_envs.messages import Conversation, Message, as_text
+from rlchat_envs.core.env import DialogueEnv
+from rlchat_envs.core.messages import Conversation, Message, as_text
+from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, Scorer, ScriptedAgent
+from rlchat_envs.core.spaces import Utterance
 from rlchat_envs.registration import Maker, register
-from rlchat_envs.spaces import Utterance
 
 __all__ = [
     "SPLITS",
@@ -48,7 +41,7 @@ _OURS = {
 
 def _scenario(place: str) -> Scenario:
     module, _, name = place.partition(":")
-    scenario: Scenario = getattr(import_module(f"rlchat_envs.{module}"), name)()
+    scenario: Scenario = getattr(import_module(f"rlchat_envs.scenarios.{module}"), name)()
     return scenario
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlchat_envs.dialogue import DialogueEnv, Scenario
-from rlchat_envs.written import Writer, WrittenScenario
+from rlchat_envs.core.env import DialogueEnv
+from rlchat_envs.core.protocols import Scenario
+from rlchat_envs.users.llm import Writer, WrittenScenario
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,22 +19,14 @@ from rlchat.cli.tables import indented, label, spoken
 from rlchat.cli.terminal import ReadLine, at_terminal, open_lines, printable
 from rlchat.errors import UserError
 from rlchat.feedback.recorder import RatingRecorder
-from rlchat.inference.agents import (
-    Agent,
-    AgentConversation,
-    ContextFull,
-    ConversationSettings,
-    Reply,
-)
+from rlchat.inference.agents import Agent, AgentConversation, ContextFull, Reply
 from rlchat.inference.load_agent import ENDPOINT, load_agent
 from rlchat.rollout.environment import TextEnv
 from rlchat.rollout.knowledge import make_lookup
-from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.serving.session import ChatSession
 from rlchat.settings import names
-from rlchat_envs import Conversation, DialogueEnv
+from rlchat_envs import Conversation
 from rlchat_envs.knowledge import Lookup
-from rlchat_reward_models import RuleScorer
 
 FULL = (
     "The conversation has filled the agent's context; /reset starts another "
@@ -219,29 +211,19 @@ class Chat:
         self.say(f"Sum of all turns: {self.session.score:+.2f}")
 
     def _open(self) -> None:
-        seed, noise = episode_seeds(self.options.seed, Purpose.CHAT, self._count)
+        self.session = ChatSession(
+            self.agent,
+            self.world,
+            seed=self.options.seed,
+            number=self._count,
+            temperature=self.options.temperature,
+            rollout=self.options.rollout,
+            lookups=self._own_lookups,
+        )
         self._count += 1
-        case, lookups = None, self._own_lookups
-        if self.world is not None:
-            self.world.reset(seed)
-            env = self.world.env.unwrapped
-            assert isinstance(env, DialogueEnv)
-            case, lookups = env.case, self.world.lookups
-            self.say(f"Your card: {case.hidden['card']}")
-        self.session, self.ratings = (
-            ChatSession(case, RuleScorer(), lookups),
-            RatingRecorder(self.about),
-        )
-        options, scenario = self.options, None if self.world is None else self.world.scenario
-        settings = ConversationSettings(
-            scenario,
-            self.env,
-            options.temperature,
-            options.rollout.max_tokens,
-            options.rollout.max_new_tokens,
-            noise,
-        )
-        self.talk = self.agent.start(seed, settings)
+        self.talk, self.ratings = self.session.agent_conversation, RatingRecorder(self.about)
+        if self.session.case is not None:
+            self.say(f"Your card: {self.session.case.hidden['card']}")
 
     def _turn(self, text: str) -> None:
         """The person says something, the desk looks it up, the agent answers."""
@@ -263,11 +245,11 @@ class Chat:
 
     def penalty(self, said: Reply) -> float:
         """What a message loses for being cut off."""
-        return 0.0 if said.finished else self.options.rollout.cut_off_penalty
+        return self.session.penalty(said)
 
     def _answer(self) -> Reply | None:
         """Let the agent speak; None if it has no room."""
-        lead = label("assistant")
+        lead, context = label("assistant"), self.session.conversation
 
         def show(piece: str) -> None:
             nonlocal lead
@@ -275,13 +257,12 @@ class Chat:
             lead = Text()
 
         try:
-            said = self.talk.reply(self.session.conversation, self.session.hidden, show)
+            said = self.session.answer(show)
         except ContextFull:
             self.say(FULL)
             return None
         self.show(lead + Text(" (stopped)" if said.stopped else "", "dim"))
-        self.ratings.spoke(self.session.conversation, said)
-        self.session.agent(said.text, self.penalty(said))
+        self.ratings.spoke(context, said)
         return said
 
     def _show_all(self, messages: Conversation, name: str = "") -> None:

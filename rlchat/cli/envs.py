@@ -19,8 +19,8 @@ from rlchat.errors import UserError
 from rlchat.rollout.env_options import EnvOptions
 from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import expect, names
-from rlchat_envs.realism import HEADINGS, Talk, listen, rows
-from rlchat_envs.users import FAMILIES, PERSONAS
+from rlchat_envs.users.personas import FAMILIES, PERSONAS
+from rlchat_envs.users.statistics import HEADINGS, Talk, listen, rows
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ _MODULE = '''"""A scenario for rlchat; scenario.yaml says what happens in it."""
 from pathlib import Path
 
 from rlchat_envs import register
-from rlchat_envs.consult import ConsultScenario
+from rlchat_envs.consultation import ConsultScenario
 
 register("{id}", lambda: ConsultScenario(Path(__file__).with_name("scenario.yaml")))
 '''
@@ -127,7 +127,7 @@ def run_new(options: NewOptions, console: Console) -> None:
     if folder.exists():
         raise UserError(f"expected a new name; {folder} exists; give another")
     id = "".join(word.capitalize() for word in name.split("_")) + "-v0"
-    text = resources.files("rlchat_envs.consult").joinpath("template.yaml").read_text("utf-8")
+    text = resources.files("rlchat_envs.consultation").joinpath("template.yaml").read_text("utf-8")
     with files.atomic_folder(folder) as new:
         (new / "__init__.py").write_text(_MODULE.format(id=id), "utf-8")
         (new / "scenario.yaml").write_text(text, "utf-8")

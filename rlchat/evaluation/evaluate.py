@@ -13,7 +13,7 @@ from rlchat.rollout.episodes import OnEpisode, play_episodes
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
-from rlchat_envs.knowledge import hit_rate
+from rlchat_envs.wrappers.knowledge import hit_rate
 
 
 @dataclass(frozen=True)

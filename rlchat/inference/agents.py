@@ -1,8 +1,8 @@
-"""What an agent is: it starts conversations, and replies in them."""
+"""The protocol of agents: they start conversations, and reply in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +33,14 @@ class Reply:
     ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     temperature: float | None = None
+
+
+ReplyStream = Generator[str, None, Reply]
+"""Pieces of a message as they come, and at last the reply.
+
+A KeyboardInterrupt in it, raised or thrown, ends the message where it is; the reply follows all the
+same. Only what is interrupted or run to its end is part of the conversation.
+"""
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,13 @@ class AgentConversation(Protocol):
         """
         ...
 
+    def stream(self, conversation: Conversation, privileged: Mapping[str, Any]) -> ReplyStream:
+        """Give the next message as `reply` does, piece by piece to whoever asks for them."""
+        ...
+
     @property
     def resampler(self) -> Resampler | None:
-        """Samples other replies in the place of the last one, if this agent can."""
+        """The means to sample another reply in the place of the last one, if there is one."""
         ...
 
 
@@ -94,28 +106,28 @@ class Resampler(Protocol):
 
 @dataclass(frozen=True)
 class Batched:
-    """What a batched engine samples from, for agents that are language models here."""
+    """A local language model and its chat template, from which batched engines sample."""
 
     generation: GenerationModel
     template: ChatTemplate
 
 
 class Agent(Protocol):
-    """Whoever replies in conversations: a model, a script, an endpoint, or a user's own object."""
+    """A participant that replies in conversations: a model, a script, an endpoint, any object."""
 
     @property
     def name(self) -> str:
-        """As on the command line."""
+        """The agent's name on the command line."""
         ...
 
     @property
     def version(self) -> str:
-        """What tells one agent from another of the same name: a hash of weights, or the name."""
+        """A hash of weights, or else the name: it tells agents of one name apart."""
         ...
 
     @property
     def batched(self) -> Batched | None:
-        """What many conversations at once are sampled from; None where it replies one at a time."""
+        """The model for many conversations at once; None for agents that reply one at a time."""
         ...
 
     def start(self, seed: int, settings: ConversationSettings) -> AgentConversation:

@@ -16,7 +16,7 @@ WARM_UP = 3  # runs before a recording, in which libraries set themselves up
 
 
 class Replayed:
-    """One function's calls with tensors of fixed shapes; the next overwrites what one gave.
+    """Repeated calls of one function with tensors of fixed shapes; each overwrites the last result.
 
     Without a GPU it is called as it is. The function comes with each call and is not kept: it
     belongs to whom this belongs to, and with a cycle between them its memory would stay.
@@ -29,7 +29,7 @@ class Replayed:
         self._out: Any = None
 
     def __call__(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """Give what the function, always the same one, gives."""
+        """The function's result; it has to be the same function in every call."""
         for buffer, value in zip(self._buffers, inputs, strict=True):
             buffer.copy_(value)
         if self._buffers[0].device.type != "cuda":

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from rlchat.inference.cuda_graphs import Replayed
 from rlchat.inference.kv_cache import Cache, RowGroup, StepLayout
+from rlchat.inference.rows import RowTable, group_rows, longest_beginning, slots_of
 from rlchat.models.attention import Mask, middle_layer, trunk_and_head
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.logits import sample
-from rlchat.models.packing import common_beginning
 
 FORWARD = 1024  # tokens in one forward: enough for full speed, few enough for memory
 REPLAYED = ("cuda",)  # devices on which a token for everybody is one recorded graph
@@ -25,7 +25,7 @@ OnToken = Callable[[int, int, float], None]
 
 @dataclass(slots=True)
 class Sampled:
-    """What one row said in one turn.
+    """Tokens that were sampled in one turn of one conversation.
 
     ``logprobs`` are nats under the distribution that was sampled from. ``finished`` is False if
     the token budget ended the turn.
@@ -36,33 +36,21 @@ class Sampled:
     finished: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _States:
-    """What a forward of n tokens gives: states (n, D) of the last layer, and others if wanted.
-
-    ``kept`` are those after the kept layers, ``middle`` those two thirds up.
-    """
-
-    last: Tensor
-    kept: Tensor | None
-    middle: Tensor | None
-
-
 @dataclass(slots=True)
 class _Turn:
-    """A turn in progress: what is still to be heard before the next token, and what was said."""
+    """A turn in progress: ids that the cache still lacks, and what was generated so far."""
 
     pending: Sequence[int]
     noise: Noise
     budget: int
-    said: Sampled = field(default_factory=Sampled)
+    generated: Sampled = field(default_factory=Sampled)
 
 
 class Decoder:
-    """Speaks for up to ``rows`` conversations at a time, each at its own pace.
+    """Samples turns of up to ``rows`` conversations at a time, each at its own pace.
 
-    A conversation's turn is submitted when there is something to hear. Each step is one forward: a
-    token for everybody who speaks, and as much of what is to be heard as there is room for.
+    A conversation's turn is submitted with its prompt. Each step is one forward: a token for every
+    conversation that generates, and as much of the pending prompts as there is room for.
     """
 
     def __init__(
@@ -78,7 +66,7 @@ class Decoder:
         """Make an empty cache of ``rows`` conversations with ``slots`` tokens each.
 
         Args:
-            generation: says what is said.
+            generation: the model.
             rows: conversations at a time.
             slots: tokens of each, at most.
             end_of_turn: the id that ends a turn.
@@ -87,6 +75,7 @@ class Decoder:
             keep_sampled_states: whether the states that tokens were drawn from are kept, for
                 `sampled_states`.
         """
+        self._generation = generation  # kept, so that nothing else is merged into its model
         self.trunk, self.head = trunk_and_head(generation.model)
         self.end_of_turn, self.temperature = end_of_turn, temperature
         weight = next(generation.model.parameters())
@@ -99,9 +88,9 @@ class Decoder:
         if self._device.type in REPLAYED:
             buffers = torch.zeros(2, rows, dtype=torch.long, device=self._device)
             self._replayed = Replayed(*buffers)
-            slots += 1  # for the token of a row that is full, and says nothing
+            slots += 1  # for the token of a row that is full, and generates nothing
         self._cache = Cache(layers, rows, slots + self._before)
-        self._place: dict[int, int] = {}  # conversation -> row of the cache
+        self._rows = RowTable(rows)
         self._ids: dict[int, list[int]] = {}  # conversation -> tokens in the cache
         self._kept_layers = kept_layers
         self._kept: dict[int, list[Tensor]] = {}  # conversation -> states, in pieces
@@ -117,11 +106,9 @@ class Decoder:
         return bool(self._turns)
 
     @property
-    def _rows(self) -> int:
+    def _rows_used(self) -> int:
         """Rows of the cache that are in use; all of them where shapes must not change."""
-        if self._replayed is not None:
-            return self._cache.rows
-        return max(self._place.values()) + 1
+        return self._rows.used if self._replayed is None else self._rows.count
 
     def length(self, conversation: int) -> int:
         """Tokens of the conversation that are in the cache."""
@@ -129,7 +116,8 @@ class Decoder:
 
     def forget(self, conversation: int) -> None:
         """Make room for another conversation in the place of this one."""
-        for known in (self._turns, self._place, self._ids, self._kept, self._sampled_states):
+        self._rows.release(conversation)
+        for known in (self._turns, self._ids, self._kept, self._sampled_states):
             known.pop(conversation, None)
 
     def cached_states(self, conversation: int) -> Tensor:
@@ -146,7 +134,7 @@ class Decoder:
     def submit(
         self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
     ) -> None:
-        """Append ``prompt`` to a conversation, after which it is to speak.
+        """Append ``prompt`` to a conversation, and generate a turn after it.
 
         Args:
             conversation: any number; at most ``rows`` different ones that were not forgotten.
@@ -155,10 +143,8 @@ class Decoder:
             max_new_tokens: budget of the turn.
         """
         assert prompt and conversation not in self._turns
-        if conversation not in self._place:
-            taken = set(self._place.values())
-            place = next(p for p in range(self._cache.rows) if p not in taken)
-            self._place[conversation] = place
+        if conversation not in self._rows:
+            self._rows.take(conversation)
             self._ids[conversation], self._kept[conversation] = [], []
             self._sampled_states[conversation] = []
         self._turns[conversation] = _Turn(prompt, noise, max_new_tokens)
@@ -173,13 +159,17 @@ class Decoder:
         """Submit all, and step until all have finished; see `submit` and `step`."""
         for conversation, prompt in prompts.items():
             self.submit(conversation, prompt, noise[conversation], max_new_tokens)
-        said: dict[int, Sampled] = {}
+        generated: dict[int, Sampled] = {}
         try:
             while self.busy:
-                said |= self.step(on_token)
+                generated |= self.step(on_token)
         finally:
-            self._turns.clear()
-        return said
+            self.stop()
+        return generated
+
+    def stop(self) -> None:
+        """Drop turns in progress; what of them is in the cache stays there."""
+        self._turns.clear()
 
     @torch.inference_mode()
     def step(self, on_token: OnToken | None = None) -> dict[int, Sampled]:
@@ -189,122 +179,128 @@ class Decoder:
             on_token: told (conversation, id, logprob) as tokens come.
 
         Returns:
-            What was said in turns that have ended, by conversation. A last sampled token is not in
-            the cache yet: it is to be the first of the next prompt (an end-of-turn token too).
+            What was sampled in turns that have ended, by conversation. A last token is not in the
+            cache yet: it is to be the first of the next prompt (an end-of-turn token too).
+
+        Raises:
+            RunError: the merged weights of the model were freed.
         """
+        self._generation.require_merged()
         self._close_ranks()
-        hearing = self._next_to_hear()
-        logits, speaking = self._forward(hearing)
-        if not speaking:
+        logits, ready = self._forward(self._next_tokens())
+        if not ready:
             return {}
-        uniform = [self._turns[c].noise() for c in speaking]
+        uniform = [self._turns[c].noise() for c in ready]
         ids, logprobs = sample(logits, uniform, self.temperature)
         ended = {}
-        for c, token, logprob in zip(speaking, ids.tolist(), logprobs.tolist(), strict=True):
+        for c, token, logprob in zip(ready, ids.tolist(), logprobs.tolist(), strict=True):
             turn = self._turns[c]
             turn.pending = [token]
-            turn.said.ids.append(token)
-            turn.said.logprobs.append(logprob)
-            turn.said.finished = token == self.end_of_turn
-            if turn.said.finished or len(turn.said.ids) == turn.budget:
-                ended[c] = self._turns.pop(c).said
+            turn.generated.ids.append(token)
+            turn.generated.logprobs.append(logprob)
+            turn.generated.finished = token == self.end_of_turn
+            if turn.generated.finished or len(turn.generated.ids) == turn.budget:
+                ended[c] = self._turns.pop(c).generated
             if on_token is not None:
                 on_token(c, token, logprob)
         return ended
 
-    def _next_to_hear(self) -> dict[int, Sequence[int]]:
+    def _next_tokens(self) -> dict[int, Sequence[int]]:
         """Choose what a forward appends to which conversations; take it from what is pending.
 
-        Those who speak come first, by row, then those who listen, in the order of submission.
+        Those that generate come first, by row, then prompts, in the order of submission.
         """
-        speaking = [c for c, turn in self._turns.items() if len(turn.pending) == 1 and self._ids[c]]
-        speaking.sort(key=self._place.__getitem__)
-        chosen: dict[int, Sequence[int]] = {c: self._turns[c].pending for c in speaking}
+        generating = [c for c, t in self._turns.items() if len(t.pending) == 1 and self._ids[c]]
+        generating.sort(key=self._rows.__getitem__)
+        chosen: dict[int, Sequence[int]] = {c: self._turns[c].pending for c in generating}
         room = max(FORWARD - len(chosen), BLOCK)
         for c, turn in self._turns.items():
             if c in chosen or not room:
                 continue
             if not self._ids[c]:
-                self._begin(c)
+                self._begin_row(c)
             chosen[c] = turn.pending[:room]
             room -= len(chosen[c])
         for c, ids in chosen.items():
             self._turns[c].pending = self._turns[c].pending[len(ids) :]
         return chosen
 
-    def _begin(self, conversation: int) -> None:
-        """Begin a row with what needs no computing: the past, and what another row begins with."""
-        turn, place = self._turns[conversation], self._place[conversation]
-        best, same = None, 0
-        for other, ids in self._ids.items():
-            shared = common_beginning([turn.pending, ids])
-            if shared > same:
-                best, same = other, shared
+    def _begin_row(self, conversation: int) -> None:
+        """Fill a row with what needs no computing: the prefix, and what another row begins with."""
+        turn, row = self._turns[conversation], self._rows[conversation]
+        best, same = longest_beginning(turn.pending, self._ids)
         same = min(same, len(turn.pending) - 1)  # the last is needed, for what follows it
-        self._cache.make_room(self._before + same, self._rows)
+        self._cache.make_room(self._before + same, self._rows_used)
         if best is not None:
-            self._cache.copy(self._place[best], place, self._before + same)
+            self._cache.copy(self._rows[best], row, self._before + same)
             if self._kept_layers:
                 self._kept[conversation] = [self.cached_states(best)[:same]]
             self._ids[conversation] = list(turn.pending[:same])
             turn.pending = turn.pending[same:]
         elif self._prefix_kv is not None:
-            rows, slots = torch.full((self._before,), place), torch.arange(self._before)
+            rows, slots = torch.full((self._before,), row), torch.arange(self._before)
             for layer, pair in enumerate(self._prefix_kv):
                 self._cache.write(layer, rows, slots, *pair)
 
-    def _forward(self, hearing: Mapping[int, Sequence[int]]) -> tuple[Tensor, list[int]]:
+    def _forward(self, new: Mapping[int, Sequence[int]]) -> tuple[Tensor, list[int]]:
         """Append ids to some conversations.
 
         Returns:
-            Logits (n, V) after the last ids of those who have nothing pending, and who they are.
+            Logits (n, V) after the last ids of those that have nothing pending, and which they are.
         """
         if self._replayed is not None and all(
-            len(ids) == 1 and not self._turns[c].pending for c, ids in hearing.items()
+            len(ids) == 1 and not self._turns[c].pending for c, ids in new.items()
         ):
-            return self._speak_all(hearing)
-        places = [self._place[c] for c in hearing]
-        counts = torch.tensor([len(ids) for ids in hearing.values()])
-        starts = torch.tensor([self._before + len(self._ids[c]) for c in hearing])
+            return self._forward_all(new)
+        places = [self._rows[c] for c in new]
+        counts = torch.tensor([len(ids) for ids in new.values()])
+        starts = torch.tensor([self._before + len(self._ids[c]) for c in new])
         ends = counts.cumsum(0)
-        first = torch.repeat_interleave(starts - ends + counts, counts)
-        slots = first + torch.arange(len(first))
+        slots = slots_of(starts, counts)
         rows = torch.repeat_interleave(torch.tensor(places), counts)
         longest = int(slots.max()) + 1
-        self._cache.make_room(longest, self._rows)
+        self._cache.make_room(longest, self._rows_used)
+        # Of half precision a part of the room would be copied before the products.
+        room = self._cache.room if self._half else None
         step = StepLayout(
             self._cache,
             rows.to(self._device),
             slots.to(self._device),
-            self._runs(places, counts.tolist(), starts.tolist()),
+            group_rows(places, counts.tolist(), starts.tolist(), room, self._device),
             longest,
         )
         filler = -len(rows) % (BLOCK if self._half else 1)
-        ids = torch.tensor([i for new in hearing.values() for i in new] + [0] * filler)
+        ids = torch.tensor([i for own in new.values() for i in own] + [0] * filler)
         positions = torch.nn.functional.pad(slots, (0, filler))
-        states = self._run(ids.to(self._device), positions.to(self._device), step)
-        speaking, last = [], []
-        for (c, new), end in zip(hearing.items(), ends.tolist(), strict=True):
-            kept = None if states.kept is None else states.kept[end - len(new) : end]
-            self._heard(c, new, kept)
+        states, kept, middle = self._run(ids.to(self._device), positions.to(self._device), step)
+        ready, last = [], []
+        for (c, own), end in zip(new.items(), ends.tolist(), strict=True):
+            self._cached(c, own, None if kept is None else kept[end - len(own) : end])
             if not self._turns[c].pending:
-                speaking.append(c)
+                ready.append(c)
                 last.append(end - 1)
-        read = states.last[last]
-        if states.middle is not None:
-            for c, pair in zip(speaking, torch.stack([read, states.middle[last]], 1), strict=True):
+        read = states[last]
+        if middle is not None:
+            for c, pair in zip(ready, torch.stack([read, middle[last]], 1), strict=True):
                 self._sampled_states[c].append(pair)
         logits: Tensor = self.head(read)
-        return logits, speaking
+        return logits, ready
 
-    def _heard(self, conversation: int, ids: Sequence[int], kept: Tensor | None) -> None:
-        """Note what is in the cache now."""
+    def _cached(self, conversation: int, ids: Sequence[int], kept: Tensor | None) -> None:
+        """Note what the cache holds now."""
         self._ids[conversation] += ids
         if kept is not None:
             self._kept[conversation].append(kept.clone())
 
-    def _run(self, ids: Tensor, positions: Tensor, step: StepLayout) -> _States:
-        """Run the trunk."""
+    def _run(
+        self, ids: Tensor, positions: Tensor, step: StepLayout
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Run the trunk over n tokens.
+
+        Returns:
+            States (n, D) of the last layer, and, if wanted, those after the kept layers, and those
+            two thirds up.
+        """
         out = self.trunk(
             input_ids=ids[None],
             position_ids=positions[None],
@@ -312,68 +308,41 @@ class Decoder:
             output_hidden_states=self._kept_layers > 0 or self._middle is not None,
             layout=step,
         )
-        return _States(
+        return (
             out.last_hidden_state[0],
             out.hidden_states[self._kept_layers][0] if self._kept_layers else None,
             None if self._middle is None else out.hidden_states[self._middle][0],
         )
 
-    def _speak_all(self, hearing: Mapping[int, Sequence[int]]) -> tuple[Tensor, list[int]]:
+    def _forward_all(self, new: Mapping[int, Sequence[int]]) -> tuple[Tensor, list[int]]:
         """Append one id to some conversations, in a forward of all rows of the cache.
 
         What the others get lies beyond their end, where nobody looks, until it is overwritten.
         """
         assert self._replayed is not None
-        self._cache.make_room(self._cache.slots, self._rows)
+        self._cache.make_room(self._cache.slots, self._rows_used)
         ids, slots = torch.zeros(2, self._cache.rows, dtype=torch.long)
-        for c, place in self._place.items():
-            slots[place] = self._before + len(self._ids[c])
-            if c in hearing:
-                ids[place] = hearing[c][0]
-        logits, kept = self._replayed(self._speak, ids, slots)
-        places = [self._place[c] for c in hearing]
-        for (c, new), place in zip(hearing.items(), places, strict=True):
-            self._heard(c, new, None if kept is None else kept[place : place + 1])
-        return logits[places], [*hearing]
+        for c, row in self._rows.items():
+            slots[row] = self._before + len(self._ids[c])
+            if c in new:
+                ids[row] = new[c][0]
+        logits, kept = self._replayed(self._one_token, ids, slots)
+        places = [self._rows[c] for c in new]
+        for (c, own), row in zip(new.items(), places, strict=True):
+            self._cached(c, own, None if kept is None else kept[row : row + 1])
+        return logits[places], [*new]
 
-    def _speak(self, ids: Tensor, slots: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _one_token(self, ids: Tensor, slots: Tensor) -> tuple[Tensor, Tensor | None]:
         """One token (R,) a row, at its slot (R,); give logits (R, V), and states that are kept."""
         room, rows = self._cache.room, torch.arange(len(ids), device=ids.device)
         hidden = torch.arange(room, device=ids.device) > slots[:, None]
-        run = RowGroup(0, len(ids), 1, room, Mask(hidden[:, None]))
-        states = self._run(ids, slots, StepLayout(self._cache, rows, slots, [run], room))
-        return self.head(states.last), states.kept
-
-    def _runs(
-        self, places: Sequence[int], counts: Sequence[int], starts: Sequence[int]
-    ) -> list[RowGroup]:
-        """Find rows that attend together: neighbours in the cache that hear one token each."""
-        runs = []
-        begin = 0
-        for end in range(1, len(places) + 1):
-            if end < len(places) and (
-                counts[begin] == counts[end] == 1 and places[end] == places[end - 1] + 1
-            ):
-                continue
-            seen = max(starts[begin:end]) + counts[begin]
-            if self._half and counts[begin] == 1:
-                seen = self._cache.room  # a part would be copied before the products
-            tokens = torch.arange(seen)
-            upto = torch.tensor(starts[begin:end])[:, None] + torch.arange(counts[begin])
-            mask = None
-            if counts[begin] > 1 or min(starts[begin:end]) + 1 < seen:
-                mask = Mask((tokens > upto[:, :, None]).to(self._device))
-            runs.append(RowGroup(places[begin], end - begin, counts[begin], seen, mask))
-            begin = end
-        return runs
+        group = RowGroup(0, len(ids), 1, room, Mask(hidden[:, None]))
+        last, kept, _ = self._run(ids, slots, StepLayout(self._cache, rows, slots, [group], room))
+        return self.head(last), kept
 
     def _close_ranks(self) -> None:
-        """Move the last rows of the cache into places that were left, so that runs are long."""
-        holders = {place: c for c, place in self._place.items()}
-        for hole in range(len(holders)):
-            if hole not in holders:
-                last = max(holders)
-                mover = holders.pop(last)
-                if self._ids[mover]:  # of a row that has not begun, the cache may hold nothing yet
-                    self._cache.copy(last, hole, self._before + len(self._ids[mover]))
-                self._place[mover], holders[hole] = hole, mover
+        """Move the last rows of the cache into those that were left, so that groups are large."""
+        for conversation, row, hole in self._rows.compact():
+            cached = len(self._ids[conversation])
+            if cached:  # of a row that has not begun, the cache may hold nothing yet
+                self._cache.copy(row, hole, self._before + cached)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rlchat.inference.agents import ConversationSettings, OnText, Reply
+from rlchat.inference.agents import ConversationSettings, OnText, Reply, ReplyStream
 from rlchat.inference.openai_client import Endpoint, NothingSaid
+from rlchat.inference.streaming import pass_on
 from rlchat_envs import Conversation
 
 
@@ -22,12 +24,12 @@ class EndpointAgent:
 
     @property
     def version(self) -> str:
-        """Its name: what the server changes is not known here."""
+        """The agent's name: what the server changes is not known here."""
         return self.name
 
     @property
     def batched(self) -> None:
-        """It replies one conversation at a time."""
+        """None: a server replies one conversation at a time."""
 
     def start(self, seed: int, settings: ConversationSettings) -> EndpointConversation:
         """Start a conversation; the server is asked with seeds of its own, one a turn."""
@@ -38,7 +40,7 @@ class EndpointConversation:
     """A server's side of one conversation."""
 
     def __init__(self, endpoint: Endpoint, seed: int, temperature: float = 0.0):
-        """Ask ``endpoint`` what to say.
+        """Begin a conversation with the model behind ``endpoint``.
 
         Args:
             endpoint: the model.
@@ -50,7 +52,7 @@ class EndpointConversation:
 
     @property
     def resampler(self) -> None:
-        """A server is not asked twice."""
+        """None: a server is not asked twice."""
 
     def reply(
         self, conversation: Conversation, privileged: Mapping[str, Any], on_text: OnText
@@ -60,10 +62,15 @@ class EndpointConversation:
         Raises:
             EndpointError: no usable answer; a silent one is a message without words.
         """
+        return pass_on(self.stream(conversation, privileged), on_text)
+
+    def stream(self, conversation: Conversation, privileged: Mapping[str, Any]) -> ReplyStream:
+        """Give the next message in one piece; see `reply`."""
         seed = int(self._rng.integers(2**31))
         try:
             text = self._endpoint.ask(conversation, seed, self._temperature)
         except NothingSaid:
             text = ""
-        on_text(text)
+        with suppress(KeyboardInterrupt):  # the whole message is there already
+            yield text
         return Reply(text)

@@ -1,4 +1,4 @@
-"""What speaks for many conversations at once: our decoder, or transformers' paged one."""
+"""Engines that sample many conversations at once: our decoder, or transformers' paged one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Engine(Protocol):
         ...
 
     def cached_states(self, conversation: int) -> Tensor | None:
-        """States that were kept, if any were."""
+        """States after the kept layers, if any were kept."""
         ...
 
     def sampled_states(self, conversation: int) -> Tensor | None:
@@ -41,11 +41,11 @@ class Engine(Protocol):
     def submit(
         self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
     ) -> None:
-        """Append ``prompt`` to a conversation, after which it is to speak."""
+        """Append ``prompt`` to a conversation, and generate a turn after it."""
         ...
 
     def step(self) -> dict[int, Sampled]:
-        """Go on speaking; give what was said in turns that have ended."""
+        """Go on generating; give what was sampled in turns that have ended."""
         ...
 
 
@@ -63,7 +63,7 @@ def engine(
     """Make an engine for as long as it is needed; the arguments are those of `Decoder`.
 
     Raises:
-        UserError: the paged engine was asked to speak with virtual tokens, which it cannot hear.
+        UserError: virtual tokens, which the paged engine has no place for.
     """
     if name == "own":
         yield Decoder(

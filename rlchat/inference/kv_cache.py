@@ -15,7 +15,7 @@ GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies u
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Rows of the cache from ``first`` on that hear ``tokens`` each, and see up to ``seen``."""
+    """Rows of the cache from ``first`` on that get ``tokens`` each, and see up to ``seen``."""
 
     first: int
     rows: int
@@ -37,7 +37,7 @@ class Cache:
         self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
 
     def make_room(self, tokens: int, rows: int) -> None:
-        """See to it that the first rows can have so many tokens, and keep what they have.
+        """Allocate so many tokens for the first rows, and keep what they have.
 
         When that takes new memory, later rows get none: the longest conversations are the last to
         end, and are few by then.
@@ -82,7 +82,7 @@ class StepLayout:
     cache: Cache
     rows: Tensor  # (n,), of the cache
     slots: Tensor  # (n,)
-    runs: Sequence[RowGroup]
+    groups: Sequence[RowGroup]
     longest: int
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -92,12 +92,12 @@ class StepLayout:
             layer, self.rows, self.slots, key[:, :count], value[:, :count]
         )
         out, begin = [], 0
-        for run in self.runs:
-            rows = slice(run.first, run.first + run.rows)
-            end = begin + run.rows * run.tokens
-            heard = query[:, begin:end].unflatten(1, (run.rows, run.tokens)).transpose(0, 1)
-            seen = keys[rows, :, : run.seen], values[rows, :, : run.seen]
-            out.append(attend(heard, *seen, run.mask, scale).transpose(1, 2).flatten(0, 1))
+        for group in self.groups:
+            rows = slice(group.first, group.first + group.rows)
+            end = begin + group.rows * group.tokens
+            queries = query[:, begin:end].unflatten(1, (group.rows, group.tokens)).transpose(0, 1)
+            seen = keys[rows, :, : group.seen], values[rows, :, : group.seen]
+            out.append(attend(queries, *seen, group.mask, scale).transpose(1, 2).flatten(0, 1))
             begin = end
         filler = query.shape[1] - count
         if filler:

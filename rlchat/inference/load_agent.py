@@ -27,7 +27,7 @@ def load_agent(
     adapter: AdapterConfig | None = None,
     say: Say = lambda line: None,
 ) -> Agent:
-    """Find an agent.
+    """Load or find the agent that a name, a folder or an object stands for.
 
     Args:
         agent: a run or adapter folder, a starter, ``base``, a scripted agent's name,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,11 @@ from rlchat.inference.agents import (
     ConversationSettings,
     OnText,
     Reply,
+    ReplyStream,
     Resampler,
 )
 from rlchat.inference.decoder import Decoder
-from rlchat.inference.streaming import TextStream
+from rlchat.inference.streaming import TextStream, pass_on
 from rlchat.models.adapters import POLICY
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
@@ -43,7 +45,7 @@ class ModelAgent:
 
     @property
     def batched(self) -> Batched:
-        """The model and its tokens."""
+        """The model and its chat template, for batched engines."""
         return Batched(self.generation, self.template)
 
     def start(self, seed: int, settings: ConversationSettings) -> ModelConversation:
@@ -71,7 +73,7 @@ class ModelConversation:
 
         Args:
             generation: the model.
-            template: its tokens.
+            template: the chat template of its tokenizer.
             settings: budgets and temperature.
             noise: what sampling draws from.
         """
@@ -84,12 +86,12 @@ class ModelConversation:
         self._row = 0  # of the conversation; the other is for another reply
         self._ids: list[int] = []
         self._known = 0  # messages of the conversation that are in _ids
-        self._heard = 0  # tokens before the last reply
+        self._prefilled = 0  # tokens before the last reply
         self._finished = True
 
     @property
     def resampler(self) -> Resampler:
-        """This conversation: a model can say something else."""
+        """This conversation itself: a model can sample another reply."""
         return self
 
     def reply(
@@ -100,6 +102,10 @@ class ModelConversation:
         Raises:
             ContextFull: there is no room for another turn; the conversation is as it was.
         """
+        return pass_on(self.stream(conversation, privileged), on_text)
+
+    def stream(self, conversation: Conversation, privileged: Mapping[str, Any]) -> ReplyStream:
+        """Sample the next message, and give its text as it grows; see `reply`."""
         new = conversation[self._known :]
         if self._ids:
             prompt = self._template.after(new, cut=not self._finished)
@@ -109,49 +115,62 @@ class ModelConversation:
             raise ContextFull
         self._decoder.forget(1 - self._row)
         self._ids += prompt
-        self._known, self._heard = len(conversation) + 1, len(self._ids)
-        said = self._speak(self._row, self._noise, self._temperature, on_text)
-        self._ids += said.ids
-        self._finished = said.finished
-        return said
+        self._known, self._prefilled = len(conversation) + 1, len(self._ids)
+        reply = yield from self._sample(self._row, self._noise, self._temperature)
+        self._ids += reply.ids
+        self._finished = reply.finished
+        return reply
 
     def another(self) -> Reply:
         """Sample another reply at temperature 1 in the place of the last one, which stays for now.
 
-        It does not touch the noise of what is said later. Ctrl-C ends it where it is.
+        It does not touch the noise of what is sampled later. Ctrl-C ends it where it is.
         """
-        assert self._heard
+        assert self._prefilled
         self._decoder.forget(1 - self._row)
-        return self._speak(1 - self._row, self._noise.spawn(1)[0], 1.0, lambda _: None)
+        other = self._sample(1 - self._row, self._noise.spawn(1)[0], 1.0)
+        return pass_on(other, lambda _: None)
 
     def take(self, other: Reply) -> None:
-        """Go on from what `another` has just said, as it was sampled."""
+        """Go on from what `another` has just given, as it was sampled."""
         self._row = 1 - self._row
-        self._ids[self._heard :] = other.ids
+        self._ids[self._prefilled :] = other.ids
         self._finished = other.finished
 
-    def _speak(
-        self, row: int, noise: np.random.Generator, temperature: float, on_text: OnText
-    ) -> Reply:
-        """Say something after the tokens that come before the last reply."""
+    def _sample(self, row: int, noise: np.random.Generator, temperature: float) -> ReplyStream:
+        """Sample a reply after the tokens that come before the last one."""
         ids: list[int] = []
         logprobs: list[float] = []
-        stream, end = TextStream(self._template, on_text), self._template.end_of_turn
+        pieces: list[str] = []
+        stream, end = TextStream(self._template, pieces.append), self._template.end_of_turn
 
-        def hear(_: int, token: int, logprob: float) -> None:
+        def note(_: int, token: int, logprob: float) -> None:
             ids.append(token)
             logprobs.append(logprob)
-            stream.show(ids, last=token == end)
 
         stopped = False
         self._decoder.temperature = temperature
         try:
-            lacking = self._ids[self._decoder.length(row) : self._heard]
-            self._decoder.generate({row: lacking}, {row: noise.random}, self._turn, hear)
+            lacking = self._ids[self._decoder.length(row) : self._prefilled]
+            self._decoder.submit(row, lacking, noise.random, self._turn)
+            while self._decoder.busy:
+                self._decoder.step(note)
+                if ids:
+                    stream.show(ids, last=ids[-1] == end)
+                yield from _drained(pieces)
         except KeyboardInterrupt:
             stopped = True
+        finally:
+            self._decoder.stop()
         finished = ids[-1:] == [end]
         text = stream.show(ids, last=finished)
+        with suppress(KeyboardInterrupt):  # it has ended by now
+            yield from _drained(pieces)
         return Reply(
             text, finished, stopped and not finished, tuple(ids), tuple(logprobs), temperature
         )
+
+
+def _drained(pieces: list[str]) -> Iterator[str]:
+    while pieces:
+        yield pieces.pop(0)

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from rlchat.errors import RunError, UserError
 from rlchat_envs import Conversation, as_text
-from rlchat_envs.written import whole
+from rlchat_envs.users.llm_text import whole
 
 if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
     pass
@@ -89,7 +89,7 @@ def check_url(url: str) -> str:
 
 
 class Endpoint:
-    """One model of one server.
+    """A model behind an OpenAI-compatible server.
 
     Requests that time out, do not get through or are turned away (408, 409, 429, 5xx) are repeated
     by the openai client, with exponential backoff or after what ``Retry-After`` says. Redirections
@@ -129,7 +129,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """As on the command line."""
+        """The endpoint's name on the command line."""
         return f"{self.model}@{self.url}"
 
     def ask(
@@ -139,9 +139,9 @@ class Endpoint:
         temperature: float = 0.7,
         max_tokens: int | None = None,
     ) -> str:
-        """Let the model say the next message.
+        """Ask the model for the next message.
 
-        What the desk found goes with the user's message before it, marked ``[desk]``, as many
+        What a look-up found goes with the user's message before it, marked ``[desk]``, as many
         servers know no such messages of their own. An option that the server refuses is left out
         from then on.
 
@@ -272,8 +272,8 @@ class Endpoint:
 
 def _chat(conversation: Conversation) -> list[dict[str, str]]:
     """Messages as the server takes them, neighbours of one role made one."""
-    speakers = groupby(conversation, key=lambda m: "user" if m.role == "tool" else m.role)
-    return [{"role": role, "content": whole(as_text(tuple(said)))} for role, said in speakers]
+    neighbors = groupby(conversation, key=lambda m: "user" if m.role == "tool" else m.role)
+    return [{"role": role, "content": whole(as_text(tuple(own)))} for role, own in neighbors]
 
 
 def _key() -> str:

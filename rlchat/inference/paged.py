@@ -16,7 +16,7 @@ from rlchat.models.generation_model import GenerationModel
 PAGE = 32  # tokens in a page of the paged cache: what a conversation wastes, half of it on average
 
 
-WAIT = 0.01  # seconds that a step waits for a turn to end, before users are listened to again
+WAIT = 0.01  # seconds that a step waits for a turn to end, before users' answers are looked for
 
 
 class Paged:
@@ -24,7 +24,7 @@ class Paged:
 
     Every turn is a request of the whole conversation; pages that earlier turns left are shared, not
     computed again. It draws from one generator for all rows, seeded by the first row's noise, so
-    that what is said depends on who speaks beside whom, and it keeps no states.
+    that what is sampled depends on which turns run side by side, and it keeps no states.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Paged:
         shared: dict[int, Any] = {id(p): p for p in generation.model.parameters()}
         self._model: Any = copy.deepcopy(generation.model, shared)
         self._model.set_attn_implementation("sdpa")
+        self._source = generation  # kept, so that nothing else is merged into the shared weights
         self._end, self._slots, self._rows = end_of_turn, slots, rows
         self._generation = GenerationConfig(
             do_sample=temperature > 0,
@@ -72,10 +73,10 @@ class Paged:
         self._ids.pop(conversation, None)
 
     def cached_states(self, conversation: int) -> None:
-        """No states are kept."""
+        """Nothing: the paged engine keeps no states."""
 
     def sampled_states(self, conversation: int) -> None:
-        """No states are kept."""
+        """Nothing: the paged engine keeps no states."""
 
     def submit(
         self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
@@ -95,22 +96,22 @@ class Paged:
         """Wait a moment for turns to end.
 
         Raises:
-            RunError: transformers gave up; with what it said.
+            RunError: transformers gave up; with its reason.
         """
-        said: dict[int, Sampled] = {}
-        while self._turns and (out := self._manager.get_result(timeout=0 if said else WAIT)):
+        generated: dict[int, Sampled] = {}
+        while self._turns and (out := self._manager.get_result(timeout=0 if generated else WAIT)):
             if out.error is not None:
                 raise RunError(f"transformers' continuous batching stopped: {out.error}")
             conversation = self._turns.pop(out.request_id)
             ids = [int(i) for i in out.generated_tokens]
             self._ids[conversation] += ids
-            said[conversation] = Sampled(ids, list(out.logprobs), ids[-1] == self._end)
-        if not said and not self._manager.is_running():
+            generated[conversation] = Sampled(ids, list(out.logprobs), ids[-1] == self._end)
+        if not generated and not self._manager.is_running():
             raise RunError("transformers' continuous batching stopped without a word")
-        return said
+        return generated
 
     def close(self) -> None:
-        """Stop speaking, and give the cache back."""
+        """Stop generating, and give the cache back."""
         if self._manager is not None:
             self._manager.stop(hard_stop=True)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlchat.errors import UserError
-from rlchat.inference.agents import ConversationSettings, OnText, Reply
+from rlchat.inference.agents import ConversationSettings, OnText, Reply, ReplyStream
+from rlchat.inference.streaming import pass_on
 from rlchat_envs import Conversation
-from rlchat_envs.retrieval_agent import RetrievalAgent
+from rlchat_envs.baselines.retrieval import RetrievalAgent
 
 SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 
@@ -30,15 +32,20 @@ class ScriptedConversation:
 
     @property
     def resampler(self) -> None:
-        """A program has one reply."""
+        """None: a program has one reply."""
 
     def reply(
         self, conversation: Conversation, privileged: Mapping[str, Any], on_text: OnText
     ) -> Reply:
         """Give the next message."""
-        said = self.program.reply(conversation, privileged)
-        reply = said if isinstance(said, Reply) else Reply(said)
-        on_text(reply.text)
+        return pass_on(self.stream(conversation, privileged), on_text)
+
+    def stream(self, conversation: Conversation, privileged: Mapping[str, Any]) -> ReplyStream:
+        """Give the next message in one piece."""
+        given = self.program.reply(conversation, privileged)
+        reply = given if isinstance(given, Reply) else Reply(given)
+        with suppress(KeyboardInterrupt):  # the whole message is there already
+            yield reply.text
         return reply
 
 
@@ -50,12 +57,12 @@ class ScenarioAgent:
 
     @property
     def version(self) -> str:
-        """Its name: a script changes with the package only."""
+        """The agent's name: a script changes with the package only."""
         return self.name
 
     @property
     def batched(self) -> None:
-        """A script replies one conversation at a time."""
+        """None: a script replies one conversation at a time."""
 
     def start(self, seed: int, settings: ConversationSettings) -> ScriptedConversation:
         """Start a conversation in the scenario.
@@ -85,12 +92,12 @@ class ObjectAgent:
 
     @property
     def version(self) -> str:
-        """Its class: nothing else is known of it."""
+        """The object's class: nothing else is known of it."""
         return type(self.program).__qualname__
 
     @property
     def batched(self) -> None:
-        """It replies one conversation at a time."""
+        """None: an object replies one conversation at a time."""
 
     def start(self, seed: int, settings: ConversationSettings) -> ScriptedConversation:
         """Start a conversation."""

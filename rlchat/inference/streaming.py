@@ -1,21 +1,21 @@
-"""Text of a growing list of tokens, shown in whole characters."""
+"""Replies piece by piece: text of growing lists of tokens, and pieces passed on as they come."""
 
 from __future__ import annotations
 
-from rlchat.inference.agents import OnText
+from rlchat.inference.agents import OnText, Reply, ReplyStream
 from rlchat.models.chat_template import ChatTemplate
 
 _HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of an unfinished character decode to
 
 
 class TextStream:
-    """Shows the text of a growing list of tokens; a character only when it is whole."""
+    """Passes on the text of a growing list of tokens; a character only when it is whole."""
 
     def __init__(self, template: ChatTemplate, on_text: OnText):
         self._template, self._on_text, self._shown = template, on_text, ""
 
     def show(self, ids: list[int], last: bool) -> str:
-        """Pass on what is new; return the text so far.
+        """Pass on the text that is new since the last call; return all of it.
 
         Args:
             ids: all tokens so far.
@@ -30,3 +30,19 @@ class TextStream:
         if new:
             self._on_text(new)
         return text
+
+
+def pass_on(pieces: ReplyStream, on_text: OnText) -> Reply:
+    """Give each piece of a reply to a function as it comes; Ctrl-C in it ends the message."""
+    interrupted = False
+    while True:
+        try:
+            piece = pieces.throw(KeyboardInterrupt) if interrupted else next(pieces)
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
+        interrupted = False
+        try:
+            on_text(piece)
+        except KeyboardInterrupt:
+            interrupted = True

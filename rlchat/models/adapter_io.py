@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from peft import PeftConfig, PeftModel
-from peft.utils import get_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -137,6 +137,26 @@ def load_adapter(model: PreTrainedModel, folder: Path, name: str) -> PeftModel:
     if not whole:
         raise UserError(_broken(folder))
     return loaded
+
+
+def read_weights(model: PeftModel, folder: Path, name: str) -> None:
+    """Give an adapter of a model the weights of a saved one.
+
+    Raises:
+        UserError: the saved one is of another shape.
+    """
+    try:
+        saved = load_file(folder / "adapter_model.safetensors")
+        own = get_peft_model_state_dict(model, adapter_name=name)
+        fits = {k: v.shape for k, v in saved.items()} == {k: v.shape for k, v in own.items()}
+    except (SafetensorError, OSError):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"expected an adapter of the same shape in {folder}; it is of another; name a version "
+            "of the same run"
+        )
+    set_peft_model_state_dict(model, saved, adapter_name=name)
 
 
 def _broken(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import (
@@ -15,11 +16,12 @@ from peft import (
     PromptTuningInit,
     get_peft_model,
 )
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlchat.errors import UserError
 from rlchat.models.config import AdapterConfig
+from rlchat.models.packing import PrefixKV
 
 POLICY = "policy"  # the name of the adapter that trains
 
@@ -37,6 +39,23 @@ def leave_shape(config: AdapterConfig, folder: Path) -> None:
                 f"expected the adapter of {folder} as it is; got --adapter.{name} {given}, which "
                 "is for a fresh one; leave it out"
             )
+
+
+def check_share(virtual: bool, share: float) -> None:
+    """Refuse to train the top share of an adapter that is not spread over layers.
+
+    Args:
+        virtual: whether it is one of prefix or prompt tuning.
+        share: of the layers, from the top.
+
+    Raises:
+        UserError: it cannot be done.
+    """
+    if virtual and share < 1:
+        raise UserError(
+            "expected --ppo.layers 1 with prefix and prompt adapters, whose virtual tokens come "
+            f"before all layers; got {share}; leave it out, or choose another --adapter.method"
+        )
 
 
 def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
@@ -94,3 +113,30 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
         use_dora=config.method == "dora",
         use_rslora=config.method == "rslora",
     )
+
+
+def train_adapter(model: PeftModel, adapter: str) -> None:
+    """Let an adapter's own parameters train, and nothing else.
+
+    peft refuses to load virtual tokens as trainable, and then leaves them frozen.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(f".{adapter}" in name)
+
+
+def virtual_embeddings(model: PeftModel, adapter: str) -> Tensor:
+    """Embeddings (P, D) that prompt tuning puts before rows; of prefix tuning, flat key-values."""
+    encoder, base = model.prompt_encoder[adapter], model.get_base_model()
+    assert isinstance(base, PreTrainedModel)
+    tokens = model.prompt_tokens[adapter].to(base.device)
+    embeddings: Tensor = encoder(tokens[None])[0]
+    return embeddings.to(base.dtype)
+
+
+def virtual_prefix_kv(model: PeftModel, adapter: str) -> PrefixKV:
+    """Keys and values (G, P, D) of each layer that prefix tuning puts before every row."""
+    config: Any = model.peft_config[adapter]
+    states = virtual_embeddings(model, adapter).view(
+        config.num_virtual_tokens, config.num_layers, 2, config.num_attention_heads, -1
+    )
+    return [(key, value) for key, value in states.permute(1, 2, 3, 0, 4)]

@@ -8,6 +8,8 @@ pass, and heads that share keys and values are folded into one product instead o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +24,7 @@ class Layout(Protocol):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row."""
+        """Length of the longest row, in tokens."""
         ...
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -40,6 +42,24 @@ def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
 def middle_layer(layers: int) -> int:
     """Which of a model's hidden states, the embeddings' being 0, lies two thirds up."""
     return 2 * (layers + 1) // 3
+
+
+@contextmanager
+def states_entering(layers: Any, place: int | None) -> Iterator[list[Tensor]]:
+    """Collect the states that enter a layer; transformers' own record depends on earlier calls."""
+    seen: list[Tensor] = []
+    if place is None or place >= len(layers):
+        yield seen
+        return
+
+    def keep(_: nn.Module, given: tuple[Any, ...]) -> None:
+        seen.append(given[0])
+
+    handle = layers[place].register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def use_layouts(model: PreTrainedModel) -> None:
@@ -71,15 +91,15 @@ def _attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout is None:
         tokens, seen = query.shape[2], key.shape[2]
-        past = torch.ones(tokens, seen, dtype=torch.bool, device=query.device)
-        mask = Mask(past.triu(seen - tokens + 1))
+        pairs = torch.ones(tokens, seen, dtype=torch.bool, device=query.device)
+        mask = Mask(pairs.triu(seen - tokens + 1))
         return attend(query, key, value, mask, scale).transpose(1, 2).contiguous(), None
     assert isinstance(module.layer_idx, int)
     return layout.attend(module.layer_idx, query[0], key[0], value[0], scale)[None], None
 
 
 class Mask:
-    """Who does not see whom, as what is added to scores: one for all layers.
+    """The pairs of tokens that do not attend, as what is added to scores: one for all layers.
 
     The product that makes the scores adds it in passing; filling them in afterwards costs as much
     as two more products, and once more in the backward pass.

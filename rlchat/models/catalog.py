@@ -181,7 +181,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
 
 
 def _bring(model: CatalogueModel, folder: Path, say: Say) -> None:
-    """Download, check, convert. The caller holds the lock, so what lies about is a dead one's."""
+    """Download, check, convert. The caller holds the lock: half-done files are a dead process's."""
     if not model.member:
         make_tiny(folder)
         return
@@ -253,7 +253,7 @@ def _convert(gguf: Path, into: Path) -> None:
 
 
 def _write_manifest(folder: Path, model: CatalogueModel) -> None:
-    """Say what lies in a folder of the cache and where it came from."""
+    """Record which files a folder of the cache holds, and where they came from."""
     manifest = {
         "source": model.source,
         "member_sha256": model.member_sha256,
@@ -265,7 +265,7 @@ def _write_manifest(folder: Path, model: CatalogueModel) -> None:
 
 
 def manifest(folder: Path) -> dict[str, Any] | None:
-    """What `_write_manifest` wrote, if every file still has its size; a hash would take long."""
+    """The record of `_write_manifest`, if every file still has its size; a hash would take long."""
     try:
         manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         whole = all((folder / f).stat().st_size == size for f, size in manifest["files"].items())
@@ -293,7 +293,7 @@ def first_line(error: Exception) -> str:
 
 
 def _last_error(stderr: str) -> str:
-    """Pip's last word on what went wrong, among its warnings."""
+    """The last error among the lines that pip printed."""
     lines = [line for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
     return (errors or lines or ["no message"])[-1]

@@ -1,8 +1,8 @@
 """Text to tokens and back: the one place that knows how a conversation looks to a model.
 
-A conversation is rendered once and then only appended to. What a policy sampled stays as it was
-sampled; everything else is tokenized by itself, so that no text can turn into template tokens
-and no token of the past ever changes.
+A conversation is written in tokens once and then only appended to. What a policy sampled stays as
+it was sampled; everything else is tokenized by itself, so that no text can turn into template
+tokens and no earlier token ever changes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _STANDS_FOR = {"system": "system", "tool": "desk"}  # written as [desk] where a 
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
-    """Token ids, and which of them an agent said (end-of-turn included)."""
+class TokenizedConversation:
+    """A conversation as token ids, and which of them are an agent's (end-of-turn included)."""
 
     ids: list[int]
     action_mask: list[bool]
@@ -67,18 +67,18 @@ class ChatTemplate:
         self._after_turn = close
 
     def opening(self, messages: Conversation) -> list[int]:
-        """Render everything up to where the agent speaks."""
+        """Token ids of the messages before the agent's first turn, up to where that begins."""
         return [*self._messages(messages, first=True), *self._open["assistant"]]
 
     def reply(self, text: str) -> list[int]:
-        """Render what an agent says, end-of-turn token included: the action's ids."""
+        """Token ids of an agent's message, end-of-turn token included: the action's ids."""
         return [*self._encode_text(text), self.end_of_turn]
 
     def after(self, messages: Conversation, cut: bool = False) -> list[int]:
-        """Render what follows an agent's turn, up to where it speaks again.
+        """Token ids of what follows an agent's turn, up to where its next one begins.
 
         Args:
-            messages: what the user and the desk said.
+            messages: those of the user and of tools.
             cut: the turn ran out of tokens, so its closing token is written here, as observation.
         """
         closing = [self.end_of_turn] if cut else []
@@ -89,8 +89,8 @@ class ChatTemplate:
             *self._open["assistant"],
         ]
 
-    def conversation(self, messages: Conversation) -> Rendered:
-        """Render a whole conversation, from its opening to the agent's last turn."""
+    def conversation(self, messages: Conversation) -> TokenizedConversation:
+        """Token ids of a whole conversation, from its opening to the agent's last turn."""
         turns = [i for i, m in enumerate(messages) if m.role == "assistant"]
         ids: list[int] = []
         mask: list[bool] = []
@@ -102,10 +102,10 @@ class ChatTemplate:
             ids += observed + said
             mask += [False] * len(observed) + [True] * len(said)
             start = i + 1
-        return Rendered(ids, mask)
+        return TokenizedConversation(ids, mask)
 
     def text(self, ids: Sequence[int]) -> str:
-        """Decode what an agent said; special tokens vanish, outer white space too."""
+        """The text of an agent's token ids, without special tokens and outer white space."""
         plain = [i for i in ids if i not in self._specials]
         return str(self.tokenizer.decode(plain)).strip()
 

@@ -1,4 +1,4 @@
-"""What this machine is good at, found out by asking it."""
+"""The device and the precision to compute with, and what this machine has for either."""
 
 from __future__ import annotations
 

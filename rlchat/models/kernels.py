@@ -190,10 +190,10 @@ class _Gated(torch.autograd.Function):
 
 
 class MergedLinear(nn.Module):
-    """A linear map of the model that speaks: one weight, as products like it, and no gradient."""
+    """A linear map of a generation model: one weight, reordered for products, and no gradient."""
 
     def __init__(self) -> None:
-        """Have no weight yet."""
+        """Make a map without a weight; `load` gives it one."""
         super().__init__()
         self._weight = torch.empty(0)
         self._bias: Tensor | None = None
@@ -210,7 +210,7 @@ class MergedLinear(nn.Module):
         self._bias = None if bias is None else bias.detach()
 
     def unload(self) -> None:
-        """Have no weight again."""
+        """Drop the weight, until `load` gives another."""
         self._weight, self._bias = torch.empty(0), None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ def _is_gated(layer: nn.Module) -> bool:
 
 
 def _same(layer: nn.Module, ours: Callable[[Any, Tensor], Tensor], like: Tensor, size: int) -> bool:
-    """Whether we compute what a module does, on two rows of some numbers."""
+    """Whether a function of ours gives what a module does, on two rows of some numbers."""
     x = torch.linspace(-1, 2, 2 * size, dtype=like.dtype, device=like.device).view(2, -1)
     return torch.allclose(ours(layer, x).float(), layer(x).float(), rtol=1e-2, atol=1e-3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -9,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import rotate_half
 
-from rlchat.models.attention import Mask, attend
+from rlchat.errors import UserError
+from rlchat.models.attention import Mask, attend, trunk_and_head, use_layouts
 
 STRIDE = 32  # packings are multiples of it long: a CPU prepares its products once per shape
 
@@ -53,7 +56,7 @@ class Packing:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row, and of what comes before it."""
+        """Length of the longest row, with what comes before it, in tokens."""
         return int(self.positions.max()) + 1
 
     def lay(self, parts: Sequence[Tensor]) -> Tensor:
@@ -64,7 +67,7 @@ class Packing:
 
     @property
     def ids(self) -> Tensor:
-        """Token ids (N,)."""
+        """Token ids (N,) of the whole packing."""
         return self.lay(self.rows)
 
     def at(self, row: Tensor, token: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ class Packing:
         return torch.cat([laid[self.virtual : self.shared], laid[begin : begin + self.own[row]]])
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attend as a `Layout`: each row to the past, to the shared tokens and to itself."""
+        """Attend as a `Layout`: each row to the prefix, to the shared tokens and to itself."""
         pieces = [self.shared, *self.own, self.filler]
         queries, *seen = (x.split(pieces, dim=1) for x in (query, key, value))
         before = ((),) * 2 if self.prefix_kv is None else tuple((x,) for x in self.prefix_kv[layer])
@@ -175,3 +178,41 @@ def last_layer(
     after: Tensor = states[at] + attention.o_proj(seen.flatten(1))
     after = after + layer.mlp(layer.post_attention_layernorm(after))
     return after
+
+
+@torch.inference_mode()
+def check_packing(model: PreTrainedModel) -> None:
+    """Refuse models whose packed forward is not what they compute row by row.
+
+    Their logits have to be their head applied to their last states, and rows that lie in one
+    sequence have to be what they are alone.
+    """
+    trunk, head = trunk_and_head(model)
+    # Ordinary words, from the middle of the vocabulary: on marks that a model never saw side by
+    # side, half precision alone moves its logits by as much as a row's neighbours would.
+    word = model.config.vocab_size // 2
+    rows = [torch.arange(word, word + 8), torch.arange(word + 5, word, -1)]
+    rows = [row.to(model.device) for row in rows]
+    alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
+    packing = Packing.of(rows)
+    try:
+        use_layouts(model)
+        out = trunk(
+            input_ids=packing.ids[None],
+            position_ids=packing.positions[None],
+            use_cache=False,
+            layout=packing,
+        )
+        packed = head(out.last_hidden_state[0])
+        off = max(
+            float((packing.row(packed, i) - a).float().norm() / a.float().norm())
+            for i, a in enumerate(alone)
+        )
+    except (NotImplementedError, TypeError, ValueError, AttributeError):
+        off = math.inf
+    if off > (1e-3 if model.dtype == torch.float32 else 1e-1):
+        raise UserError(
+            "expected a model that attends through transformers' attention interface and whose "
+            f"logits are its output layer's; {type(model).__name__} computes otherwise, which "
+            "training here would miss; choose another model"
+        )

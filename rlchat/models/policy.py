@@ -10,34 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import (
-    PeftModel,
-    PrefixTuningConfig,
-    PromptTuningConfig,
-)
+from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlchat.errors import UserError
 from rlchat.models import catalog
-from rlchat.models.adapter_io import check_base, load_adapter, write_adapter
-from rlchat.models.adapters import POLICY, adapted
-from rlchat.models.attention import middle_layer, trunk_and_head
+from rlchat.models.adapter_io import check_base, load_adapter, read_weights, write_adapter
+from rlchat.models.adapters import (
+    POLICY,
+    adapted,
+    check_share,
+    virtual_embeddings,
+    virtual_prefix_kv,
+)
+from rlchat.models.attention import middle_layer, states_entering, trunk_and_head
 from rlchat.models.chat_template import ChatTemplate
-from rlchat.models.compatibility import _check
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
-from rlchat.models.generation_model import (
-    GenerationModel,
-    merge_into,
-    prefix_kv_of,
-    without_adapters,
-)
-from rlchat.models.kernels import FrozenLinear, MergedLinear, fuse
+from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of
+from rlchat.models.kernels import fuse
 from rlchat.models.loading import BaseInfo, load_base
-from rlchat.models.packing import Packing, PrefixKV, last_layer
+from rlchat.models.packing import Packing, PrefixKV, check_packing, last_layer
 
 REFERENCE = "reference"
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
@@ -45,7 +39,7 @@ PLAIN = ("llama",)  # architectures that are known to be the sum of their layers
 
 
 class Policy:
-    """One copy of the base weights with two adapters, and the tokens it speaks in.
+    """One copy of the base weights with two adapters, and the chat template of its tokenizer.
 
     ``model`` holds the adapters ``policy`` (trained) and ``reference`` (frozen).
     """
@@ -54,11 +48,10 @@ class Policy:
         """Wrap a PEFT model that has the adapter ``policy``; the reference is made a copy of it."""
         self.model, self.template, self.base = model, template, base
         model.eval()  # dropout off, in training too
-        self._rollout: PreTrainedModel | None = None
         self._bare = False
         hf = model.get_base_model()
         assert isinstance(hf, PreTrainedModel)
-        self.hf = hf
+        self.hf, self._merged = hf, MergedCopies(hf)
         self.trunk, self.head = trunk_and_head(hf)
         self.first_trained_layer = 0
         if REFERENCE not in model.peft_config:
@@ -93,7 +86,7 @@ class Policy:
         dtype = choose_dtype(config.dtype, device)
         model, tokenizer, info = load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
-        _check(model)
+        check_packing(model)
         peft: PeftModel
         if adapter is None:
             peft = adapted(model, config, seed)
@@ -104,20 +97,20 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return next(self.model.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the base weights."""
+        """Precision of the base weights."""
         return self.hf.dtype
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained of the adapter, in a fixed order."""
+        """The parameters of the adapter that are trained, in a fixed order."""
         return [p for _, p in self.named_parameters()]
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """The same with their names."""
+        """The parameters of the adapter that are trained, with their names."""
         return [
             (name, parameter)
             for name, parameter in self.model.named_parameters()
@@ -140,24 +133,18 @@ class Policy:
         Raises:
             UserError: it is of another shape.
         """
-        named = dict(self.model.named_parameters())
-        try:
-            kept = load_file(folder / "adapter_model.safetensors")
-            with torch.no_grad():
-                for name, parameter in named.items():
-                    if f".{REFERENCE}" in name:
-                        parameter.copy_(kept[name.replace(f".{REFERENCE}", "")])
-        except (KeyError, RuntimeError, OSError) as error:
-            raise UserError(
-                f"expected an adapter of the same shape in {folder}; it is of another"
-            ) from error
+        read_weights(self.model, folder, REFERENCE)
 
     def train_top(self, share: float) -> None:
         """Train the adapter in the top ``share`` of the layers; below, it stays as it is.
 
         The layers that have nothing to train, which policy and reference then have in common,
         need to run once for all forwards of the same tokens: see `frozen_prefix`.
+
+        Raises:
+            UserError: a share below 1 of an adapter that has no layers.
         """
+        check_share(self.model.peft_config[POLICY].is_prompt_learning, share)
         layers = self.hf.config.num_hidden_layers
         adapted = [_layer(n) for n, _ in self.model.named_parameters() if f".{POLICY}" in n]
         self.first_trained_layer = max(layers - max(1, round(share * layers)), min(adapted))
@@ -210,20 +197,6 @@ class Policy:
         elif isinstance(config, PrefixTuningConfig) and not self._bare:
             before = config.num_virtual_tokens
         return Packing.of([row.to(self.device) for row in rows], virtual, before)
-
-    def _prompt(self, adapter: str) -> Tensor:
-        """What an adapter of virtual tokens says of each: embeddings (P, D), or a whole past."""
-        tokens = self.model.prompt_tokens[adapter].to(self.device)
-        prompt: Tensor = self.model.prompt_encoder[adapter](tokens[None])[0]
-        return prompt.to(self.dtype)
-
-    def _prefix_kv(self, adapter: str) -> PrefixKV:
-        """Keys and values (G, P, D) of each layer that prefix tuning puts before every row."""
-        config: Any = self.model.peft_config[adapter]
-        states = self._prompt(adapter).view(
-            config.num_virtual_tokens, config.num_layers, 2, config.num_attention_heads, -1
-        )
-        return [(key, value) for key, value in states.permute(1, 2, 3, 0, 4)]
 
     @torch.no_grad()
     def frozen_prefix(self, packing: Packing) -> Tensor:
@@ -286,13 +259,14 @@ class Policy:
         given = {"inputs_embeds" if start.is_floating_point() else "input_ids": start[None]}
         if packing.virtual:
             words = self.hf.get_input_embeddings()(start[packing.virtual :])
-            prompt = self._prompt(self.model.active_adapter)
+            prompt = virtual_embeddings(self.model, self.model.active_adapter)
             given = {"inputs_embeds": torch.cat([prompt, words])[None]}
         elif packing.before:
-            packing = replace(packing, prefix_kv=self._prefix_kv(self.model.active_adapter))
+            prefix_kv = virtual_prefix_kv(self.model, self.model.active_adapter)
+            packing = replace(packing, prefix_kv=prefix_kv)
         skipped = self.first_trained_layer if start.is_floating_point() else 0
         place = max(0, middle_layer(self.hf.config.num_hidden_layers) - skipped)
-        with _entering(self.trunk.layers, place if middle else None) as seen:
+        with states_entering(self.trunk.layers, place if middle else None) as seen:
             out = self.trunk(
                 **given,
                 position_ids=packing.positions[None],
@@ -302,46 +276,33 @@ class Policy:
         last = out.last_hidden_state[0]
         return last, (seen[0][0] if seen else last) if middle else None
 
-    def rollout_model(self, adapter: str | None = POLICY) -> PreTrainedModel:
-        """The plain model that speaks, with an adapter merged in anew at each call.
+    @torch.no_grad()
+    def generation_model(self, adapter: str | None = POLICY) -> GenerationModel:
+        """A plain model for rollouts, with an adapter as it is now merged in.
 
-        It shares with the base what no adapter changes. Merging into a copy of the rest, and never
-        in place, keeps the base bit for bit: merging and unmerging drifts in bfloat16.
+        Later ones leave it alone while somebody keeps it; see `MergedCopies`.
 
         Args:
             adapter: ``policy``, ``reference``, or None for the base as it was before training.
         """
-        if self._rollout is None:
-            self._rollout = without_adapters(self.hf)
-        merged = dict(self._rollout.named_modules())
-        for name, layer in self.hf.named_modules():
-            if isinstance(layer, BaseTunerLayer):
-                merge_into(merged[name], layer, adapter)
-                frozen = getattr(layer.get_base_layer(), "frozen", None)
-                if isinstance(frozen, FrozenLinear):  # which only learning needs
-                    frozen.unload()
-        return self._rollout
+        return self._merged.generation_model(adapter, lambda model: self._prefix_of(adapter, model))
+
+    def _prefix_of(self, adapter: str | None, model: PreTrainedModel) -> PrefixKV | None:
+        """Virtual tokens cannot be merged: they come before every conversation."""
+        config = self.model.peft_config[POLICY]
+        if adapter is not None and isinstance(config, PrefixTuningConfig):
+            return virtual_prefix_kv(self.model, adapter)
+        if adapter is not None and isinstance(config, PromptTuningConfig):
+            return prefix_kv_of(model, virtual_embeddings(self.model, adapter))
+        return None
 
     def free_merged(self) -> None:
-        """Drop what was merged for speaking, until the next rollout: learning needs the memory."""
-        for layer in self._rollout.modules() if self._rollout is not None else ():
-            if isinstance(layer, MergedLinear):
-                layer.unload()
-        release_memory()
+        """Drop what was merged for rollouts: learning needs the memory.
 
-    @torch.no_grad()
-    def generation_model(self, adapter: str | None = POLICY) -> GenerationModel:
-        """What speaks with an adapter in rollouts; see `rollout_model`.
-
-        Virtual tokens cannot be merged: they are the past of every conversation.
+        Generation models of before refuse to be used from then on.
         """
-        model, config = self.rollout_model(adapter), self.model.peft_config[POLICY]
-        past: PrefixKV | None = None
-        if adapter is not None and isinstance(config, PrefixTuningConfig):
-            past = self._prefix_kv(adapter)
-        elif adapter is not None and isinstance(config, PromptTuningConfig):
-            past = prefix_kv_of(model, self._prompt(adapter))
-        return GenerationModel(model, past)
+        self._merged.free()
+        release_memory()
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write the policy's adapter as one ordinary PEFT adapter over the original base.
@@ -351,24 +312,6 @@ class Policy:
             weights: by parameter name, used instead of the model's own (full-precision ones).
         """
         write_adapter(folder, self.model, POLICY, self.base, weights)
-
-
-@contextmanager
-def _entering(layers: Any, place: int | None) -> Iterator[list[Tensor]]:
-    """Collect the states that enter a layer; transformers' own record depends on earlier calls."""
-    seen: list[Tensor] = []
-    if place is None or place >= len(layers):
-        yield seen
-        return
-
-    def keep(_: nn.Module, given: tuple[Any, ...]) -> None:
-        seen.append(given[0])
-
-    handle = layers[place].register_forward_pre_hook(keep)
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 def _layer(name: str) -> int:

@@ -77,7 +77,7 @@ class MiniLm:
         self.folder = folder or minilm_folder(say)
         self.device, self.batch = device, batch
         self._known: dict[str, np.ndarray] = {}
-        self._lock = Lock()  # worlds may ask from several threads
+        self._lock = Lock()  # environments may ask from several threads
         self._load()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:

@@ -29,7 +29,7 @@ class Starter:
 
     @property
     def folder(self) -> Path:
-        """An ordinary PEFT adapter.
+        """The folder of the adapter, an ordinary PEFT one.
 
         Raises:
             UserError: the package was installed without it.
@@ -44,7 +44,7 @@ class Starter:
 
     @property
     def megabytes(self) -> float:
-        """Size on disk."""
+        """Size on disk, in megabytes."""
         return sum(file.stat().st_size for file in self.folder.iterdir()) / 1e6
 
 

@@ -25,13 +25,13 @@ from rlchat_reward_models.scorer import split_whole
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A point of an episode: its seed, and what the agent has said so far."""
+    """A point of an episode: its seed, and the agent's messages so far."""
 
     seed: int
     said: tuple[str, ...] = ()
 
     def then(self, reply: str) -> Snapshot:
-        """The snapshot after another reply."""
+        """The snapshot of the same episode after one more reply."""
         return replace(self, said=(*self.said, reply))
 
 
@@ -49,18 +49,18 @@ class Branch:
 
     @property
     def text(self) -> str:
-        """Of a reply of one message."""
+        """Text of a reply of one message."""
         (message,) = self.reply
         return message.content
 
     @property
     def mean(self) -> float:
-        """Of the returns."""
+        """Mean of the returns."""
         return fmean(self.returns)
 
     @property
     def squared_error(self) -> float:
-        """Of that mean; 0 where the reply itself ended the episode, which leaves no chance."""
+        """Squared standard error of the mean; 0 where the reply itself ended the episode."""
         n = len(self.returns)
         return variance(self.returns) / n if n > 1 else 0.0
 
@@ -74,14 +74,14 @@ class ReplayEnv(TextEnv):
         self.once = once
 
     def replay(self, snapshot: Snapshot) -> Conversation:
-        """Say again what was said up to the snapshot."""
+        """Bring the episode to a snapshot, by the same seed and messages."""
         super().reset(snapshot.seed)
         for text in snapshot.said:
             super().step(text)
         return self.conversation
 
     def step(self, text: str) -> StepResult:
-        """Hear the reply, and answer it unless the episode ends here."""
+        """Give the agent's reply to the user, unless the episode ends with it."""
         if not self.once:
             return super().step(text)
         self.conversation = (*self.conversation, Message("assistant", text))
@@ -95,11 +95,13 @@ class ReplayPool(EnvPool):
     snapshots: Sequence[Snapshot] = ()
     once: bool = False
 
+    def make(self) -> ReplayEnv:
+        """Make another environment that replays snapshots."""
+        return ReplayEnv(self.config, self.split, self.once)
+
     def begin(self, row: int, index: int, seed: int) -> Conversation:
         """Begin an episode at its snapshot; what happens is decided by the snapshot's own seed."""
-        while len(self.pool) <= row:
-            self.pool.append(ReplayEnv(self.config, self.split, self.once))
-        env = self.pool[row]
+        env = self[row]
         assert isinstance(env, ReplayEnv)
         return env.replay(self.snapshots[index])
 
@@ -159,7 +161,7 @@ class BranchingRollouts:
         return siblings
 
     def follow(self, branches: Sequence[Branch], follower: Agent, times: int) -> None:
-        """Find out what becomes of every reply, and add the returns to its branch."""
+        """Play every reply on to the end, ``times`` times, and add the returns to its branch."""
         env, open_ones = TextEnv(self.env, self.split), []
         firsts: list[float] = []
         for branch in branches:

@@ -52,6 +52,7 @@ def collect(
     rows = min(config.rows, len(waiting))
     if rows == 0:
         return []
+    pool.check_workers(config.workers)
     slots, end = config.max_tokens + config.max_new_tokens, template.end_of_turn
     playing: dict[int, tuple[Trajectory, np.random.Generator]] = {}
     done: list[Trajectory] = []

@@ -16,7 +16,7 @@ from rlchat_envs import Conversation
 def demonstrate(
     world: EnvConfig, count: int, seed: int, split: str = "train"
 ) -> list[Conversation]:
-    """Let the scenario's demonstrator talk to ``count`` users.
+    """Collect the conversations of the scenario's demonstrator with ``count`` users.
 
     Raises:
         UserError: the environment has no demonstrator.

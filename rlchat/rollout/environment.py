@@ -17,8 +17,9 @@ import rlchat_envs
 from rlchat.errors import UserError
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
-from rlchat_envs import Conversation, DialogueEnv, Maker, Message, Scenario
-from rlchat_envs.knowledge import KnowledgeWrapper, Lookup
+from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario
+from rlchat_envs.knowledge import Lookup
+from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
 from rlchat_reward_models import RuleScorer
 
 WRITTEN = ("llm:", "llm-person:")  # how names of users begin who are spoken by a language model
@@ -26,7 +27,7 @@ WRITTEN = ("llm:", "llm-person:")  # how names of users begin who are spoken by 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one assistant message caused."""
+    """The result of one assistant message: what follows, its score, and whether it was the last."""
 
     messages: Conversation
     parts: Mapping[str, float]
@@ -63,7 +64,7 @@ class TextEnv:
         """Make the environment.
 
         Raises:
-            UserError: no such environment, split or user, or one that does not speak text.
+            UserError: no such environment, split or user, or one that does not exchange text.
         """
         self.config, self.split = config, split
         self.env = make_env(config, split)
@@ -72,7 +73,7 @@ class TextEnv:
         self.hidden: Mapping[str, Any] = {}
 
     def reset(self, seed: int) -> Conversation:
-        """Start an episode; give what is said before the agent speaks."""
+        """Start an episode; give the messages before the agent's first."""
         observation, info = self.env.reset(seed=seed)
         if self.ours:
             self.conversation = info["conversation"]
@@ -82,7 +83,7 @@ class TextEnv:
         return self.conversation
 
     def step(self, text: str) -> StepResult:
-        """Say ``text`` and hear what follows."""
+        """Give the agent's message to the environment; see `StepResult`."""
         action, dropped = (text, 0) if self.ours else _fit(text, _space(self.env, "action"))
         observation, reward, terminated, truncated, info = self.env.step(action)
         before = len(self.conversation) + 1
@@ -108,12 +109,18 @@ class TextEnv:
 
     @property
     def lookups(self) -> tuple[Lookup, ...]:
-        """Where the desk looks things up."""
+        """The look-ups whose findings the agent gets."""
         return self.env.lookups if isinstance(self.env, KnowledgeWrapper) else ()
 
     @property
+    def case(self) -> Case | None:
+        """The episode's state, for whoever puts a person in the user's place; None for others'."""
+        env = self.env.unwrapped
+        return env.case if isinstance(env, DialogueEnv) else None
+
+    @property
     def scenario(self) -> Scenario | None:
-        """What happens in it, for an environment of `rlchat_envs`."""
+        """The domain of an environment of `rlchat_envs`; None for others'."""
         env = self.env.unwrapped
         return env.scenario if isinstance(env, DialogueEnv) else None
 
@@ -125,17 +132,21 @@ class TextEnv:
 
 @dataclass
 class EnvPool:
-    """A pool of worlds of one kind, made when first needed."""
+    """Environments of one kind, made when first needed: one for each conversation in flight."""
 
     config: EnvConfig
     split: str = "train"
     pool: list[TextEnv] = field(default_factory=list)
 
     def __getitem__(self, index: int) -> TextEnv:
-        """The world number ``index``."""
+        """The environment number ``index``."""
         while len(self.pool) <= index:
-            self.pool.append(TextEnv(self.config, self.split))
+            self.pool.append(self.make())
         return self.pool[index]
+
+    def make(self) -> TextEnv:
+        """Make another environment of the kind."""
+        return TextEnv(self.config, self.split)
 
     def begin(self, row: int, index: int, seed: int) -> Conversation:
         """Begin episode number ``index`` in environment number ``row``; see `TextEnv.reset`."""
@@ -145,6 +156,18 @@ class EnvPool:
     def ours(self) -> bool:
         """Whether these are environments of `rlchat_envs`; none is made to find out."""
         return self.pool[0].ours if self.pool else is_ours(self.config)
+
+    def check_workers(self, workers: int) -> None:
+        """Refuse threads for environments that draw from random states of the whole process.
+
+        Raises:
+            UserError: there are to be threads, and the environment says that it bears one only.
+        """
+        if workers and self[0].env.metadata.get("single_threaded"):
+            raise UserError(
+                f"expected --rollout.workers 0 with {self.config.env}, whose episodes draw from "
+                f"random states that all threads share; got {workers}; leave it out"
+            )
 
 
 def is_ours(config: EnvConfig) -> bool:
@@ -163,7 +186,7 @@ def is_ours(config: EnvConfig) -> bool:
 
 
 def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
-    """Make a Gymnasium environment that speaks text.
+    """Make a Gymnasium environment that exchanges text.
 
     Raises:
         UserError: the id is unknown, or its spaces are not text.

@@ -1,4 +1,4 @@
-"""What the desk looks things up in, from its name on the command line."""
+"""Look-ups of documents and facts, from their names on the command line."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from rlchat.files import at_home
 from rlchat.inference.openai_client import Endpoint, EndpointError, find_endpoint
 from rlchat.models.loading import load_base
 from rlchat_envs import Conversation
-from rlchat_envs.written import Writer, WriterError, whole
+from rlchat_envs.users.llm import Writer, WriterError
+from rlchat_envs.users.llm_text import whole
 
 if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
     import torch
@@ -40,15 +41,15 @@ def make_writer(spec: str) -> Writer:
 
 
 class EndpointWriter:
-    """A server's model that speaks for users."""
+    """A server's model that writes users' messages."""
 
     def __init__(self, endpoint: Endpoint):
-        """Ask ``endpoint`` what to say."""
+        """Write with the model behind ``endpoint``."""
         self.endpoint = endpoint
         self._failures = 0  # in a row
 
     def __call__(self, conversation: Conversation, seed: int) -> str:
-        """Say the next message; see `rlchat_envs.written.Writer`.
+        """Say the next message; see `rlchat_envs.users.llm.Writer`.
 
         Raises:
             WriterError: the server has no usable answer this time.
@@ -68,7 +69,7 @@ class EndpointWriter:
 
 
 class LocalWriter:
-    """A model on this machine that speaks for users, one at a time."""
+    """A model on this machine that writes users' messages, one at a time."""
 
     def __init__(self, spec: str, device: str = "auto", dtype: DTypeName = "auto"):
         """Load the model.
@@ -97,10 +98,10 @@ class LocalWriter:
         )
         most = getattr(self._model.config, "max_position_embeddings", None)
         self._room = most - MAX_NEW_TOKENS if most else None
-        self._lock = Lock()  # worlds may ask from several threads
+        self._lock = Lock()  # environments may ask from several threads
 
     def __call__(self, conversation: Conversation, seed: int) -> str:
-        """Say the next message; see `rlchat_envs.written.Writer`.
+        """Say the next message; see `rlchat_envs.users.llm.Writer`.
 
         Raises:
             WriterError: the model ended its turn without a word.

@@ -17,9 +17,9 @@ class Trajectory:
 
     ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
     the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn; ``hidden`` what
-    the world hid before each, and, if truncated, before the turn that would have followed.
-    ``world`` is the world's own score, once another took the place of its ``parts``.
-    ``costs`` names what was unsafe in each turn, ``knowledge`` counts what the desk looked up.
+    the environment hid before each, and, if truncated, before the turn that would have followed.
+    ``world`` is the environment's own score, once another took the place of its ``parts``.
+    ``costs`` names what was unsafe in each turn, ``knowledge`` counts look-ups.
     ``cached_states`` (T - 1, D), if they were kept and the episode terminated, are the states of
     all tokens but the last after the layers that have nothing to train. ``sampled_states``
     (A, 2, D), under the same conditions, are the states that its A action tokens were drawn from:
@@ -46,17 +46,17 @@ class Trajectory:
     sampled_states: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """What is there at the start is observation."""
+        """Count the tokens that are there at the start as observation."""
         self._observed(len(self.ids))
 
     @property
     def score(self) -> float:
-        """Sum of all parts of all turns."""
+        """The episode's score: the sum of all parts of all turns."""
         return sum(sum(p.values()) for p in self.parts)
 
     @property
     def cost(self) -> float:
-        """Sum of all that was unsafe; never a part of the score."""
+        """The episode's cost: the sum of all that was unsafe, which is no part of the score."""
         return sum(sum(c.values()) for c in self.costs)
 
     def observe(self, ids: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Asking worlds that may take their time, without waiting for one that is slow."""
+"""Calls of environments in worker threads, so that slow ones do not hold up the others."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Answer = TypeVar("Answer")
 
 
 class WorkerPool(Generic[Key, Answer]):
-    """Passes questions on and answers back, as they come; a context manager.
+    """Runs calls in threads and gives their results as they come; a context manager.
 
-    With no workers a question is answered while it is asked, in the asker's thread, so that answers
-    come in the order of the questions.
+    With no workers a call runs at once, in the caller's thread, so that results come in the order
+    of the calls.
     """
 
     def __init__(self, workers: int):
-        """Open it with so many threads."""
+        """Start so many threads."""
         self._pool = ThreadPoolExecutor(workers, "rlchat-user") if workers else None
         self._asked: dict[Future[Answer], Key] = {}
 
@@ -26,12 +26,12 @@ class WorkerPool(Generic[Key, Answer]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it; nobody waits for questions that nobody wants answered any more."""
+        """Drop calls that have not begun, and do not wait for the others: nobody needs them now."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, key: Key, question: Callable[..., Answer], *about: Any) -> None:
-        """Pass a question on."""
+        """Run a call; its result comes with ``key``."""
         if self._pool is not None:
             self._asked[self._pool.submit(question, *about)] = key
             return
@@ -40,13 +40,13 @@ class WorkerPool(Generic[Key, Answer]):
         self._asked[answered] = key
 
     def answers(self, block: bool) -> list[tuple[Key, Answer]]:
-        """Take the answers that are there, in the order of their questions.
+        """Take the results that are there, in the order of their calls.
 
         Args:
-            block: wait for at least one, if something was asked.
+            block: wait for at least one, if there was a call.
 
         Raises:
-            Exception: whatever a question raised.
+            Exception: whatever a call raised.
         """
         if block:
             wait(self._asked, return_when=FIRST_COMPLETED)

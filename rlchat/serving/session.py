@@ -1,149 +1,123 @@
-"""A conversation in which the user's seat is taken by a person, the simulated user, or both."""
+"""A live conversation with an agent: replies as they come, look-ups, and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from rlchat_envs import Case, Conversation, Message, Scorer
+from rlchat.errors import UserError
+from rlchat.inference.agents import Agent, ContextFull, ConversationSettings, OnText, Reply
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.environment import TextEnv
+from rlchat.rollout.seeding import Purpose, episode_seeds
+from rlchat.serving.scoring import ScoredConversation
 from rlchat_envs.knowledge import Lookup
+from rlchat_reward_models import RuleScorer
 
 
-@dataclass
-class ChatSession:
-    """One conversation, and what each of the agent's turns in it is worth.
+class ChatSession(ScoredConversation):
+    """One live conversation of a person, or the simulated user, with an agent.
 
-    The parts are those of the environment's steps. A turn's progress is known once the user has
-    replied to it; a solution is judged at once. After the verdict people may talk on, but
-    nothing is scored any more.
+    ``for piece in session.reply("Where is my parcel?")`` gives the agent's reply as it comes; then
+    ``session.last_reply`` holds the whole of it, ``session.parts`` what each turn has earned, and
+    ``session.solved`` whether the case is closed, and how.
     """
 
-    case: Case | None  # None: no environment, only talk
-    scorer: Scorer
-    lookups: Sequence[Lookup] = ()
-    conversation: Conversation = ()
-    parts: list[dict[str, float]] = field(default_factory=list)
-    solved: bool | None = None  # None while the case is open
-    _potential: float = 0.0  # before the agent's last message
-    _unheard: str | None = None  # the agent's last message, if it counts and nobody has replied
-
-    def __post_init__(self) -> None:
-        """The agent has its instructions before anybody speaks."""
-        for lookup in self.lookups:
-            lookup.begin(self.case)
-        if self.case is not None:
-            self.conversation = tuple(m for m in self.case.opening if m.role == "system")
-
-    @property
-    def hidden(self) -> Mapping[str, Any]:
-        """What scripted agents may look at."""
-        return {} if self.case is None else self.case.hidden
-
-    @property
-    def unanswered(self) -> bool:
-        """Whether the agent, which speaks after everybody else, had no room left to."""
-        return self.conversation[-1:] != () and self.conversation[-1].role in ("user", "tool")
-
-    @property
-    def score(self) -> float:
-        """Sum of all parts of all turns."""
-        return sum(sum(p.values()) for p in self.parts)
-
-    def person(self, text: str) -> Conversation:
-        """A person speaks; give their message and what the desk finds in it."""
-        if self.case is not None and self._unheard is not None:
-            self.case.overhear(self._unheard)
-        self._unheard = None
-        said = (Message("user", text),) if self.case is None else self.case.tell(text)
-        said = self._said(said)
-        if self.case is not None and self.solved is None and self.parts:
-            self.parts[-1]["progress"] = self.case.potential - self._potential
-        return said
-
-    def simulated(self) -> Conversation:
-        """The simulated user speaks: opens the case, or replies to the agent's last message."""
-        assert self.case is not None and self.solved is None
-        said: Conversation
-        if not self.parts:
-            said = tuple(m for m in self.case.opening if m.role != "system")
-        else:
-            assert self.conversation[-1].role == "assistant"
-            self._unheard = None
-            reaction = self.case.hear(self.conversation[-1].content)
-            said = reaction.messages
-            self._settle(reaction.resolution, reaction.terminated)
-        return self._said(said)
-
-    def agent(self, text: str, cut_off: float = 0.0) -> None:
-        """The agent speaks.
+    def __init__(
+        self,
+        agent: Agent,
+        env: TextEnv | None = None,
+        *,
+        seed: int = 0,
+        number: int = 0,
+        temperature: float = 0.0,
+        rollout: RolloutConfig | None = None,
+        lookups: Sequence[Lookup] = (),
+    ):
+        """Begin a conversation.
 
         Args:
-            text: its message.
-            cut_off: penalty for a turn that ran out of tokens.
-        """
-        before = self.conversation
-        self.conversation += (Message("assistant", text),)
-        if self.solved is not None:
-            return
-        self._unheard = text
-        parts = {} if self.case is None else {"progress": 0.0, "resolution": 0.0}
-        parts |= self.scorer.score(before, text)
-        if cut_off:
-            parts["cut_off"] = min(parts.get("cut_off", 0.0), -cut_off)
-        self.parts.append(parts)
-        self._potential = 0.0 if self.case is None else self.case.potential
+            agent: replies.
+            env: gives goal and simulated user, looks things up, and judges; it serves one session
+                at a time. Without one there is only talk.
+            seed: decides goal, user and sampling, with the number.
+            number: of the conversation, among those of one seed.
+            temperature: of sampling; 0 is greedy.
+            rollout: budgets, and the penalty for a reply that is cut off.
+            lookups: what is looked things up in where there is no environment.
 
-    def instead(self, text: str, cut_off: float = 0.0) -> None:
-        """Another message takes the place of the agent's last one, to which nobody has replied.
+        Raises:
+            UserError: an environment in which a person cannot be the user.
+        """
+        rollout = rollout or RolloutConfig()
+        env_seed, noise = episode_seeds(seed, Purpose.CHAT, number)
+        if env is not None:
+            env.reset(env_seed)
+            if env.case is None:
+                raise UserError(
+                    "expected an environment in which a person can be the user; "
+                    f"{env.config.env} has no such part; leave it out"
+                )
+            lookups = env.lookups
+        super().__init__(None if env is None else env.case, RuleScorer(), lookups)
+        settings = ConversationSettings(
+            None if env is None else env.scenario,
+            "" if env is None else env.config.env,
+            temperature,
+            rollout.max_tokens,
+            rollout.max_new_tokens,
+            noise,
+        )
+        self.agent_conversation = agent.start(env_seed, settings)
+        self.last_reply: Reply | None = None
+        self._cut_off_penalty = rollout.cut_off_penalty
+
+    def reply(self, text: str) -> Iterator[str]:
+        """Say something as the user, and give the agent's reply in pieces as they come.
+
+        Whoever stops taking pieces stops the reply. In either case it is part of the conversation
+        then, scored, and left in ``last_reply``; the case is closed if the reply does that.
+
+        Raises:
+            ContextFull: the agent has no room for another turn. It is raised at the first piece
+                where only this message takes the last of the room.
+        """
+        if self.unanswered:
+            raise ContextFull
+        self.person(text)
+        return self._pieces()
+
+    def answer(self, on_text: OnText = lambda piece: None) -> Reply:
+        """Let the agent reply to the last message; it is scored, but does not close the case.
 
         Args:
-            text: the message.
-            cut_off: as in `agent`.
+            on_text: called with pieces of the reply as they come.
+
+        Raises:
+            ContextFull: the agent has no room for another turn.
         """
-        assert self.conversation[-1].role == "assistant"
-        self.conversation = self.conversation[:-1]
-        if self._unheard is not None:
-            self.parts.pop()
-            self.solved = None  # if it was decided, then by the message that goes
-        self.agent(text, cut_off)
+        reply = self.agent_conversation.reply(self.conversation, self.hidden, on_text)
+        self._take(reply)
+        return reply
 
-    def verdict(self) -> float:
-        """What the agent's last message is worth as a solution; 0 if it decides nothing."""
-        if self.case is None or self.solved is not None:
-            return 0.0
-        return self.case.judge(self.conversation[-1].content)
+    def penalty(self, reply: Reply) -> float:
+        """The penalty for a reply that was cut off; 0 for any other."""
+        return 0.0 if reply.finished else self._cut_off_penalty
 
-    def decide(self) -> bool:
-        """Apply the verdict on the agent's last message; tell whether there was one."""
-        verdict = self.verdict()
-        if verdict:
-            self._settle(verdict, terminated=True)
-            self.solved = verdict > 0
-        return bool(verdict)
+    def _pieces(self) -> Iterator[str]:
+        stream, closed = self.agent_conversation.stream(self.conversation, self.hidden), False
+        while True:
+            try:
+                piece = stream.throw(KeyboardInterrupt) if closed else next(stream)
+            except StopIteration as end:
+                self._take(end.value)
+                break
+            try:
+                if not closed:
+                    yield piece
+            except GeneratorExit:
+                closed = True
+        self.decide()
 
-    def to_json(self) -> dict[str, Any]:
-        """A line of a transcript; `rlchat sft --data` reads it too."""
-        return {
-            "messages": [{"role": m.role, "content": m.content} for m in self.conversation],
-            "parts": [dict(parts) for parts in self.parts],
-            "score": self.score,
-            "success": self.solved,
-        }
-
-    def _said(self, said: Conversation) -> Conversation:
-        """Append what was said, and what the desk looks up about it while the case is open."""
-        self.conversation += said
-        for lookup in self.lookups if self.solved is None else ():
-            found = lookup.find(self.conversation)
-            self.conversation += found
-            said += found
-        return said
-
-    def _settle(self, resolution: float, terminated: bool) -> None:
-        """Write down what the last turn led to, as `DialogueEnv.step` does."""
-        assert self.case is not None
-        after = 0.0 if terminated else self.case.potential
-        self.parts[-1] |= {"progress": after - self._potential, "resolution": resolution}
-        if terminated:
-            self.solved = self.case.success
+    def _take(self, reply: Reply) -> None:
+        self.last_reply = reply
+        self.agent(reply.text, self.penalty(reply))

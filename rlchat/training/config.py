@@ -8,7 +8,7 @@ from typing import Literal
 
 from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.errors import UserError
-from rlchat.models.config import AdapterConfig
+from rlchat.models.config import PROMPTED, AdapterConfig
 from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.env_options import AgentEnvOptions, EnvOptions
@@ -98,6 +98,8 @@ class TrainConfig(EnvOptions):
         for name in ("iterations", "evaluation"):
             expect(self, name, getattr(self, name) >= 0, "of at least 0")
         expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+        whole = self.ppo.layers == 1 or self.adapter.method not in PROMPTED
+        expect(self.ppo, "layers", whole, "of 1, as virtual tokens come before all layers")
         if self.episodes < self.ppo.minibatches:
             raise UserError(
                 f"expected at least as many episodes as minibatches ({self.ppo.minibatches}); got "

@@ -17,6 +17,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
+from rlchat.models.adapters import train_adapter
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype
@@ -24,7 +25,7 @@ from rlchat.models.loading import load_base
 from rlchat.training.config import KtoConfig
 from rlchat_envs import Conversation
 
-ADAPTER = "default"  # the name that trl looks for
+ADAPTER, REFERENCE = "default", "ref"  # the names that trl looks for, and gives
 MAX_TOKENS = 1024
 
 
@@ -45,6 +46,8 @@ class _Trainer(KTOTrainer):
 
 
 class _Tell(TrainerCallback):
+    """Reports the loss of each step, and the share that is done."""
+
     def __init__(self, report: Callable[[float, float], None]):
         self._report = report
 
@@ -109,6 +112,7 @@ def learn_thumbs(
     model, tokenizer, base = load_base(spec, dtype=choose_dtype("auto", device))
     check_base(adapter, base)
     peft = load_adapter(model, adapter, ADAPTER)
+    train_adapter(peft, ADAPTER)
     for parameter in peft.parameters():
         if parameter.requires_grad:  # small steps vanish in half precision
             parameter.data = parameter.data.float()
@@ -145,8 +149,20 @@ def learn_thumbs(
             processing_class=tokenizer,
             callbacks=[_Tell(report)],
         )
+        _copy_reference(peft)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     trained = trainer.model
     assert isinstance(trained, PeftModel)
     write_adapter(out, trained, ADAPTER, base)
+
+
+def _copy_reference(model: PeftModel) -> None:
+    """Copy what trl leaves out of the reference: parameters that end with the adapter's name.
+
+    Those are IA3's; their KL would be measured to the base.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith(f".{ADAPTER}"):
+            reference = model.get_parameter(name.removesuffix(ADAPTER) + REFERENCE)
+            reference.data.copy_(parameter.data)

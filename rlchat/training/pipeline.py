@@ -16,8 +16,8 @@ from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.listener import Listener
-from rlchat.models.adapter_io import adapter_folder, base_spec
-from rlchat.models.adapters import leave_shape
+from rlchat.models.adapter_io import adapter_folder, base_spec, read_config
+from rlchat.models.adapters import check_share, leave_shape
 from rlchat.models.policy import Policy
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
@@ -175,6 +175,7 @@ def _begin(
     """Write the settings and the adapter that PPO starts from."""
     if start is not None:
         leave_shape(config.adapter, start)
+        check_share(read_config(start).is_prompt_learning, config.ppo.layers)
         listener.say(f"no warm start: {config.policy} is what PPO goes on from")
     policy = Policy.create(base, config.adapter, start, config.seed, listener.say)
     resolved = {

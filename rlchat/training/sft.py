@@ -48,8 +48,8 @@ def dataset(
     """
     rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for conversation in conversations:
-        rendered = template.conversation(conversation)
-        ids, mask = rendered.ids[:max_tokens], rendered.action_mask[:max_tokens]
+        tokenized = template.conversation(conversation)
+        ids, mask = tokenized.ids[:max_tokens], tokenized.action_mask[:max_tokens]
         rows["input_ids"].append(ids)
         rows["labels"].append([i if m else IGNORED for i, m in zip(ids, mask, strict=True)])
     return Dataset.from_dict(rows)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlchat_envs import DialogueEnv, Scorer, ScriptedAgent
-from rlchat_envs.support import SupportScenario
+from rlchat_envs.scenarios.support import SupportScenario
 
 Play = Callable[..., "Episode"]
 

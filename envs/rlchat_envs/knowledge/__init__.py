@@ -3,12 +3,12 @@
 Importing this loads neither a neural network nor the libraries of search and graphs.
 """
 
-from rlchat_envs.knowledge.documents import Document, read_folder
+from rlchat_envs.core.facts import Document, Triple
+from rlchat_envs.knowledge.documents import read_folder
 from rlchat_envs.knowledge.graph import Graph
 from rlchat_envs.knowledge.lookup import DocumentLookup, GraphLookup, Lookup
 from rlchat_envs.knowledge.retrieval import Bm25Index, DenseIndex, HybridIndex, Index, fuse
-from rlchat_envs.knowledge.triples import Triple, read_triples
-from rlchat_envs.knowledge.wrapper import KnowledgeWrapper, hit_rate
+from rlchat_envs.knowledge.triples import read_triples
 
 __all__ = [
     "Bm25Index",
@@ -19,11 +19,9 @@ __all__ = [
     "GraphLookup",
     "HybridIndex",
     "Index",
-    "KnowledgeWrapper",
     "Lookup",
     "Triple",
     "fuse",
-    "hit_rate",
     "read_folder",
     "read_triples",
 ]

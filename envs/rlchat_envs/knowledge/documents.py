@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from rlchat_envs.core.facts import Document
 
 SUFFIXES = (".txt", ".md")
 PASSAGE_WORDS = 100  # a passage is a few paragraphs, so that what is found says where it is
@@ -13,15 +14,6 @@ PASSAGE_WORDS = 100  # a passage is a few paragraphs, so that what is found says
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _HEADING = re.compile(r"#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z])|\n\s*\n|\n(?=\s*(?:[-*•|#>]|\d+[.)]\s))")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A text that can be found; ``source`` says where it stands, in a few letters."""
-
-    title: str
-    text: str
-    source: str
 
 
 def read_folder(path: str | Path) -> tuple[Document, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from rlchat_envs.knowledge.documents import sentences
-from rlchat_envs.knowledge.words import stems
+from rlchat_envs.nlu.words import stems
 
 
 def excerpt(text: str, query: str, max_words: int, shown: Collection[str] = ()) -> tuple[str, ...]:

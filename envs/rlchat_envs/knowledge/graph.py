@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from rlchat_envs.core.facts import Triple
 from rlchat_envs.knowledge.linking import Mention, Names
-from rlchat_envs.knowledge.triples import ALSO_CALLED, Triple
-from rlchat_envs.knowledge.words import fold, stem, stems, stop_words, words
+from rlchat_envs.knowledge.triples import ALSO_CALLED
+from rlchat_envs.nlu.words import fold, stem, stems, stop_words, words
 
 RELATION_SHARE = 0.5  # of a relation's stems that a text must have to ask for it
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from rlchat_envs.knowledge.words import singular, stop_words, words
+from rlchat_envs.nlu.words import singular, stop_words, words
 
 MENDED = 6  # letters that a word must have for a slip in it to be forgiven
 _ARTICLES = {"a", "an", "the"}

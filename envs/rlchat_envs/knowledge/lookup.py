@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from rlchat_envs.knowledge.documents import Document
+from rlchat_envs.core.facts import Document, Triple
+from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.knowledge.excerpt import cut, excerpt
 from rlchat_envs.knowledge.graph import Graph
 from rlchat_envs.knowledge.retrieval import Bm25Index, Index
-from rlchat_envs.knowledge.triples import Triple
-from rlchat_envs.knowledge.words import stems
-from rlchat_envs.messages import Conversation, Message
+from rlchat_envs.nlu.words import stems
 
 CONTENT_WORDS = 4  # a message with fewer is searched for together with the opening
 OPENING_WORDS = 40

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from rlchat_envs.knowledge.documents import Document
-from rlchat_envs.knowledge.words import stems
+from rlchat_envs.core.facts import Document
+from rlchat_envs.nlu.words import stems
 
 Encode: TypeAlias = Callable[[Sequence[str]], np.ndarray]
 Found: TypeAlias = list[tuple[Document, float]]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+from rlchat_envs.core.facts import Triple
 
 if TYPE_CHECKING:
     import rdflib
@@ -15,16 +16,6 @@ if TYPE_CHECKING:
 
 ALSO_CALLED = "also called"  # the relation between a thing and another name of it
 _COLUMNS = ("subject", "relation", "object", "source")
-
-
-@dataclass(frozen=True, slots=True)
-class Triple:
-    """One fact: ``subject`` and ``object`` are things, joined by ``relation``."""
-
-    subject: str
-    relation: str
-    object: str
-    source: str
 
 
 def read_triples(path: str | Path) -> tuple[Triple, ...]:

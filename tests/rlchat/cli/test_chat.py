@@ -35,9 +35,9 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.environment import EnvConfig, TextEnv
-from rlchat.serving.session import ChatSession
+from rlchat.serving.scoring import ScoredConversation
 from rlchat_envs import Conversation, DialogueEnv, Message
-from rlchat_envs.support import SupportScenario
+from rlchat_envs.scenarios.support import SupportScenario
 from rlchat_reward_models import RuleScorer
 
 FLOAT32 = AdapterConfig(dtype="float32", device="cpu")
@@ -412,7 +412,8 @@ def test_the_seat_scores_as_the_environment_does(name: str, seed: int) -> None:
     twin = DialogueEnv(SupportScenario(), "dev", scorer=RuleScorer())
     _, info = env.reset(seed=seed)
     twin.reset(seed=seed)
-    session, agent = ChatSession(twin.case, RuleScorer()), env.scenario.agents[name](seed)
+    session = ScoredConversation(twin.case, RuleScorer())
+    agent = env.scenario.agents[name](seed)
     other = twin.scenario.agents[name](seed)
     session.simulated()
     over = False
@@ -589,10 +590,7 @@ def test_the_better_of_two_replies_stays(
     chat.line("hi")
     voice = chat.talk
     assert isinstance(voice, ModelConversation)
-    first, heard = (
-        chat.ratings.replies[0],
-        list(voice._ids[: voice._heard]),
-    )
+    first, heard = chat.ratings.replies[0], list(voice._ids[: voice._prefilled])
     chat.read = lambda _: "x" if not printed(chat.console).endswith("skip.\n") else ""
     chat.line("/ab")
     assert printed(chat.console).endswith("= if neither is better, or nothing to skip.\n")
@@ -611,11 +609,11 @@ def test_the_better_of_two_replies_stays(
     assert (pair.reply.text, pair.other) == (first.text, other.text)
     assert pair.value == (-1 if new_is_better else 1)
     chat.line("and now?")  # goes on from the tokens that stay
-    assert voice._ids[: voice._heard][: len(heard) + len(stays.ids or ())] == [
+    assert voice._ids[: voice._prefilled][: len(heard) + len(stays.ids or ())] == [
         *heard,
         *(stays.ids or ()),
     ]
-    assert voice._ids[voice._heard :] == afresh(tiny, voice._ids[: voice._heard], 12)
+    assert voice._ids[voice._prefilled :] == afresh(tiny, voice._ids[: voice._prefilled], 12)
     chat.line("+")
     assert kept()[1].reply.context[1]["content"] == stays.text
 
@@ -649,11 +647,11 @@ def test_the_logprobs_are_those_of_a_forward_over_the_conversation(
     chat.line("hi")
     assert isinstance(chat.talk, ModelConversation)
     other = chat.talk.another()
-    ids = [*chat.talk._ids[: chat.talk._heard], *other.ids]
+    ids = [*chat.talk._ids[: chat.talk._prefilled], *other.ids]
     with torch.no_grad():
         logits = tiny.generation.model(torch.tensor([ids])).logits[0].log_softmax(-1)
     for n, (token, logprob) in enumerate(zip(other.ids, other.logprobs, strict=True)):
-        at = chat.talk._heard - 1 + n
+        at = chat.talk._prefilled - 1 + n
         assert logprob == pytest.approx(float(logits[at, token]), abs=1e-4)
 
 
@@ -686,7 +684,7 @@ def test_stopping_a_second_reply_leaves_the_first(
     assert printed(chat.console).endswith("\nStopped.\n")
     chat.line("and?")
     assert isinstance(chat.talk, ModelConversation)
-    ids, heard = chat.talk._ids, chat.talk._heard
+    ids, heard = chat.talk._ids, chat.talk._prefilled
     assert ids[heard:] == afresh(tiny, ids[:heard], 12)
 
 

@@ -121,9 +121,9 @@ def test_ten_questions_find_who_likes_it_short() -> None:
 
     source = answers()
     told.print = show  # type: ignore[method-assign]
-    run_ask(AskOptions("ann", count=8, dialogues=3), told, lambda who: next(source))
+    run_ask(AskOptions("ann", count=10, dialogues=3), told, lambda who: next(source))
     found = known_person("ann")
-    assert found.own == 8 and found.silent == 0
+    assert found.own == 10 and found.silent == 0
     assert (
         found.posterior.mean[list(STYLE_FEATURES).index("length")] == found.posterior.mean.min() < 0
     )
@@ -133,7 +133,7 @@ def test_ten_questions_find_who_likes_it_short() -> None:
 
     told = console()
     run_ask(AskOptions("ann", dialogues=1), told, leave)
-    assert "ann, from 8 comparisons" in printed(told)
+    assert "ann, from 10 comparisons" in printed(told)
 
 
 def episode(*replies: str) -> Trajectory:

@@ -24,7 +24,7 @@ END = 257  # the tiny model's last id: numbers just below 1 draw it
 
 @pytest.fixture(scope="module")
 def model(make_policy: MakePolicy) -> PreTrainedModel:
-    return copy.deepcopy(make_policy().rollout_model())
+    return copy.deepcopy(make_policy().generation_model().model)
 
 
 def make_decoder(
@@ -216,7 +216,7 @@ def test_rows_close_ranks_when_one_leaves(model: PreTrainedModel) -> None:
     decoder.forget(0)
     gone = record.ids.pop(0), record.sampled.pop(0)
     record.speak(decoder, {2: words(7, 3), 1: words(8, 4)}, noise)
-    assert decoder._place == {1: 1, 2: 0}
+    assert {c: decoder._rows[c] for c in (1, 2)} == {1: 1, 2: 0}
     record.check(model)
     assert gone[0][:9] == words(0, 9)
 
@@ -240,7 +240,7 @@ def test_turns_begin_while_others_speak(model: PreTrainedModel) -> None:
 
 def test_bfloat16_is_never_computed_one_row_at_a_time(make_policy: MakePolicy) -> None:
     """Forwards are whole blocks of tokens; what fills them changes nothing."""
-    model = copy.deepcopy(make_policy(dtype="bfloat16").rollout_model())
+    model = copy.deepcopy(make_policy(dtype="bfloat16").generation_model().model)
     decoder, widths = make_decoder(model, 1, 60), []
     forward = decoder.trunk.forward
 

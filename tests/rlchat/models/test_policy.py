@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from rlchat.errors import UserError
 from rlchat.models.adapters import POLICY
 from rlchat.models.attention import use_layouts
-from rlchat.models.config import MERGED, METHODS, AdapterConfig
+from rlchat.models.config import MERGED, METHODS, PROMPTED, AdapterConfig
 from rlchat.models.kernels import FrozenLinear, fuse
 from rlchat.models.loading import load_base
 from rlchat.models.packing import Packing
@@ -133,7 +134,7 @@ def test_an_adapter_may_cover_the_top_alone(make_policy: MakePolicy, method: str
     assert names == {n for n, _ in policy.named_parameters()}
     assert names == {n for n in names if ".layers.1." in n}
     assert policy.frozen_prefix(policy.packing(list(IDS))).is_floating_point()
-    spoken = policy.rollout_model()(input_ids=IDS).logits
+    spoken = policy.generation_model().model(input_ids=IDS).logits
     torch.testing.assert_close(spoken, logits(policy), atol=1e-5, rtol=1e-5)
 
 
@@ -187,7 +188,7 @@ def test_what_speaks_is_what_trains(make_policy: MakePolicy, method: str) -> Non
         with policy.using(adapter):
             expected = logits(policy)
         with torch.no_grad():
-            out = policy.rollout_model(adapter)(input_ids=IDS).logits
+            out = policy.generation_model(adapter).model(input_ids=IDS).logits
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -199,7 +200,7 @@ def test_merging_leaves_the_base_as_it_was_bit_for_bit(
     policy = make_policy(method, dtype=dtype)
     weights, switch, speaks = base_weights(policy), switches(policy), logits(policy)
     for _ in range(3):
-        policy.rollout_model()
+        policy.generation_model()
     assert all(torch.equal(w, weights[n]) for n, w in base_weights(policy).items())
     assert switches(policy) == switch
     assert torch.equal(logits(policy), speaks)
@@ -207,10 +208,10 @@ def test_merging_leaves_the_base_as_it_was_bit_for_bit(
 
 def test_the_speaking_copy_follows_the_policy(policy: Policy) -> None:
     with torch.no_grad():
-        before = policy.rollout_model()(input_ids=IDS).logits
+        before = policy.generation_model().model(input_ids=IDS).logits
         for parameter in policy.parameters():
             parameter.mul_(0.5)
-        after = policy.rollout_model()(input_ids=IDS).logits
+        after = policy.generation_model().model(input_ids=IDS).logits
     assert not torch.allclose(before, after, atol=1e-3)
     torch.testing.assert_close(after, logits(policy), atol=1e-5, rtol=1e-5)
 
@@ -251,3 +252,24 @@ def test_speaking_drops_what_only_learning_needs(policy: Policy) -> None:
     policy.generation_model()
     assert all(f._forward is None and f._backward is None for f in adapted)
     assert torch.equal(hidden(policy), before)
+
+
+@pytest.mark.parametrize("method", PROMPTED)
+def test_virtual_tokens_have_no_top_layers(make_policy: MakePolicy, method: str) -> None:
+    policy = make_policy(method)
+    with pytest.raises(UserError, match=r"expected --ppo.layers 1 .* got 0.5; leave it out"):
+        policy.train_top(0.5)
+    policy.train_top(1.0)
+    assert policy.parameters()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_adapter_becomes_the_reference(
+    make_policy: MakePolicy, method: str, tmp_path: Path
+) -> None:
+    saved, policy = make_policy(method, noise=0.5), make_policy(method)
+    saved.save(tmp_path / "adapter")
+    policy.load_reference(tmp_path / "adapter")
+    with policy.using(REFERENCE):
+        torch.testing.assert_close(logits(policy), logits(saved), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(logits(policy), logits(saved), atol=1e-3)

@@ -36,7 +36,7 @@ class Played:
     def __init__(self, policy: Policy):
         self.template = policy.template
         # It ends a turn once in about fifteen tokens, so that some turns finish and some are cut.
-        self.model: PreTrainedModel = copy.deepcopy(policy.rollout_model())
+        self.model: PreTrainedModel = copy.deepcopy(policy.generation_model().model)
         head = self.model.get_output_embeddings()
         biased = torch.nn.Linear(64, len(policy.template.tokenizer))
         with torch.no_grad():
@@ -53,7 +53,7 @@ class Played:
                 self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
             ) -> None:
                 super().submit(conversation, prompt, noise, max_new_tokens)
-                calls.append((list(prompt), self._turns[conversation].said))
+                calls.append((list(prompt), self._turns[conversation].generated))
 
         episodes = [(i, (0, 0, 1, i), (0, 0, 2, i)) for i in order]
         with pytest.MonkeyPatch.context() as patch:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 
 from rlchat.errors import UserError
+from rlchat.models.policy import Policy
+from rlchat.rollout.collect import collect
+from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
 from rlchat.rollout.seeding import episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message, Reaction
+from rlchat_envs.integrations.game_env import Answer, GameEnv
 
 POTENTIALS = [0.7, 0.1, 0.9, -0.4, 0.3]  # before each turn and after the last
 
@@ -140,3 +145,34 @@ def test_none_is_made_to_learn_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_a_function_makes_has_to_be_made() -> None:
     pool = EnvPool(EnvConfig("test/Wrapped-v0"))
     assert pool.ours and pool[0].ours
+
+
+class Guess:
+    """A game that draws from Python's own random state."""
+
+    failure = Answer("no")
+
+    def begin(self, seed: int) -> str:
+        return f"{random.random()}"
+
+    def hear(self, message: str) -> Answer:
+        return Answer(f"{random.random()}", 0.0, True)
+
+
+@pytest.fixture
+def game() -> Iterator[str]:
+    gym.register("Guess-v0", lambda: GameEnv(Guess))
+    yield "Guess-v0"
+    del gym.registry["Guess-v0"]
+
+
+def test_games_that_share_random_states_refuse_threads(policy: Policy, game: str) -> None:
+    pool = EnvPool(EnvConfig(game))
+    episodes = [(i, (i,), (i,)) for i in range(4)]
+    generation, template = policy.generation_model(), policy.template
+    config = RolloutConfig(max_new_tokens=4, max_tokens=64)
+    collect(generation, template, pool, episodes, config)
+    with pytest.raises(UserError, match=r"workers 0 with Guess-v0, .* got 2; leave it out"):
+        collect(generation, template, pool, episodes, replace(config, workers=2))
+    ours = EnvPool(EnvConfig())
+    assert len(collect(generation, template, ours, episodes, replace(config, workers=2))) == 4

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rlchat.errors import RunError, UserError
-from rlchat.inference.endpoint_agent import EndpointAgent
+from rlchat.inference.endpoint_agent import EndpointConversation
 from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid, find_endpoint
 from rlchat.models.catalog import make_tiny
 from rlchat.rollout.llm_users import (
@@ -27,8 +27,8 @@ from rlchat.rollout.llm_users import (
     make_writer,
 )
 from rlchat_envs import Conversation, DialogueEnv, Message
-from rlchat_envs.support import SupportScenario
-from rlchat_envs.written import WriterError, WrittenScenario
+from rlchat_envs.scenarios.support import SupportScenario
+from rlchat_envs.users.llm import WriterError, WrittenScenario
 
 HELLO: Conversation = (Message("system", "Be kind."), Message("user", "Hello?"))
 
@@ -230,24 +230,30 @@ class Sealed(Mapping[str, Any]):
     __iter__ = __len__ = __getitem__  # type: ignore[assignment]
 
 
+def unheard(piece: str) -> None:
+    """Nobody listens while it comes."""
+
+
 def test_the_agent_asks_with_a_seed_a_turn() -> None:
     first, second = Stub("One.", "Two."), Stub("One.", "Two.")
     for stub in (first, second):
-        agent = EndpointAgent(stub, 5)
-        assert [agent.reply(HELLO, Sealed()) for _ in range(2)] == ["One.", "Two."]
+        agent = EndpointConversation(stub, 5)
+        replies = [agent.reply(HELLO, Sealed(), unheard).text for _ in range(2)]
+        assert replies == ["One.", "Two."]
     assert first.seeds == second.seeds and len(set(first.seeds)) == 2
 
 
 def test_a_silent_agent_says_nothing_and_a_broken_one_stops() -> None:
-    agent = EndpointAgent(Stub(NothingSaid("no word"), EndpointError("503")), 0)
-    assert agent.reply(HELLO, {}) == ""
+    agent = EndpointConversation(Stub(NothingSaid("no word"), EndpointError("503")), 0)
+    assert agent.reply(HELLO, {}, unheard).text == ""
     with pytest.raises(RunError, match="503"):
-        agent.reply(HELLO, {})
+        agent.reply(HELLO, {}, unheard)
 
 
 def test_the_agent_plays_through_a_server(url: str) -> None:
     env = DialogueEnv(SupportScenario(), "dev", ("agenda",))
     _, info = env.reset(seed=0)
-    agent = EndpointAgent(find_endpoint(f"m@{url}"), 0)
+    agent = EndpointConversation(find_endpoint(f"m@{url}"), 0)
     opening = info["conversation"][-1].content
-    assert agent.reply(info["conversation"], Sealed()) == f"Well, {opening}"
+    reply = agent.reply(info["conversation"], Sealed(), unheard)
+    assert reply.text == f"Well, {opening}"

@@ -46,10 +46,10 @@ def likelihood(policy: Policy, talks: Sequence[Conversation]) -> float:
     total, count = 0.0, 0
     with torch.no_grad():
         for conversation in talks:
-            rendered = policy.template.conversation(conversation)
-            ids = torch.tensor([rendered.ids])
+            tokenized = policy.template.conversation(conversation)
+            ids = torch.tensor([tokenized.ids])
             logprobs = policy.model(input_ids=ids).logits[0].double().log_softmax(-1)
-            for position, acts in enumerate(rendered.action_mask):
+            for position, acts in enumerate(tokenized.action_mask):
                 if acts:
                     total -= float(logprobs[position - 1, ids[0, position]])
                     count += 1

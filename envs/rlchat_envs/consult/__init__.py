@@ -1,5 +1,0 @@
-"""Consultations: ask for what matters, then offer the right thing; each described by a file."""
-
-from rlchat_envs.consult.scenario import ConsultCase, ConsultScenario
-
-__all__ = ["ConsultCase", "ConsultScenario"]

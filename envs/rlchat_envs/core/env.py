@@ -1,0 +1,126 @@
+"""The text world: a Gymnasium environment that is a user and a desk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlchat_envs.core.messages import Message, as_text
+from rlchat_envs.core.protocols import SPLITS, Case, Scenario, Scorer
+from rlchat_envs.core.spaces import Utterance
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass
+class _Episode:
+    case: Case
+    conversation: list[Message] = field(default_factory=list)
+    turn: int = 0
+    over: bool = False
+
+
+class DialogueEnv(gym.Env[str, str]):
+    """A conversation with a simulated user, one turn a step.
+
+    ``reset`` gives the user's opening, ``step`` takes one assistant message and gives the user's
+    reply. The score of a step is the sum of ``info["parts"]``: ``progress`` (potential-based:
+    gamma * Phi(after) - Phi(before), Phi = 0 once the episode has terminated; Ng, Harada and
+    Russell 1999), ``resolution`` (the world's verdict), and the parts of ``scorer`` if one is
+    given. ``info["conversation"]`` is the conversation so far, ``info["success"]`` whether the
+    task is solved, ``info["hidden"]`` what a policy must never see. What was unsafe in the message
+    is no part of the score: ``info["costs"]`` names it, ``info["cost"]`` is its sum (Altman 1999,
+    "Constrained Markov Decision Processes", keeps cost and reward apart in the same way).
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        split: str = "train",
+        users: tuple[str, ...] = (),
+        scorer: Scorer | None = None,
+        max_turns: int = 24,
+        gamma: float = 1.0,
+    ):
+        """Make the environment.
+
+        Args:
+            scenario: the domain.
+            split: ``train``, ``dev`` or ``test``: disjoint goals, phrasings and personas.
+            users: families of users to draw from; the usual ones if empty.
+            scorer: judges how things were said; nobody does if None.
+            max_turns: truncation; beyond every user's patience, or stalling would be free.
+            gamma: the per-turn discount that progress is shaped with.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"expected a split out of {', '.join(SPLITS)}; got {split!r}")
+        if max_turns < 1:
+            raise ValueError(f"expected max_turns of at least 1; got {max_turns}")
+        self.scenario, self.split, self.users = scenario, split, tuple(users)
+        self.scorer, self.max_turns, self.gamma = scorer, max_turns, gamma
+        self.observation_space = Utterance()
+        self.action_space = Utterance()
+        self._episode: _Episode | None = None
+        scenario.begin(np.random.default_rng(0), split, self.users)  # refuses unknown users now
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start an episode; the seed alone decides goal, user and all the user's choices."""
+        super().reset(seed=seed)
+        case = self.scenario.begin(self.np_random, self.split, self.users)
+        self._episode = _Episode(case, list(case.opening))
+        spoken = tuple(m for m in case.opening if m.role != "system")
+        return as_text(spoken), self._info(self._episode, {}, {})
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Play one turn; ``action`` is the assistant's message, any string at all."""
+        episode = self._episode
+        if episode is None or episode.over:
+            raise gym.error.ResetNeeded("step() came before reset(), or after the episode's end")
+        before, case = tuple(episode.conversation), episode.case
+        potential = case.potential
+        reaction = case.hear(action)
+        after = 0.0 if reaction.terminated else case.potential
+        parts = {
+            "progress": self.gamma * after - potential,
+            "resolution": reaction.resolution,
+        }
+        if self.scorer is not None:
+            parts |= self.scorer.score(before, action)
+        episode.conversation += [Message("assistant", action), *reaction.messages]
+        episode.turn += 1
+        truncated = not reaction.terminated and episode.turn >= self.max_turns
+        episode.over = reaction.terminated or truncated
+        return (
+            as_text(reaction.messages),
+            float(sum(parts.values())),
+            reaction.terminated,
+            truncated,
+            self._info(episode, parts, dict(reaction.costs)),
+        )
+
+    @property
+    def case(self) -> Case:
+        """The episode's state, for whoever puts a person in the user's place."""
+        if self._episode is None:
+            raise gym.error.ResetNeeded("case was read before reset()")
+        return self._episode.case
+
+    @staticmethod
+    def _info(
+        episode: _Episode, parts: dict[str, float], costs: dict[str, float]
+    ) -> dict[str, Any]:
+        return {
+            "conversation": tuple(episode.conversation),
+            "parts": parts,
+            "costs": costs,
+            "cost": float(sum(costs.values())),
+            "success": episode.case.success,
+            "turn": episode.turn,
+            "hidden": dict(episode.case.hidden),
+        }

@@ -1,6 +1,0 @@
-"""Pure dialogue games, for which the least number of questions is known."""
-
-from rlchat_envs.games.guess_number import GuessNumberScenario
-from rlchat_envs.games.twenty_questions import TwentyQuestionsScenario
-
-__all__ = ["GuessNumberScenario", "TwentyQuestionsScenario"]

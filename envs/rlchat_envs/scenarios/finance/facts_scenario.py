@@ -1,0 +1,147 @@
+"""FinanceFacts-v0: questions that only the desk's papers answer, drawn anew in every episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rlchat_envs.core.messages import Conversation, Message
+from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.knowledge import Document, Triple
+from rlchat_envs.scenarios.finance.facts_agents import (
+    Demonstrator,
+    Expert,
+    GraphReader,
+    RandomAgent,
+)
+from rlchat_envs.scenarios.finance.products import House, draw_house, load_facts
+from rlchat_envs.scenarios.finance.user import Asker, draw_questions
+from rlchat_envs.users.personas import choose_personas
+
+ANSWERED_POTENTIAL = 0.4  # all questions are answered, and rightly
+RIGHT, WRONG = 1.0, -0.5  # the verdict at the end; walking out counts as wrong
+
+
+class FactsCase(Case):
+    """One client's questions, and the papers that answer them."""
+
+    def __init__(self, house: House, asker: Asker):
+        """Open the case."""
+        self.house, self.asker = house, asker
+        self._overheard = ""
+        self._opening: Conversation = (
+            Message("system", load_facts()["system"]),
+            Message("user", asker.open()),
+        )
+
+    @property
+    def opening(self) -> Conversation:
+        """Instructions and the first question."""
+        return self._opening
+
+    @property
+    def potential(self) -> float:
+        """The share of the questions that has been answered rightly."""
+        return ANSWERED_POTENTIAL * len(self.asker.right) / len(self.asker.questions)
+
+    @property
+    def success(self) -> bool:
+        """All questions were answered, and rightly."""
+        return self.asker.verdict == "content"
+
+    @property
+    def hidden(self) -> Mapping[str, Any]:
+        """Goal and state, for experts, privileged critics and reports."""
+        asker, question = self.asker, self.asker.question
+        return {
+            "relation": question.relation if question else "",
+            "product": question.product if question else "",
+            "answer": question.answer if question else "",
+            "sought": self.sought,
+            "questions": len(asker.questions),
+            "asked": asker.at,
+            "right": len(asker.right),
+            "card": self._card,
+            "persona": asker.persona.name,
+            "family": asker.persona.family,
+            "patience": asker.patience,
+            "demand": asker.demand,
+            "verdict": asker.verdict,
+        }
+
+    @property
+    def solution(self) -> str:
+        """All answers."""
+        return "; ".join(question.answer for question in self.asker.questions)
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """The desk's sheets."""
+        return self.house.documents
+
+    @property
+    def triples(self) -> tuple[Triple, ...]:
+        """What the sheets say, as a graph."""
+        return self.house.triples
+
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """Texts that answer the current question: a path of the graph, and a sheet."""
+        return self.asker.question.sought if self.asker.question else ()
+
+    def hear(self, text: str) -> Reaction:
+        """Let the client take the message for an answer, or for none."""
+        self._overheard = ""
+        reply, misinforms = self.asker.hear(text)
+        over = bool(self.asker.verdict)
+        score = (RIGHT if self.success else WRONG) if over else 0.0
+        costs = {"misinformed": 1.0} if misinforms else {}
+        return Reaction((Message("user", reply),), over, score, costs)
+
+    def overhear(self, text: str) -> None:
+        """Remember the agent's message: what a person says next shows that they have read it."""
+        self._overheard = text
+
+    def tell(self, text: str) -> Conversation:
+        """Let a person speak. They ask the card's questions in order, and forget nothing."""
+        self.asker.forgets.clear()
+        self.asker.note(self._overheard)
+        self._overheard = ""
+        return (Message("user", text),)
+
+    def judge(self, text: str) -> float:
+        """The verdict that the client would reach."""
+        return {"": 0.0, "content": RIGHT}.get(self.asker.judge(text), WRONG)
+
+    @property
+    def _card(self) -> str:
+        """The goal in words, for a person who plays the client."""
+        labels = load_facts()["relations"]
+        asked = (f"{labels[q.relation]['label']} of the {q.product}" for q in self.asker.questions)
+        return f"You want to know, one after the other: {'; '.join(asked)}."
+
+
+class FinanceFactsScenario(Scenario):
+    """A bank's clients ask for facts that only its papers hold; drawn anew for each."""
+
+    @property
+    def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
+        """The expert, the demonstrator, one that makes everything up, and a reader of graphs."""
+        return {
+            "expert": Expert,
+            "demonstrator": Demonstrator,
+            "random": RandomAgent,
+            "knowledge-graph": GraphReader,
+        }
+
+    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> FactsCase:
+        """Draw a bank, questions and a persona, and open the case."""
+        personas = choose_personas(split, users)
+        # The same seed must not tell the same story on two sides of the split.
+        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
+        house = draw_house(split, rng)
+        questions = draw_questions(house, rng)
+        persona = personas[int(rng.integers(len(personas)))]
+        return FactsCase(house, Asker(questions, persona, split, rng))

@@ -1,0 +1,58 @@
+"""Finance-v0: a consultation about which class of product suits a client's money."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlchat_envs.consultation import ConsultCase, ConsultScenario
+from rlchat_envs.consultation.agents import Demonstrator, Habits
+from rlchat_envs.core.protocols import ScriptedAgent
+from rlchat_envs.knowledge import Triple, read_triples
+
+FOLDER = Path(__file__).parent
+# There are a third fact, a remark and a promise to fail at: with the usual habits 1 in 4 succeeds.
+HABITS = Habits(skips=0.15, usual=0.15, leaves_out=0.1, says_too_much=0.2)
+
+
+class FinanceCase(ConsultCase):
+    """A client's case, with what is known of the classes of products."""
+
+    @property
+    def triples(self) -> tuple[Triple, ...]:
+        """What the file says, as a graph, and each class's risk, term, cost and use."""
+        return super().triples + _products()
+
+    @property
+    def hidden(self) -> Mapping[str, Any]:
+        """Goal and state, with the market and the sum that the client may have named."""
+        market = self.goal.facts["market"]
+        return {**super().hidden, "fact market": market, "sum": self.goal.shown["sum"]}
+
+
+class FinanceScenario(ConsultScenario):
+    """A bank's savings desk: the product has to suit, its risk is named, nothing promised."""
+
+    def __init__(self) -> None:
+        """The file lies beside the code."""
+        super().__init__(FOLDER / "finance.yaml")
+
+    @property
+    def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
+        """Those of every consultation; the demonstrator has habits of its own."""
+        demonstrator = {"demonstrator": lambda seed: Demonstrator(self.book, seed, HABITS)}
+        return {**super().agents, **demonstrator}
+
+    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> FinanceCase:
+        """Draw a goal and a persona and open the case."""
+        drawn = super().begin(rng, split, users)
+        return FinanceCase(drawn.goal, drawn.client)
+
+
+@cache
+def _products() -> tuple[Triple, ...]:
+    return read_triples(FOLDER / "products.tsv")

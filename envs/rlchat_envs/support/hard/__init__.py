@@ -1,5 +1,0 @@
-"""rlchat/SupportHard-v0: a support desk with several problems, contradictions and exceptions."""
-
-from rlchat_envs.support.hard.scenario import SupportHardCase, SupportHardScenario
-
-__all__ = ["SupportHardCase", "SupportHardScenario"]
