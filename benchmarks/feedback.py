@@ -20,10 +20,10 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.cli.chat import Chat, ChatOptions
+from rlchat.cli.chat import Chat, environment_of
 from rlchat.cli.main import guarded, quiet
+from rlchat.cli.options import ChatOptions
 from rlchat.inference.load_agent import load_agent
-from rlchat.rollout.environment import EnvConfig, TextEnv
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def main(options: StandInOptions) -> None:
     console = Console()
     chosen = ChatOptions(options.agent, split="train", seed=options.seed, person=options.person)
     person = StandIn(options.ratings)
-    agent, world = load_agent(options.agent), TextEnv(EnvConfig(), "train")
+    agent, world = load_agent(options.agent), environment_of(chosen)
     person.chat = Chat(chosen, agent, world, console, person)
     person.chat.begin()
     try:

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from rlchat.evaluation.summary import with_interval
 from rlchat.rewards.elicitation import Question, questions
-from rlchat.rollout.branching import BranchConfig
+from rlchat.rollout.config import BranchConfig
 from rlchat.statistics import bootstrap, paired
 from rlchat_reward_models.preference_posterior import fit_posterior, population_prior
 from rlchat_reward_models.splits import fraction

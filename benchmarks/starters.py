@@ -27,7 +27,8 @@ from rich.console import Console
 
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.train import run_training
-from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
+from rlchat.evaluation.config import EvalConfig
+from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
 from rlchat.evaluation.summary import with_interval
 from rlchat.files import atomic_folder, write_json
 from rlchat.inference.load_agent import load_agent

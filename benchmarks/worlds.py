@@ -24,7 +24,8 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.cli.main import guarded, quiet
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
+from rlchat.evaluation.config import EvalConfig
+from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
 from rlchat.evaluation.summary import markdown, with_interval
 from rlchat.files import write_json, write_text
 from rlchat.inference.agents import Agent

@@ -25,29 +25,33 @@ def data_folder() -> Path:
     return at_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "rlchat"
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, private: bool = False) -> None:
     """Write UTF-8 text so that a reader sees the old file or the new one, never a part.
 
     Args:
         path: The file; its folder is made when absent. A link is followed, not replaced.
         text: The whole content.
+        private: Whether its owner alone may read it.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), private)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part.
 
     Args:
         path: The file; its folder is made when absent. A link is followed, not replaced.
         content: The whole content.
+        private: Whether its owner alone may read it.
     """
     target = path.resolve()
     temporary = _sibling(target, "tmp")
     with _full_disk_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("wb") as file:
+            mode = 0o600 if private else 0o666
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with open(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from rlchat.errors import UserError
+
+SEEDS = 2**32  # numpy, which transformers seeds too, knows no larger ones
+# Choices that options of several rooms have. They stand here, so that options can be read and
+# explained without loading torch.
+DTypeName = Literal["auto", "float32", "bfloat16"]
+EngineName = Literal["own", "paged"]
 
 
 def expect(settings: object, name: str, holds: bool, what: str) -> None:
@@ -16,9 +23,6 @@ def expect(settings: object, name: str, holds: bool, what: str) -> None:
     value = getattr(settings, name)
     if not holds or (isinstance(value, float) and not math.isfinite(value)):
         raise UserError(f"expected {name} {what}; got {value}")
-
-
-SEEDS = 2**32  # numpy, which transformers seeds too, knows no larger ones
 
 
 def names(comma_separated: str) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ def make_policy() -> MakePolicy:
     """Make a tiny policy whose adapter is moved away from its start by seeded noise."""
     import torch
 
-    from rlchat.models.policy import AdapterConfig, Policy
+    from rlchat.models.config import AdapterConfig
+    from rlchat.models.policy import Policy
 
     def make(
         method: str = "lora", noise: float = 0.1, dtype: str = "float32", layers: float = 1.0

@@ -23,7 +23,7 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.update import fit_critic, update_policy
 from rlchat.distributed import Distributed
 from rlchat.inference.decoder import Decoder
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.device import peak_memory
 from rlchat.models.policy import Policy
 from rlchat.rollout.seeding import episode_seeds

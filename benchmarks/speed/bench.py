@@ -13,10 +13,9 @@ import torch
 from rich.console import Console
 
 from rlchat.errors import UserError
-from rlchat.models.adapters import AdapterConfig
-from rlchat.models.device import DTypeName
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.settings import expect
+from rlchat.settings import DTypeName, expect
 
 Part = Literal["decode", "update", "rollout", "loaded", "growth"]
 Result = TypeVar("Result")

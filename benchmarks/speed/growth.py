@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from rlchat.files import write_text
 from rlchat.inference.kv_cache import StepLayout
-from rlchat.models.adapters import AdapterConfig
-from rlchat.models.device import DTypeName
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
+from rlchat.settings import DTypeName
 
 TURNS, EPISODES = (2, 4, 8, 16), (8, 16, 32, 64, 128)
 MODELS = ("tiny", "smollm2-135m")

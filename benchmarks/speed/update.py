@@ -14,12 +14,12 @@ from torch import Tensor
 from rlchat.algorithms.advantages import Estimated, estimate
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import Batch, pack
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import Critic, CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
+from rlchat.algorithms.critic import Critic
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate
 from rlchat.distributed import Distributed
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import EnvConfig

@@ -1,14 +1,15 @@
-"""How the policy is updated: settings of PPO."""
+"""Settings of an update: PPO and its critic."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rlchat.algorithms import ppo
-from rlchat.algorithms.advantages import EstimatorSettings
-from rlchat.algorithms.critic import CriticConfig
 from rlchat.settings import expect
+
+if TYPE_CHECKING:  # torch comes with them, for which --help need not wait
+    from rlchat.algorithms import ppo
+    from rlchat.algorithms.advantages import EstimatorSettings
 
 
 @dataclass(frozen=True)
@@ -16,51 +17,56 @@ class PPOConfig:
     """How the policy is updated from an iteration's episodes."""
 
     learning_rate: float = 2.5e-4
-    """Of the adapter."""
+    """Learning rate of the adapter's weights in PPO."""
     layers: float = 1.0
-    """Share of the model's layers, from the top, whose adapter PPO changes, if they have one."""
+    """Share of the model's layers whose adapter PPO changes, counted from the top; layers without
+    an adapter stay as they are."""
     epochs: int = 2
-    """Passes over an iteration's episodes."""
+    """Number of passes of PPO over an iteration's episodes."""
     minibatches: int = 4
-    """Optimizer steps a pass."""
+    """Number of optimizer steps in one pass, each on a part of the episodes."""
     beta: float = 0.03
-    """Price of a nat of KL to the reference, in units of scaled score."""
+    """Penalty for each nat of KL divergence from the reference policy, in units of scaled score."""
     kl_target: float = 0.0
-    """Mean k1 per action token that beta is adapted to; 0 keeps beta fixed."""
+    """KL divergence (mean k1 per sampled token, in nats) that beta is adapted to; 0 keeps beta
+    fixed."""
     kl_horizon: int = 1000
-    """Episodes over which beta adapts."""
+    """Number of episodes over which beta adapts to the target of the KL divergence."""
     gamma_token: float = 1.0
-    """Discount inside a turn; below 1 it pays for brevity by accident."""
+    """Discount from one token to the next inside a turn; below 1, short replies are rewarded by
+    accident."""
     lambda_token: float = 1.0
-    """GAE decay inside a turn."""
+    """Decay lambda of GAE from one token to the next inside a turn."""
     gamma_turn: float | None = None
-    """Discount across the user's reply; if none is given 1, or 0 where a reward model or a
-    person's style pays and the world does not: comparisons of replies cannot be summed."""
+    """Discount from one turn to the next. Left out (None), it is 1, or 0 where a reward model or a
+    person's style alone is the reward: comparisons of replies cannot be summed over turns."""
     lambda_turn: float = 0.95
-    """GAE decay across the user's reply."""
+    """Decay lambda of GAE from one turn to the next."""
     estimator: Literal["gae", "rloo", "reinforce"] = "gae"
-    """gae uses the critic; the others the reward to come, less what other episodes had to come at
-    the same turn: rloo those that share a start, reinforce all."""
+    """Estimator of advantages: gae uses the critic; the others subtract from the reward to come
+    what other episodes had to come at the same turn: rloo those that share a start, reinforce
+    all."""
     group_size: int = 1
-    """Episodes that share a goal and a user (rloo wants at least 2)."""
+    """Number of episodes that share a goal and a user; the estimator rloo wants at least 2."""
     clip_low: float = 0.2
-    """Lower bound of the ratio is 1 - this."""
+    """Lower clip of PPO's ratio: the ratio is bounded by 1 minus this from below."""
     clip_high: float = 0.28
-    """Upper bound of the ratio is 1 + this."""
+    """Upper clip of PPO's ratio: the ratio is bounded by 1 plus this from above."""
     dual_clip: float = 3.0
-    """Bound of the loss where the advantage is negative; 0 is off."""
+    """Bound of PPO's ratio where the advantage is negative (dual clip); 0 switches it off."""
     gradient_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
+    """Largest norm of the gradient; a longer one is scaled down to it."""
     std_floor: float = 0.1
-    """Advantages are divided by their std, but by no less than this."""
+    """Least divisor of advantages, which are divided by their standard deviation."""
     score_floor: float = 0.1
-    """Scores are divided by their running std, but by no less than this."""
+    """Least divisor of scores, which are divided by their running standard deviation."""
     sampler_gap: float = 0.01
-    """Mean nats between sampler and training forward above which importance weights correct it."""
+    """Mean difference, in nats, between logprobs of the sampler and of the training forward above
+    which importance weights correct for it."""
     critic_warmup: int = 0
-    """Iterations in which only the critic learns (detached only)."""
+    """Number of first iterations in which the critic alone learns (with detached states only)."""
     token_budget: int = 1024
-    """Most tokens in one forward; a longer conversation has one of its own."""
+    """Most tokens in one forward pass; a longer conversation has a pass of its own."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range, in one sentence."""
@@ -82,6 +88,8 @@ class PPOConfig:
     @property
     def clip(self) -> ppo.Clip:
         """The bounds of one update."""
+        from rlchat.algorithms import ppo
+
         return ppo.Clip(self.clip_low, self.clip_high, self.dual_clip)
 
     def settings(self, critic: CriticConfig, compared: bool = False) -> EstimatorSettings:
@@ -92,6 +100,9 @@ class PPOConfig:
             compared: whether scores come from comparisons of replies alone. Those know a reply's
                 worth in its context up to a constant, which a sum over turns would pay for.
         """
+        from rlchat.algorithms import ppo
+        from rlchat.algorithms.advantages import EstimatorSettings
+
         gamma = (0.0 if compared else 1.0) if self.gamma_turn is None else self.gamma_turn
         return EstimatorSettings(
             self.estimator,
@@ -102,3 +113,39 @@ class PPOConfig:
             self.score_floor,
             self.sampler_gap,
         )
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """What the critic reads and how it is fitted."""
+
+    states: Literal["detached", "shared"] = "detached"
+    """Whether the value loss changes the adapter: detached leaves the policy's weights alone,
+    shared sends the gradient into them."""
+    privileged: bool = True
+    """Let the critic read what the simulator hides from the agent, too; the critic is not part of
+    the trained agent."""
+    learning_rate: float = 5e-4
+    """Learning rate of the critic."""
+    epochs: int = 10
+    """Number of full-batch steps of the critic in an iteration, on states that are computed once
+    (with detached states only)."""
+    width: int = 256
+    """Width of the critic's one hidden layer."""
+    loss_weight: float = 0.1
+    """Weight of the value loss beside the policy's loss (with shared states only)."""
+    value_clip: float = 0.0
+    """Largest change of a value in one update that lowers the value loss (value clip); 0 switches
+    it off."""
+    lambda_return: float = 1.0
+    """Decay lambda of the critic's targets from one turn to the next; 1 makes them plain
+    returns."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be fitted."""
+        expect(self, "learning_rate", self.learning_rate > 0, "above 0")
+        for name in ("epochs", "width"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        for name in ("loss_weight", "value_clip"):
+            expect(self, name, getattr(self, name) >= 0, "of at least 0")
+        expect(self, "lambda_return", 0 <= self.lambda_return <= 1, "in [0, 1]")

@@ -4,48 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rlchat.algorithms.config import CriticConfig
 from rlchat.algorithms.ppo import Reduce, alone
-from rlchat.settings import expect
 
 PRIVILEGED = 1024  # hashed features of what the simulator hides; fewer collide too often
 RIDGE = 30.0  # turns that a fact must be seen in before it counts for half
-
-
-@dataclass(frozen=True)
-class CriticConfig:
-    """What the critic reads and how it is fitted."""
-
-    states: Literal["detached", "shared"] = "detached"
-    """Detached leaves the policy's weights alone; shared sends the value loss into the adapter."""
-    privileged: bool = True
-    """Also read what the simulator hides; the critic is thrown away after training."""
-    learning_rate: float = 5e-4
-    """Its own."""
-    epochs: int = 10
-    """Full-batch steps an iteration, on states computed once (detached only)."""
-    width: int = 256
-    """Of its one hidden layer."""
-    loss_weight: float = 0.1
-    """Of the value loss beside the policy's (shared only)."""
-    value_clip: float = 0.0
-    """Largest step that is credited; 0 is off."""
-    lambda_return: float = 1.0
-    """GAE decay of the critic's targets across turns; 1 is the plain return."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be fitted."""
-        expect(self, "learning_rate", self.learning_rate > 0, "above 0")
-        for name in ("epochs", "width"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        for name in ("loss_weight", "value_clip"):
-            expect(self, name, getattr(self, name) >= 0, "of at least 0")
-        expect(self, "lambda_return", 0 <= self.lambda_return <= 1, "in [0, 1]")
 
 
 class Critic(nn.Module):

@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rlchat import files
 from rlchat.cli import rating_commands
+from rlchat.cli.options import ChatOptions
 from rlchat.cli.tables import indented, label, spoken
 from rlchat.cli.terminal import ReadLine, at_terminal, open_lines, printable
 from rlchat.errors import UserError
-from rlchat.feedback.pii import check_region
 from rlchat.feedback.recorder import RatingRecorder
 from rlchat.inference.agents import Agent, AgentConversation, ContextFull, Reply
 from rlchat.inference.load_agent import ENDPOINT, load_agent
-from rlchat.models.adapters import AdapterConfig
-from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, TextEnv
+from rlchat.rollout.environment import TextEnv
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.serving.session import ChatSession
-from rlchat.settings import expect, names
+from rlchat.settings import names
 from rlchat_envs import Conversation
 from rlchat_envs.knowledge import Lookup
 
@@ -36,47 +32,6 @@ FULL = (
     "The conversation has filled the agent's context; /reset starts another "
     "(--rollout.max-tokens gives more room)."
 )
-
-
-@dataclass(frozen=True)
-class ChatOptions:
-    """Talk to an agent: you are the user, and /help lists what else you can do."""
-
-    agent: Annotated[str, tyro.conf.Positional]
-    """A run or adapter folder, or a name: base, expert, demonstrator, random."""
-    env: str = "rlchat/Support-v0"
-    """An environment of `rlchat envs`; give '' to talk without one."""
-    users: str = ""
-    """Families that /user draws from, comma-separated; the usual ones if none is named."""
-    knowledge: str = ""
-    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
-    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
-    split: Literal["train", "dev", "test"] = "dev"
-    """Side that goals come from."""
-    seed: int = 0
-    """Decides goals and sampling."""
-    temperature: float = 0.0
-    """0 is greedy; 1 is how it was trained."""
-    policy: str = "smollm2-135m"
-    """The model that `base` stands for."""
-    person: str = "me"
-    """Who rates: whose ratings they are."""
-    feedback: bool = True
-    """Keep ratings, each with the conversation up to it; without a rating nothing is kept."""
-    mask: bool = True
-    """Before anything is kept, put [e-mail], [phone], [card] or [account] in the place of e-mail
-    addresses, phone numbers, payment cards, IBANs, @handles and what follows words such as "account
-    number:". Names of people and postal addresses stay."""
-    region: str = "US"
-    """Whose phone numbers are known without a country's code: two capital letters."""
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        expect(self, "temperature", self.temperature >= 0, "of at least 0")
-        expect(self, "person", bool(self.person.strip()), "with a name in it")
-        check_region(self.region)
 
 
 def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = None) -> None:
@@ -90,7 +45,7 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
     Raises:
         UserError: nobody of that name, or an environment in which a person cannot be the user.
     """
-    world = _world(options)
+    world = environment_of(options)
     agent = load_agent(
         options.agent, options.policy, options.adapter, lambda line: console.print(Text(line))
     )
@@ -111,21 +66,26 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
     chat.say("Goodbye.")
 
 
-def _world(options: ChatOptions) -> TextEnv | None:
-    if not options.env:
+def environment_of(options: ChatOptions) -> TextEnv | None:
+    """The environment that a person talks in; None if they talk without one.
+
+    Raises:
+        UserError: no such environment, or one in which a person cannot be the user.
+    """
+    if options.env == "":
         return None
-    config = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    config = options.world_of(options.agent)
     world = TextEnv(config, options.split)
     if not world.ours:
         raise UserError(
-            f"expected an environment in which a person can be the user; {options.env} has no such "
+            f"expected an environment in which a person can be the user; {config.env} has no such "
             "part; play the agent in it with rlchat play, or talk without one with --env ''"
         )
     return world
 
 
 class Chat:
-    """One sitting: conversations one after the other, and the commands between the lines."""
+    """A person's conversations with an agent, one after the other, and the commands between."""
 
     def __init__(
         self,
@@ -138,12 +98,13 @@ class Chat:
         """Prepare; `begin` opens the first conversation."""
         self.options, self.agent, self.world, self.console = options, agent, world, console
         self.read, self.order = read, random.Random(options.seed)  # of A and B
-        self.sitting = rating_commands.rating_context(options, agent.version)
+        self.env = "" if world is None else world.config.env
+        self.about = rating_commands.rating_context(options, self.env, agent.version)
         self._count = 0
         self._earlier: list[dict[str, Any]] = []
         self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
         if world is None:
-            self._own_lookups = tuple(make_lookup(k) for k in names(options.knowledge))
+            self._own_lookups = tuple(make_lookup(k) for k in names(options.knowledge or ""))
         self.session: ChatSession
         self.talk: AgentConversation
         self.ratings: RatingRecorder
@@ -172,11 +133,11 @@ class Chat:
         return True
 
     def say(self, text: str) -> None:
-        """Print a line of the house's own."""
+        """Print a line that neither the agent nor the environment said."""
         self.show(Text(printable(text), "dim"))
 
     def help(self, _: str) -> None:
-        """Command ``/help``."""
+        """List the commands: ``/help``."""
         table = Table.grid(padding=(0, 2))
         for _command, words, about in COMMANDS.values():
             if words:
@@ -189,12 +150,12 @@ class Chat:
         )
 
     def reset(self, _: str) -> None:
-        """Command ``/reset``."""
+        """Open another conversation: ``/reset``."""
         self._earlier = self._transcripts()
         self._open()
 
     def save(self, name: str) -> None:
-        """Command ``/save``: every conversation of this sitting, one a line."""
+        """Write every conversation of this chat, one a line, for its owner to read: ``/save``."""
         path, rows = files.at_home(name), self._transcripts()
         if not name or not rows:
             self.say("There is nothing to save yet." if name else "Say where: /save FILE.")
@@ -206,13 +167,13 @@ class Chat:
                 self.say(f"There is no folder {path.parent}; name a file in one that exists.")
             else:
                 lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-                files.write_text(path, "".join(lines))
+                files.write_text(path, "".join(lines), private=True)
                 self.say(f"Saved {len(rows)} conversation{'s' * (len(rows) > 1)} in {path}.")
         except (OSError, ValueError) as error:
             self.say(f"Could not save {path}: {error}.")
 
     def user(self, turns: str) -> None:
-        """Command ``/user``: the simulated user speaks in the person's place."""
+        """Let the simulated user speak in the person's place: ``/user``."""
         if self.session.case is None:
             self.say("There is no simulated user without an environment.")
             return
@@ -237,7 +198,7 @@ class Chat:
         self._ending()
 
     def score(self, _: str) -> None:
-        """Command ``/score``."""
+        """Show what each turn of the agent was worth: ``/score``."""
         if not self.session.parts:
             self.say("The agent has not said anything yet.")
             return
@@ -260,7 +221,7 @@ class Chat:
             lookups=self._own_lookups,
         )
         self._count += 1
-        self.talk, self.ratings = self.session.agent_conversation, RatingRecorder(self.sitting)
+        self.talk, self.ratings = self.session.agent_conversation, RatingRecorder(self.about)
         if self.session.case is not None:
             self.say(f"Your card: {self.session.case.hidden['card']}")
 
@@ -324,12 +285,15 @@ class Chat:
         )
 
     def _transcripts(self) -> list[dict[str, Any]]:
-        """Every conversation of this sitting in which the agent has said something."""
+        """Every conversation of this chat in which the agent has said something, masked."""
         if not self.session.parts:
             return self._earlier
-        told = ("agent", "env", "split", "seed", "temperature")
-        about = {name: getattr(self.options, name) for name in told}
-        return [*self._earlier, {**self.session.to_json(), **about}]
+        told = ("agent", "split", "seed", "temperature")
+        about = {"env": self.env, **{name: getattr(self.options, name) for name in told}}
+        row = self.session.to_json()
+        for message in row["messages"]:
+            message["content"] = self.about.mask(message["content"])
+        return [*self._earlier, {**row, **about}]
 
 
 COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
@@ -342,5 +306,10 @@ COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
     ),
     **rating_commands.COMMANDS,
     "/score": (Chat.score, "/score", "what each turn of the agent's was worth, in named parts"),
-    "/save": (Chat.save, "/save FILE", "write every conversation so far, as JSON lines"),
+    "/save": (
+        Chat.save,
+        "/save FILE",
+        "write every conversation so far, as JSON lines that you alone can read, masked as ratings "
+        "are",
+    ),
 }

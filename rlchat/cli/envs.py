@@ -16,10 +16,9 @@ from rich.table import Table
 import rlchat_envs
 from rlchat import files
 from rlchat.errors import UserError
-from rlchat.rollout.conversations import read_conversations
-from rlchat.rollout.demonstrations import demonstrate
+from rlchat.rollout.env_options import EnvOptions
 from rlchat.rollout.environment import EnvConfig
-from rlchat.settings import names
+from rlchat.settings import expect, names
 from rlchat_envs.users.personas import FAMILIES, PERSONAS
 from rlchat_envs.users.statistics import HEADINGS, Talk, listen, rows
 
@@ -43,31 +42,28 @@ def run_list(_: ListOptions, console: Console) -> None:
         personas = {p.split: p.name for p in PERSONAS.values() if p.family == family}
         people.add_row(family, about, *(personas[split] for split in rlchat_envs.SPLITS))
     console.print(people)
-    console.print(f"sides: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
+    console.print(f"splits: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
 
 
 @dataclass(frozen=True)
-class UsersOptions:
+class UsersOptions(EnvOptions):
     """Measure how users talk: length, acts, words, and when they end it."""
 
-    env: str = "rlchat/Support-v0"
-    """An environment of `rlchat envs`, or module:Id of your own."""
     users: str = ",".join(FAMILIES)
-    """Families to measure, comma-separated, each alone."""
+    """Families of simulated users to measure, comma-separated, each alone."""
     data: Path | None = None
-    """Conversations to measure them by, JSON lines of {"messages": [{"role", "content"}, …]}; the
-    demonstrations that a warm start learns from, if none is named."""
+    """File of conversations to compare with, JSON lines of {"messages": [{"role", "content"}, …]};
+    if left out, the demonstrations that a warm start learns from."""
     split: Literal["train", "dev", "test"] = "train"
-    """Side that goals and users come from."""
+    """Split of the environment that goals and users come from."""
     episodes: int = 200
-    """Conversations of each family with the demonstrator."""
+    """Number of conversations of each family with the demonstrator."""
     seed: int = 0
-    """Decides them."""
+    """Seed of goals, users and what they say."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        if self.episodes < 1:
-            raise UserError(f"expected episodes of at least 1; got {self.episodes}")
+        expect(self, "episodes", self.episodes >= 1, "of at least 1")
 
 
 def run_users(options: UsersOptions, console: Console) -> None:
@@ -76,9 +72,11 @@ def run_users(options: UsersOptions, console: Console) -> None:
     Raises:
         UserError: no such environment, family or file.
     """
+    from rlchat.rollout.conversations import read_conversations
+    from rlchat.rollout.demonstrations import demonstrate
 
     def talked(users: tuple[str, ...], split: str) -> Talk:
-        world = EnvConfig(options.env, users)
+        world = EnvConfig(options.env, users, knowledge=names(options.knowledge))
         return listen(demonstrate(world, options.episodes, options.seed, split))
 
     if options.data is not None:
@@ -88,7 +86,7 @@ def run_users(options: UsersOptions, console: Console) -> None:
     talks = {name: measure} | {
         user: talked((user,), options.split) for user in names(options.users)
     }
-    table = Table(*HEADINGS, box=None, title=f"{options.env}, {options.split} side")
+    table = Table(*HEADINGS, box=None, title=f"{options.env}, {options.split} split")
     for row in rows(talks, measure):
         table.add_row(*row)
     table.caption = f"lengths, acts, words, turns: divergence from {name}, 0 to 1 bit"
@@ -111,7 +109,7 @@ class NewOptions:
     """Write a small working scenario, to be changed into your own."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """Name of the Python package: small letters, digits and underscores."""
+    """Name of the new Python package: small letters, digits and underscores."""
 
 
 def run_new(options: NewOptions, console: Console) -> None:

@@ -1,39 +1,38 @@
-"""Verbs `feedback …`: ratings counted, exported, learned from, forgotten."""
+"""Verbs `feedback …`: ratings counted, exported, learned from, forgotten.
+
+What loads torch is imported where it is used: most verbs do without.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import tyro
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from rlchat.cli.progress import Progress
-from rlchat.cli.terminal import printable, say
+from rlchat.cli.options import LearnOptions, RestoreOptions, VersionsOptions
+from rlchat.cli.terminal import HISTORY, printable, say
 from rlchat.errors import UserError
 from rlchat.feedback.export import ROWS, Format, existing_store
 from rlchat.feedback.store import Store, store_path
 from rlchat.files import at_home, data_folder, write_text
-from rlchat.models.adapter_io import adapter_folder
-from rlchat.training.feedback_update import FeedbackUpdateConfig, update_from_feedback
-from rlchat.training.run_folder import RunFolder
-from rlchat.training.versions import Versions
 
+if TYPE_CHECKING:
+    from rlchat.training.run_folder import RunFolder
 
-@dataclass(frozen=True, kw_only=True)
-class LearnOptions(FeedbackUpdateConfig):
-    """Let a run learn from ratings; what does harm on held-out users is rolled back."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder. Its adapter is replaced only by an update that passes; every version is kept."""
+_SHA256 = re.compile("[0-9a-f]{64}")  # the version of an adapter is that of its weights
 
 
 def run_learn(options: LearnOptions, console: Console) -> None:
     """Learn, measure, and accept or roll back."""
+    from rlchat.cli.progress import Progress
+    from rlchat.training.feedback_update import update_from_feedback
+
     run = _run(options.run)
     with Progress(console, options.iterations) as progress:
         update = update_from_feedback(run, options, progress)
@@ -45,16 +44,10 @@ def run_learn(options: LearnOptions, console: Console) -> None:
         say(console, f"Rolled back to version {before}: {decision.reason}.")
 
 
-@dataclass(frozen=True)
-class VersionsOptions:
-    """List the versions of a run: what training left, and every update from feedback."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder."""
-
-
 def run_versions(options: VersionsOptions, console: Console) -> None:
     """Print a table."""
+    from rlchat.training.versions import Versions
+
     versions = Versions(_run(options.run))
     known = versions.all()
     if not known:
@@ -66,25 +59,17 @@ def run_versions(options: VersionsOptions, console: Console) -> None:
         mark = f"{v.number} *" if v.number == current else str(v.number)
         cells = (mark, v.time, v.origin, "yes" if v.accepted else "no", v.reason)
         table.add_row(*(Text(cell) for cell in cells))
-    table.caption = "* is what the run speaks with"
+    table.caption = "* is the version that replies now"
     console.print(table)
-
-
-@dataclass(frozen=True)
-class RestoreOptions:
-    """Let a run speak with one of its versions again."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder."""
-    version: Annotated[int, tyro.conf.Positional]
-    """A number of `rlchat feedback versions`."""
 
 
 def run_restore(options: RestoreOptions, console: Console) -> None:
     """Go back, or forth."""
+    from rlchat.training.versions import Versions
+
     run = _run(options.run)
     Versions(run).use(options.version)
-    say(console, f"{run.folder} speaks with version {options.version} now.")
+    say(console, f"{run.folder} replies with version {options.version} now.")
 
 
 def _run(folder: Path) -> RunFolder:
@@ -93,6 +78,9 @@ def _run(folder: Path) -> RunFolder:
     Raises:
         UserError: it is none.
     """
+    from rlchat.models.adapter_io import adapter_folder
+    from rlchat.training.run_folder import RunFolder
+
     if adapter_folder(folder) != folder / "adapter":
         raise UserError(
             f"expected a run folder, with an adapter in it; got {folder}; train one with rlchat "
@@ -111,13 +99,13 @@ class ExportOptions:
     """Write ratings as JSON lines, in trl's conversational formats."""
 
     out: str
-    """The file; one that exists is replaced."""
+    """JSON lines file to write; one that exists is replaced."""
     format: Format = "preference"
-    """preference: what was better and worse in the same place, from /ab and /edit. kto: replies and
-    whether they were good, from + and -. sft: conversations whose last message was good, from + and
-    /edit."""
+    """Kind of rows: preference is what was better and worse in the same place, from /ab and /edit;
+    kto is replies and whether they were good, from + and -; sft is conversations whose last message
+    was good, from + and /edit."""
     person: str = ""
-    """Whose ratings; everybody's if nobody is named."""
+    """Name of the person whose ratings are written; if empty, everybody's are."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +113,11 @@ class ForgetOptions:
     """Delete conversations and their ratings, from the file and its log, to the last byte."""
 
     session: str = ""
-    """The conversation of this id."""
+    """Id of the conversation that is deleted, as rlchat chat told it."""
     person: str = ""
-    """Everything of this person's."""
+    """Name of the person of whom everything is deleted."""
     yes: bool = False
-    """Do not ask."""
+    """Delete without asking whether you are sure."""
 
     def __post_init__(self) -> None:
         """Refuse to guess what is meant."""
@@ -156,9 +144,12 @@ def run_stats(_: StatsOptions, console: Console) -> None:
     for name in tallies[0]:
         number = name not in ("agent", "version")
         words = name.replace(" ", "\n")
-        table.add_column(words, justify="right" if number else "left", no_wrap=number)
+        # A name that is too long for its column goes on in the next line, and is never cut.
+        side: JustifyMethod = "right" if number else "left"
+        table.add_column(words, justify=side, no_wrap=number, overflow="fold")
     for tally in tallies:
-        tally["version"] = str(tally["version"])[:12]
+        version = str(tally["version"])
+        tally["version"] = version[:12] if _SHA256.fullmatch(version) else version
         table.add_row(*(Text(_cell(value)) for value in tally.values()))
     console.print(table)
 
@@ -200,8 +191,7 @@ def run_forget(options: ForgetOptions, console: Console) -> None:
             return
         store.forget(**which)
     say(console, f"Gone: {what}.")
-    typed = data_folder() / "chat-history"
-    if typed.is_file():
+    for typed in sorted(data_folder().glob(f"*{HISTORY}")):
         say(
             console,
             f"Lines typed in a terminal are also in {typed}; delete it if they are to go too.",

@@ -10,16 +10,16 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from importlib import import_module, metadata
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, make_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import tyro
-from rich.console import Console
-from rich.table import Table
-
-from rlchat.cli.terminal import say
 from rlchat.errors import RunError, UserError
+
+if TYPE_CHECKING:  # each takes a tenth of a second
+    from rich.console import Console
+    from rich.table import Table
 
 Options = TypeVar("Options")
 
@@ -28,119 +28,133 @@ Options = TypeVar("Options")
 class Verb:
     """One verb: where its options and its function are, and what it does in a line.
 
-    Both are found when the verb is used, so that others do not wait for what it imports.
+    Both are found when the verb is used, so that others do not wait for what it imports; the
+    options alone are enough for ``--help``.
     """
 
-    module: str
     options: str
     run: str
     about: str
 
     def options_class(self) -> type[Any]:
         """The dataclass of its options."""
-        found: type[Any] = getattr(import_module(f"rlchat.{self.module}"), self.options)
+        found: type[Any] = _named(self.options)
         return found
 
     def function(self) -> Callable[[Any, Console], object]:
         """What does the work, given options and a console."""
-        found: Callable[[Any, Console], object] = getattr(
-            import_module(f"rlchat.{self.module}"), self.run
-        )
+        found: Callable[[Any, Console], object] = _named(self.run)
         return found
+
+
+def _named(place: str) -> Any:
+    """What ``module:name`` stands for, with a module of this package."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"rlchat.{module}"), name)
 
 
 VERBS = {
     "train": Verb(
-        "cli.train",
-        "TrainConfig",
-        "run_training",
+        "training.config:TrainConfig",
+        "cli.train:run_training",
         "fetch a model, warm-start it, train it by PPO, evaluate it",
     ),
     "sft": Verb(
-        "cli.train", "SFTConfig", "run_sft", "only the warm start, from demonstrations or a file"
+        "training.config:SFTConfig",
+        "cli.train:run_sft",
+        "only the warm start, from demonstrations or a file",
     ),
     "eval": Verb(
-        "cli.train", "EvalOptions", "run_evaluation", "measure an agent against simulated users"
+        "cli.options:EvalOptions",
+        "cli.train:run_evaluation",
+        "measure an agent against simulated users",
     ),
-    "chat": Verb("cli.chat", "ChatOptions", "run_chat", "talk to an agent"),
+    "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
     "play": Verb(
-        "cli.play", "PlayOptions", "run_play", "play the agent yourself, against a simulated user"
+        "cli.options:PlayOptions",
+        "cli.play:run_play",
+        "play the agent yourself, against a simulated user",
     ),
     "reward build": Verb(
-        "cli.reward",
-        "BuildOptions",
-        "run_build",
+        "cli.reward:BuildOptions",
+        "cli.reward:run_build",
         "collect preferences: simulators, people's ratings, files",
     ),
     "reward train": Verb(
-        "cli.reward", "TrainOptions", "run_train", "train a reward model on preferences"
+        "cli.reward:TrainOptions", "cli.reward:run_train", "train a reward model on preferences"
     ),
     "reward score": Verb(
-        "cli.reward", "ScoreOptions", "run_score", "score the agent's replies in conversations"
+        "cli.reward:ScoreOptions",
+        "cli.reward:run_score",
+        "score the agent's replies in conversations",
     ),
     "reward report": Verb(
-        "cli.reward", "ReportOptions", "run_report", "say how far a reward model can be trusted"
+        "cli.reward:ReportOptions",
+        "cli.reward:run_report",
+        "say how far a reward model can be trusted",
     ),
-    "envs": Verb("cli.envs", "ListOptions", "run_list", "what environments and users there are"),
+    "envs": Verb(
+        "cli.envs:ListOptions", "cli.envs:run_list", "what environments and users there are"
+    ),
     "envs new": Verb(
-        "cli.envs",
-        "NewOptions",
-        "run_new",
+        "cli.envs:NewOptions",
+        "cli.envs:run_new",
         "write a small scenario of your own, which trains as it stands",
     ),
     "envs users": Verb(
-        "cli.envs",
-        "UsersOptions",
-        "run_users",
+        "cli.envs:UsersOptions",
+        "cli.envs:run_users",
         "measure how users talk, beside real conversations if you have any",
     ),
     "feedback stats": Verb(
-        "cli.feedback",
-        "StatsOptions",
-        "run_stats",
+        "cli.feedback:StatsOptions",
+        "cli.feedback:run_stats",
         "how many ratings there are, by agent and version",
     ),
     "feedback export": Verb(
-        "cli.feedback", "ExportOptions", "run_export", "write ratings in trl's formats"
+        "cli.feedback:ExportOptions", "cli.feedback:run_export", "write ratings in trl's formats"
     ),
     "feedback learn": Verb(
-        "cli.feedback", "LearnOptions", "run_learn", "let a run learn from ratings, if that is safe"
+        "cli.options:LearnOptions",
+        "cli.learn:run_learn",
+        "let a run learn from ratings, if that is safe",
     ),
     "feedback versions": Verb(
-        "cli.feedback",
-        "VersionsOptions",
-        "run_versions",
+        "cli.options:VersionsOptions",
+        "cli.learn:run_versions",
         "list what a run was, and what it might have become",
     ),
     "feedback restore": Verb(
-        "cli.feedback",
-        "RestoreOptions",
-        "run_restore",
+        "cli.options:RestoreOptions",
+        "cli.learn:run_restore",
         "let a run reply with one of its versions again",
     ),
     "feedback forget": Verb(
-        "cli.feedback",
-        "ForgetOptions",
-        "run_forget",
+        "cli.feedback:ForgetOptions",
+        "cli.feedback:run_forget",
         "delete a conversation or a person, to the last byte",
     ),
     "feedback ask": Verb(
-        "cli.style",
-        "AskOptions",
-        "run_ask",
-        "compare replies, the most informative first",
+        "cli.options:AskOptions", "cli.style:run_ask", "compare replies, the most informative first"
     ),
     "feedback style": Verb(
-        "cli.style", "StyleOptions", "run_style", "say how a person likes to be spoken to"
+        "cli.options:StyleOptions", "cli.style:run_style", "say how a person likes to be spoken to"
     ),
     "models list": Verb(
-        "cli.models", "ListOptions", "run_list", "what models and trained agents there are"
+        "cli.models:ListOptions", "cli.models:run_list", "what models and trained agents there are"
     ),
     "models fetch": Verb(
-        "cli.models", "FetchOptions", "run_fetch", "bring a model onto this machine"
+        "cli.models:FetchOptions", "cli.models:run_fetch", "bring a model onto this machine"
     ),
 }
 _HELP = ("-h", "--help")
+# Libraries whose warnings are for whoever calls them, which is this package; torch lets them come
+# from the line that called it. What a person's own module warns of is for them, and is shown.
+_TALKATIVE = (
+    *("accelerate", "bitsandbytes", "datasets", "gymnasium", "huggingface_hub", "peft", "sklearn"),
+    *("tokenizers", "torch", "transformers", "trl", "mlflow", "tensorboard", "trackio", "wandb"),
+    *("rlchat", "rlchat_envs", "rlchat_reward_models"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,11 +163,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows a ?
             stream.reconfigure(errors="replace")
+    from rich.console import Console
+
     console = Console()
     if not words or words[0] in _HELP:
         console.print(overview(VERBS))
         return 0
     if words == ["--version"]:
+        from importlib import metadata
+
         console.print(f"rlchat {metadata.version('rlchat')}", highlight=False)
         return 0
     group = {verb for verb in VERBS if verb.startswith(f"{words[0]} ")}
@@ -164,12 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         name, rest = _verb(words)
-        verb = VERBS[name]
         quiet()
-        if name == "train" and not {*_HELP} & {*rest} and os.environ.get("RANK", "0") == "0":
-            say(console, "loading libraries")  # for seconds, in which there would be silence
-        options = parse(verb.options_class(), name, rest)
-        verb.function()(options, console)
+        options = parse(VERBS[name].options_class(), name, rest)
+        if name == "train" and os.environ.get("RANK", "0") == "0":
+            # It takes seconds, in which there would be silence.
+            console.print("loading libraries", highlight=False)
+        VERBS[name].function()(options, console)
 
     return guarded(work, "rlchat", hint)
 
@@ -182,6 +200,8 @@ def guarded(work: Callable[[], None], program: str, hint: str = "") -> int:
         program: stands before the line.
         hint: what to tell somebody who stopped it.
     """
+    from rich.console import Console
+
     complaint = Console(stderr=True)
     try:
         work()
@@ -224,25 +244,38 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
 
 def overview(verbs: Iterable[str]) -> Table:
     """The verbs with a line each."""
+    from rich.table import Table
+
     table = Table("verb", "what it does", title="rlchat", box=None)
     for verb in verbs:
         table.add_row(f"rlchat {verb}", VERBS[verb].about)
-    table.caption = "rlchat VERB --help explains a verb's options"
+    table.caption = (
+        "rlchat VERB --help explains a verb's options; --config FILE reads them from a file"
+    )
     return table
 
 
 def parse(options: type[Options], verb: str, words: Sequence[str]) -> Options:
     """Read a verb's options; tyro explains mistakes in words and exits with status 2.
 
+    What a file after ``--config`` says are defaults, which the words change.
+
     Raises:
-        UserError: the words were right, but a value is out of range.
+        UserError: the words were right, but a value is out of range or a file is wrong.
     """
+    import tyro
+
+    from rlchat.cli.config_file import config_places, default_options
+
+    default = default_options(options, verb, config_places(words))
+    told = _with_config(options, default)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(options, prog=f"rlchat {verb}", args=list(words))
-    except SystemExit as leaving:
-        # tyro puts what settings refuse into a box of its own; ours is one sentence.
+            found: Options = tyro.cli(told, prog=f"rlchat {verb}", args=list(words)).options
+        return found
+    except (UserError, SystemExit) as leaving:
+        # tyro puts what settings of a group refuse into a box of its own; ours is one sentence.
         cause: BaseException | None = leaving
         while cause is not None and not isinstance(cause, UserError):
             cause = cause.__context__
@@ -252,6 +285,27 @@ def parse(options: type[Options], verb: str, words: Sequence[str]) -> Options:
         raise
 
 
+def _with_config(options: type[Options], default: Options) -> type[Any]:
+    """A verb's options with ``--config`` beside them, so that its help lists it."""
+    from tyro import conf
+
+    about = (
+        "File that options are read from: TOML with their names as here (ppo.beta = 0.05), a run "
+        "folder, or its config.json; what the command line says wins."
+    )
+    own = Annotated[options, conf.arg(name="")]  # type: ignore[valid-type]  # no prefix
+    file = Annotated[Path | None, conf.arg(help=about, metavar="FILE")]
+    told = make_dataclass(
+        "Told",
+        [
+            ("options", own, field(default_factory=lambda: default)),
+            ("config", file, field(default=None)),
+        ],
+    )
+    told.__doc__ = options.__doc__
+    return told
+
+
 def quiet() -> None:
     """Keep libraries from talking between our lines, and from forgetting what they prepared."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
@@ -259,7 +313,7 @@ def quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.simplefilter("ignore")
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(_TALKATIVE)})(\.|$)")
     for name in ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

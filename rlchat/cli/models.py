@@ -38,7 +38,7 @@ class FetchOptions:
     """Bring a base model onto this machine."""
 
     name: Annotated[str, tyro.conf.Positional] = "smollm2-135m"
-    """A name of `rlchat models list`."""
+    """Name of the model, as `rlchat models list` shows it."""
 
 
 def run_fetch(options: FetchOptions, console: Console) -> None:

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from rich.console import Console
 from rich.text import Text
 
+from rlchat.cli.options import PlayOptions
 from rlchat.cli.tables import ending, label, parts_line, spoken
 from rlchat.cli.terminal import ReadLine, open_lines, printable
-from rlchat.errors import UserError
 from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
 from rlchat.rollout.episodes import play_episode, play_episodes
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Episode
-from rlchat.settings import names
 from rlchat_envs import Conversation, DialogueEnv
-
-
-@dataclass(frozen=True)
-class PlayOptions:
-    """Play the agent against the simulated user; Ctrl-D leaves."""
-
-    env: str = "rlchat/Support-v0"
-    """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
-    users: str = ""
-    """Families of users, comma-separated; `rlchat envs` lists them."""
-    knowledge: str = ""
-    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
-    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
-    split: Literal["train", "dev", "test"] = "dev"
-    """Side that goals come from."""
-    seed: int = 0
-    """Decides users and goals, as in rlchat eval."""
-    episodes: int = 1
-    """How many users, one after the other."""
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        if self.episodes < 1:
-            raise UserError(f"expected episodes of at least 1; got {self.episodes}")
 
 
 def run_play(options: PlayOptions, console: Console, read: ReadLine | None = None) -> None:
@@ -56,8 +28,7 @@ def run_play(options: PlayOptions, console: Console, read: ReadLine | None = Non
     Raises:
         UserError: no such environment, or one that does not speak text.
     """
-    config = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
-    worlds = EnvPool(config, options.split)
+    worlds = EnvPool(options.world, options.split)
     world = worlds[0]
     read = read or open_lines(console, "play-history")
     try:

@@ -15,11 +15,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rlchat.cli.curve import course
-from rlchat.cli.load import Load, slowed
-from rlchat.cli.pace import Beat, Pace, Tally, minutes
-from rlchat.cli.tables import dialogue, ending
+from rlchat.cli.pace import Beat, Load, Pace, Tally, minutes, slowed
+from rlchat.cli.tables import course, dialogue, ending
 from rlchat.listener import FinishedEpisode, FinishedTrajectory, Listener
+from rlchat.training.reward_monitor import Z
 
 _COLUMNS = (
     ("iteration", "iteration", "{:.0f}"),
@@ -32,6 +31,7 @@ _COLUMNS = (
     ("tokens/s", "tokens_per_second", "{:.0f}"),
 )
 _SHOWN = 20
+_VARY = 0.1  # least standard deviation of returns for which the critic's errors matter
 # What is told once if it happens: name in the metrics, when, and what it may mean.
 _SIGNS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("dropped_characters", lambda x: x > 0, "the environment's action space lacks some characters"),
@@ -269,22 +269,62 @@ def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     Args:
         rows: of all iterations so far.
     """
-    found = {}
+    found = held_out_signs(rows)
     for name, strange, meaning in _SIGNS:
         value = rows[-1].get(name)
         if value is not None and strange(value):
             found[name] = f"{name} {value:.4g}: {meaning}"
+    # Where nearly all episodes return the same there is no variance to explain, and to divide by
+    # what little there is gives any number.
+    if rows[-1].get("return_std", math.inf) < _VARY:
+        found.pop("explained_variance", None)
     recent, before = rows[-_LOOK_BACK:], rows[-2 * _LOOK_BACK : -_LOOK_BACK]
     if len(before) == _LOOK_BACK:
         gained, solved, cost = (
             sum(r.get(name, math.nan) for r in recent) - sum(r.get(name, math.nan) for r in before)
             for name in ("return", "success", "cost")
         )
-        if gained > 0 and solved < -0.05 * _LOOK_BACK:
-            found["success"] = "return rises while success falls; read transcripts"
+        if solved < -0.05 * _LOOK_BACK:
+            meanwhile = "return rises while success falls" if gained > 0 else "success falls"
+            found["success"] = f"{meanwhile}; read transcripts"
         if cost > 0.05 * _LOOK_BACK:
             found["cost"] = "what is unsafe grows more frequent; read transcripts"
     return found
+
+
+def held_out_signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the last measurement on held-out users tells of a learned reward, short of an alarm.
+
+    An alarm wants both, a reward that rose and success that fell; either is worth a look.
+
+    Args:
+        rows: of all iterations so far.
+    """
+    measured = [row for row in rows if "watch/proxy" in row]
+    if len(measured) < 2 or measured[-1] is not rows[-1] or rows[-1]["watch/alarm"]:
+        return {}
+    first, now = measured[0], measured[-1]
+    best = max(measured[:-1], key=lambda row: float(row["watch/success"]))
+
+    def above(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
+        noise = math.hypot(one[f"{name}_error"], other[f"{name}_error"])
+        return bool(one[name] - other[name] > Z * noise)
+
+    def change(before: Mapping[str, Any]) -> str:
+        return f"{before['watch/success']:.0%}, now {now['watch/success']:.0%}"
+
+    if above(best, now, "watch/success"):
+        return {
+            "watch/success": f"held-out success fell: in iteration {best['iteration']:.0f} "
+            f"{change(best)}; read transcripts"
+        }
+    if above(now, first, "watch/proxy") and not above(now, first, "watch/success"):
+        return {
+            "watch/proxy": f"the learned reward rose from {first['watch/proxy']:.2f} to "
+            f"{now['watch/proxy']:.2f} since iteration {first['iteration']:.0f}, but held-out "
+            f"success did not ({change(first)}); read transcripts"
+        }
+    return {}
 
 
 def _cell(row: Mapping[str, Any], key: str, form: str) -> str:

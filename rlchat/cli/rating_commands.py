@@ -8,32 +8,44 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
+from rlchat.cli.options import ChatOptions
 from rlchat.cli.tables import indented, label
 from rlchat.cli.terminal import ReadLine
 from rlchat.errors import UserError
 from rlchat.feedback.pii import masked
 from rlchat.feedback.recorder import RatingContext
-from rlchat.feedback.store import store_path
-from rlchat.inference.agents import Reply
+from rlchat.feedback.store import Kind, store_path
 
-if TYPE_CHECKING:
-    from rlchat.cli.chat import Chat, ChatOptions
+if TYPE_CHECKING:  # which brings torch
+    from rlchat.cli.chat import Chat
+    from rlchat.inference.agents import Reply
 
 STARS = ("1", "2", "3", "4", "5")
 NOBODY = "The agent has not said anything yet."
 
 
-def rating_context(options: ChatOptions, version: str) -> RatingContext:
-    """Who talks to whom, and where ratings go; ``version`` is the agent's."""
+def rating_context(options: ChatOptions, env: str, version: str) -> RatingContext:
+    """Who talks to whom, and where ratings go.
+
+    Args:
+        options: of the chat.
+        env: the environment; empty where there is none.
+        version: of the agent.
+    """
     return RatingContext(
         options.person,
         options.agent,
         version,
-        options.env,
+        env,
         options.temperature,
         store_path(),
-        partial(masked, region=options.region) if options.mask else str,
+        mask_of(options),
     )
+
+
+def mask_of(options: ChatOptions) -> Callable[[str], str]:
+    """What takes out of a text that is kept or saved whatever identifies a person."""
+    return partial(masked, region=options.region) if options.mask else str
 
 
 def promise(options: ChatOptions) -> str:
@@ -50,45 +62,44 @@ def promise(options: ChatOptions) -> str:
 
 
 def up(chat: Chat, _: str) -> None:
-    """Command ``+``."""
-    rate(chat, lambda: chat.ratings.thumb(1), "Kept: a good reply.")
+    """Rate the last reply as good: command ``+``."""
+    rate(chat, "thumb", "Kept: a good reply.", 1)
 
 
 def down(chat: Chat, _: str) -> None:
-    """Command ``-``."""
-    rate(chat, lambda: chat.ratings.thumb(-1), "Kept: a bad reply.")
+    """Rate the last reply as bad: command ``-``."""
+    rate(chat, "thumb", "Kept: a bad reply.", -1)
 
 
 def edit(chat: Chat, better: str) -> None:
-    """Command ``/edit``."""
+    """Keep what would have been a better reply: command ``/edit``."""
     if not better:
         chat.say("Say what would have been better, as in /edit Could you tell me your name?")
     elif chat.ratings.replies and better == chat.ratings.replies[-1].text:
         chat.say("That is what the agent said.")
     else:
         told = "Kept: yours is better. The conversation goes on from what the agent said."
-        rate(chat, lambda: chat.ratings.edit(better), told)
+        rate(chat, "edit", told, -1, better)
 
 
 def comment(chat: Chat, remark: str) -> None:
-    """Command ``/comment``."""
+    """Keep a remark on the last reply: command ``/comment``."""
     if remark:
-        rate(chat, lambda: chat.ratings.comment(remark), "Kept: your comment on the last reply.")
+        rate(chat, "comment", "Kept: your comment on the last reply.", text=remark)
     else:
         chat.say("Say what you think of the last reply, as in /comment Too long.")
 
 
 def stars(chat: Chat, count: str) -> None:
-    """Command ``/rate``."""
+    """Keep 1 to 5 stars for the conversation so far: command ``/rate``."""
     if count in STARS:
-        told = f"Kept: {count} of 5 for this conversation."
-        rate(chat, lambda: chat.ratings.stars(int(count)), told)
+        rate(chat, "stars", f"Kept: {count} of 5 for this conversation.", int(count))
     else:
         chat.say(f"Say 1 to 5, as in /rate 4{f'; got {count}' if count else ''}.")
 
 
 def ab(chat: Chat, _: str) -> None:
-    """Command ``/ab``: another reply in the place of the last one; the better one stays."""
+    """Sample another reply in the place of the last one; the better one stays: ``/ab``."""
     if not _can_rate(chat):
         return
     if (resampler := chat.talk.resampler) is None:
@@ -119,13 +130,18 @@ def ask_stars(chat: Chat) -> None:
         stars(chat, count)
 
 
-def rate(chat: Chat, keep: Callable[[], None], told: str) -> bool:
+def rate(chat: Chat, kind: Kind, told: str, value: float = 0.0, text: str = "") -> None:
+    """Keep a rating of the last reply and say so with ``told``; see `RatingRecorder.rate`."""
+    keep(chat, lambda: chat.ratings.rate(kind, value, text), told)
+
+
+def keep(chat: Chat, write: Callable[[], None], told: str) -> bool:
     """Keep a rating and acknowledge it, or say why it is not kept."""
     if not _can_rate(chat):
         return False
     new = not chat.ratings.session
     try:
-        keep()
+        write()
     except UserError as error:
         chat.say(f"Not kept: {error}.")
         return False
@@ -174,7 +190,7 @@ def _settle(chat: Chat, said: Reply, value: Literal[1, 0, -1]) -> None:
     """Keep the choice, and go on from the reply that was chosen."""
     stays = {1: "the first one is better", 0: "neither is better", -1: "the new one is better"}
     told = f"Kept: {stays[value]}; it goes on from {'the new' if value < 0 else 'the first'} one."
-    if rate(chat, lambda: chat.ratings.pair(said, value), told) and value < 0:
+    if keep(chat, lambda: chat.ratings.compare(said, value), told) and value < 0:
         assert chat.talk.resampler is not None
         chat.talk.resampler.take(said)
         chat.session.instead(said.text, chat.penalty(said))

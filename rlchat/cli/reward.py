@@ -33,7 +33,8 @@ class BuildOptions(PreferenceConfig):
     """Collect preferences from simulators, people's ratings and files, in trl's format."""
 
     out: Path = Path("preferences.jsonl")
-    """Where they go: JSON lines of prompt, chosen, rejected, weight, source, turn, dialogue."""
+    """JSON lines file for the preferences, each with prompt, chosen, rejected, weight, source, turn
+    and dialogue."""
 
 
 def run_build(options: BuildOptions, console: Console) -> None:
@@ -98,7 +99,7 @@ class ReportOptions:
     preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files of preferences; of those, held-out dialogues only, unless --all."""
     all: bool = False
-    """Of every dialogue: right for a file that the model was not trained on."""
+    """Report on every dialogue: right for a file that the model was not trained on."""
     plot: Path | None = None
     """Write a calibration plot there (.png or .svg; needs matplotlib)."""
     json: Path | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,26 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlchat.cli.options import AskOptions, StyleOptions
 from rlchat.cli.rating_commands import compare
 from rlchat.cli.tables import dialogue
 from rlchat.cli.terminal import ReadLine, open_lines, printable
 from rlchat.feedback.store import store_path
 from rlchat.feedback.style_profile import Known, known_person
-from rlchat.rewards.elicitation import Question, _known, keep, questions
-from rlchat.rollout.branching import BranchConfig
-from rlchat.settings import expect
+from rlchat.rewards.elicitation import Question, keep, known_so_far, questions
+from rlchat.rollout.config import BranchConfig
 from rlchat.statistics import Z
 from rlchat_reward_models.style_features import STYLE_FEATURES
 
 SURE, LIKELY = 0.95, 0.75  # probabilities from which words say so
-
-
-@dataclass(frozen=True)
-class StyleOptions:
-    """Say how a person likes to be spoken to, from /ab and /edit."""
-
-    person: str = "me"
-    """Whose preferred style."""
 
 
 def run_style(options: StyleOptions, console: Console) -> None:
@@ -71,25 +62,6 @@ def in_words(mean: float, spread: float) -> str:
     return f"rather {what}" if sure >= LIKELY else "not known"
 
 
-@dataclass(frozen=True)
-class AskOptions:
-    """Compare two replies, ten times: how do you like to be spoken to?"""
-
-    person: str = "me"
-    """Who is asked."""
-    count: int = 10
-    """How many questions, at most."""
-    dialogues: int = 20
-    """Played in each of five worlds, to ask about."""
-    seed: int = 0
-    """Of the dialogues, which are others after every comparison that is kept."""
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        for name in ("count", "dialogues"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-
-
 def run_ask(options: AskOptions, console: Console, read: ReadLine | None = None) -> None:
     """Ask, keep every answer at once, and say what is known then.
 
@@ -104,7 +76,7 @@ def run_ask(options: AskOptions, console: Console, read: ReadLine | None = None)
         ),
         soft_wrap=True,
     )
-    found = _known(options.person)
+    found = known_so_far(options.person)
     seed = options.seed + found.own
     moments = questions("train", seed, BranchConfig(options.dialogues, replies=6))
     left, order = [q for moment in moments for q in moment], np.random.default_rng(seed)
@@ -118,7 +90,7 @@ def run_ask(options: AskOptions, console: Console, read: ReadLine | None = None)
             break
         if value is not None:
             keep(options.person, question, value)
-            found = _known(options.person)
+            found = known_so_far(options.person)
     show(options.person, found, console)
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rlchat.files import data_folder
 
+HISTORY = "-history"  # how names of files end that remember what was typed
 ReadLine = Callable[[Text], str]  # shows who speaks; EOFError where the lines end
 
 

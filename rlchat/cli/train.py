@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.console import Console
 from rich.panel import Panel
 
 from rlchat import files
-from rlchat.cli.curve import show_curve
+from rlchat.cli.options import EvalOptions
 from rlchat.cli.pace import minutes
 from rlchat.cli.progress import Progress
-from rlchat.cli.tables import dialogue, difference_table, ending, results_table
+from rlchat.cli.tables import dialogue, difference_table, ending, results_table, show_curve
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, difference, evaluate
+from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
 from rlchat.inference.load_agent import load_agent
-from rlchat.models.adapters import AdapterConfig
 from rlchat.models.device import peak_memory
-from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
-from rlchat.settings import names
+from rlchat.rollout.environment import TextEnv, is_ours
 from rlchat.training.comparison import before_and_after
 from rlchat.training.config import SFTConfig, TrainConfig
 from rlchat.training.metrics import Clock
@@ -64,35 +60,12 @@ def run_sft(config: SFTConfig, console: Console) -> None:
     console.print(f"Talk to it:  {program()} chat {out}", highlight=False, markup=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvalOptions(EvalConfig):
-    """Measure an agent against simulated users, with intervals."""
-
-    agent: Annotated[str, tyro.conf.Positional]
-    """A run or adapter folder, a starter, openai:MODEL@URL, or one of base, expert, demonstrator,
-    random, retrieval, knowledge-graph."""
-    env: str = "rlchat/Support-v0"
-    """Environment: a Gymnasium id, or module:Id."""
-    users: str = ""
-    """Families of users, comma-separated; `rlchat envs` lists them."""
-    knowledge: str = ""
-    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
-    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
-    against: str = ""
-    """Another agent, for paired differences on the same users."""
-    policy: str = "smollm2-135m"
-    """The model that `base` stands for."""
-    json: Path | None = None
-    """Write everything there, every episode included."""
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-
-
 def run_evaluation(options: EvalOptions, console: Console) -> None:
     """Evaluate an agent, and another beside it if one was named."""
     place = options.json
     if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
         raise UserError(f"expected a file in a folder that exists; got --json {place}")
-    world = EnvConfig(options.env, names(options.users), knowledge=names(options.knowledge))
+    world = options.world_of(options.agent)
     TextEnv(world, options.split)
     results = []
     with Progress(console) as progress:
@@ -131,18 +104,16 @@ def show(
 
 def next_steps(run: RunFolder, config: TrainConfig) -> Iterator[str]:
     """What can be done with a trained agent: commands, one a line."""
-    command, ours = program(), EnvPool(config.world).ours
+    command, more = program(), config.iterations + 10
     # In a foreign environment nobody can be the user: people talk to that agent without one.
-    place_to_talk = config.env if ours else "''"
-    more = config.iterations + 10
-    policy = "" if config.policy == TrainConfig.policy else f" --policy {config.policy}"
-    yield f"Talk to it:     {command} chat {run.folder} --env {place_to_talk}"
-    yield f"Measure it:     {command} eval {run.folder} --env {config.env}"
+    without = "" if is_ours(config.world) else " --env ''"
+    yield f"Talk to it:     {command} chat {run.folder}{without}"
+    yield f"Measure it:     {command} eval {run.folder}"
     yield f"Read it:        {run.transcripts} has every conversation of its practice"
     if run.iterations == config.iterations:
         yield (
-            f"Practise more:  {command} train --run {run.folder}{policy} --resume "
-            f"--iterations {more} and the other options of this training"
+            f"Practise more:  {command} train --config {run.folder} --run {run.folder} --resume "
+            f"--iterations {more}"
         )
 
 

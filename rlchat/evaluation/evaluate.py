@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from rlchat.errors import UserError
+from rlchat.evaluation.config import EvalConfig
 from rlchat.inference.agents import Agent
-from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import OnEpisode, play_episodes
 from rlchat.rollout.trajectory import Episode
-from rlchat.settings import expect
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
 from rlchat_envs.wrappers.knowledge import hit_rate
@@ -112,26 +110,6 @@ class EvaluationResult:
             "metrics": {name: asdict(interval) for name, interval in self.metrics.items()},
             "per_episode": [_episode(t) for t in self.episodes],
         }
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """Which users an agent is measured on, and how it samples."""
-
-    split: Literal["train", "dev", "test"] = "dev"
-    """Side of goals, phrasings and personas: tune on dev; touch test only for what you publish."""
-    episodes: int = 100
-    """How many simulated users the agent talks to."""
-    seed: int = 0
-    """Decides users and goals; the same for every agent."""
-    temperature: float = 0.0
-    """Sampling temperature of the agent: 0 is greedy; 1 is how it was trained."""
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        expect(self, "episodes", self.episodes >= 1, "of at least 1")
-        expect(self, "temperature", 0 <= self.temperature < math.inf, "of at least 0")
 
 
 def evaluate(

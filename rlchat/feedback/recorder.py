@@ -1,4 +1,4 @@
-"""What a person thinks of the replies of one conversation, and how that is kept."""
+"""Ratings of the replies of one conversation, and how they are kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rlchat.feedback.store import Messages, Store, StoredReply
+from rlchat.feedback.store import Kind, Messages, Store, StoredReply
 
 if TYPE_CHECKING:  # which brings torch
     from rlchat.inference.agents import Reply
@@ -36,7 +36,7 @@ class RatingRecorder:
     while something is written: persons rate seldom, and whoever wants to forget need not wait.
     """
 
-    sitting: RatingContext
+    about: RatingContext
     replies: list[StoredReply] = field(default_factory=list)
     session: str = ""  # its id, once it is kept
     starred: bool = False
@@ -47,42 +47,35 @@ class RatingRecorder:
         context = [{"role": m.role, "content": m.content} for m in conversation]
         self.replies.append(_reply(len(self.replies), context, said))
 
-    def thumb(self, value: Literal[1, -1]) -> None:
-        """Keep that the last reply is good or bad.
+    def rate(self, kind: Kind, value: float = 0.0, text: str = "") -> None:
+        """Keep a rating of the last reply; stars are for the conversation so far.
+
+        Args:
+            kind: what sort of rating it is.
+            value: see `store.Rating`.
+            text: the better reply of an edit, or a comment.
 
         Raises:
-            UserError: the file cannot be written; nothing is kept. So for the others.
+            UserError: the file cannot be written; nothing is kept.
         """
         with self._kept() as (store, reply):
-            store.thumb(reply, value)
+            store.rate(reply, kind, value, text)
+        self.starred = self.starred or kind == "stars"
 
-    def pair(self, said: Reply, value: Literal[1, 0, -1]) -> None:
+    def compare(self, other: Reply, value: Literal[1, 0, -1]) -> None:
         """Keep how the last reply compares to another in its place, which is kept as well.
 
         If the other is the better one, it becomes the last reply.
+
+        Raises:
+            UserError: the file cannot be written; nothing is kept.
         """
-        other = _reply(self.replies[-1].turn, self.replies[-1].context, said)
+        stored = _reply(self.replies[-1].turn, self.replies[-1].context, other)
         with self._kept() as (store, reply):
-            store.pair(reply, other.text, value)
-            number = store.add_reply(self.session, other)
+            store.rate(reply, "pair", value, stored.text)
+            number = store.add_reply(self.session, stored)
         if value < 0:
-            self.replies[-1], self._numbers[-1] = other, number
-
-    def edit(self, better: str) -> None:
-        """Keep what would have been better than the last reply."""
-        with self._kept() as (store, reply):
-            store.edit(reply, better)
-
-    def comment(self, comment: str) -> None:
-        """Keep a remark on the last reply."""
-        with self._kept() as (store, reply):
-            store.comment(reply, comment)
-
-    def stars(self, value: int) -> None:
-        """Keep 1 to 5 stars for the conversation so far."""
-        with self._kept() as (store, reply):
-            store.stars(reply, value)
-        self.starred = True
+            self.replies[-1], self._numbers[-1] = stored, number
 
     @contextmanager
     def _kept(self) -> Iterator[tuple[Store, int]]:
@@ -91,16 +84,16 @@ class RatingRecorder:
         Replies and rating are on the disk when the block is left, or neither is.
         """
         before = self.session, self._numbers
-        sitting = self.sitting
+        about = self.about
         try:
-            with Store.open(sitting.path, sitting.mask) as store, store.writing():
+            with Store.open(about.path, about.mask) as store, store.writing():
                 if not store.has_session(self.session):
                     self.session = store.begin_session(
-                        sitting.person,
-                        sitting.agent,
-                        sitting.version,
-                        sitting.env,
-                        sitting.temperature,
+                        about.person,
+                        about.agent,
+                        about.version,
+                        about.env,
+                        about.temperature,
                     )
                     self._numbers = []
                 new = self.replies[len(self._numbers) :]

@@ -47,6 +47,13 @@ SELECT ratings.id, kind, value, other, comment, ratings.time, replies.*, session
 FROM ratings JOIN replies ON reply = replies.id JOIN sessions ON session = sessions.id
 WHERE ? IN ('', person) ORDER BY ratings.id
 """
+# Which earlier ratings of its kind a new one replaces, by the number of the reply that it is for.
+_REPLACED: Mapping[Kind, str] = {
+    "thumb": "reply = ?",
+    "edit": "reply = ?",
+    "stars": "reply IN (SELECT id FROM replies WHERE session = (SELECT session FROM replies "
+    "WHERE id = ?))",
+}
 _TALLIES = """
 SELECT agent, version, count(DISTINCT sessions.id) AS sessions,
     count(DISTINCT replies.id) AS replies, sum(kind = 'thumb' AND value > 0) AS "+",
@@ -97,7 +104,7 @@ class Rating:
 
     ``value`` is +1 or -1 for a thumb, 1 to 5 for stars, which are for the conversation up to here.
     Of pairs and edits it is positive if the reply is better than ``other``, negative if ``other``
-    is, 0 if neither.
+    is (as of edits always), 0 if neither. Of comments it is 0.
     """
 
     kind: Kind
@@ -210,35 +217,23 @@ class Store:
             "replies", None, session, reply.turn, said, text, *tokens, reply.temperature
         )
 
-    def thumb(self, reply: int, value: Literal[1, -1]) -> None:
-        """Keep that a reply is good or bad; it replaces an earlier thumb."""
+    def rate(self, reply: int, kind: Kind, value: float = 0.0, text: str = "") -> None:
+        """Keep a rating of a reply; thumbs, edits and stars replace an earlier one of their kind.
+
+        Args:
+            reply: its number; stars are for the conversation up to it.
+            kind: what sort of rating it is.
+            value: see `Rating`.
+            text: the other reply of a pair, the better one of an edit, or a comment.
+        """
+        other, comment = ("", text) if kind == "comment" else (text, "")
         with self.writing():
-            self._db.execute("DELETE FROM ratings WHERE reply = ? AND kind = 'thumb'", (reply,))
-            self._rate(reply, "thumb", value)
-
-    def pair(self, reply: int, other: str, value: Literal[1, 0, -1]) -> None:
-        """Keep how a reply compares to another one; see `Rating`."""
-        self._rate(reply, "pair", value, other=other)
-
-    def edit(self, reply: int, better: str) -> None:
-        """Keep what would have been better; it replaces an earlier edit."""
-        with self.writing():
-            self._db.execute("DELETE FROM ratings WHERE reply = ? AND kind = 'edit'", (reply,))
-            self._rate(reply, "edit", -1, other=better)
-
-    def comment(self, reply: int, comment: str) -> None:
-        """Keep a remark on a reply."""
-        self._rate(reply, "comment", 0, comment=comment)
-
-    def stars(self, reply: int, value: int) -> None:
-        """Keep stars for the conversation up to a reply; they replace earlier ones."""
-        with self.writing():
-            self._db.execute(
-                "DELETE FROM ratings WHERE kind = 'stars' AND reply IN (SELECT id FROM replies "
-                "WHERE session = (SELECT session FROM replies WHERE id = ?))",
-                (reply,),
-            )
-            self._rate(reply, "stars", value)
+            if kind in _REPLACED:
+                self._db.execute(
+                    f"DELETE FROM ratings WHERE kind = ? AND {_REPLACED[kind]}", (kind, reply)
+                )
+            masked = self._mask(other), self._mask(comment)
+            self._insert("ratings", None, reply, kind, float(value), *masked, _now())
 
     def ratings(self, person: str = "") -> Iterator[Rating]:
         """Every rating, of one person or of all, in the order in which they were given."""
@@ -283,12 +278,6 @@ class Store:
         which = "SELECT id FROM sessions WHERE id = ? OR person = ?"  # nobody's are empty
         query = f"SELECT count(*) FROM {rows} WHERE {column} IN ({which})"
         return int(self._db.execute(query, (session, person)).fetchone()[0])
-
-    def _rate(
-        self, reply: int, kind: Kind, value: float, other: str = "", comment: str = ""
-    ) -> None:
-        masked = self._mask(other), self._mask(comment)
-        self._insert("ratings", None, reply, kind, float(value), *masked, _now())
 
     def _insert(self, table: str, *values: Any) -> int:
         marks = ", ".join("?" * len(values))

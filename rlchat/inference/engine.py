@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.paged import Paged
 from rlchat.models.generation_model import GenerationModel
-
-EngineName = Literal["own", "paged"]
+from rlchat.settings import EngineName
 
 
 class Engine(Protocol):

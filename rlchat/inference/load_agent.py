@@ -13,8 +13,9 @@ from rlchat.inference.model_agent import ModelAgent
 from rlchat.inference.openai_client import find_endpoint
 from rlchat.inference.scripted_agent import SCRIPTED, ObjectAgent, Replies, ScenarioAgent
 from rlchat.models.adapter_io import adapter_folder, adapter_hash, base_spec
-from rlchat.models.adapters import AdapterConfig, leave_shape
+from rlchat.models.adapters import leave_shape
 from rlchat.models.catalog import Say
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.models.starters import STARTERS
 

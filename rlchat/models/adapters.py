@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +20,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlchat.errors import UserError
-from rlchat.models.device import DTypeName
+from rlchat.models.config import AdapterConfig
 from rlchat.models.packing import PrefixKV
-from rlchat.settings import expect
 
 POLICY = "policy"  # the name of the adapter that trains
-MERGED, PROMPTED = ("lora", "dora", "rslora", "ia3"), ("prefix", "prompt")
-METHODS = (*MERGED, *PROMPTED)
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """What of the model is trained, and in which precision it runs."""
-
-    method: str = "lora"
-    """PEFT method: lora, dora, rslora, ia3; or prefix or prompt tuning."""
-    rank: int = 16
-    """Rank of the LoRA family."""
-    alpha: int = 32
-    """Scale of the LoRA family, before division by the rank."""
-    layers: float = 0.5
-    """Share of the layers that get an adapter, from the top; the others run once for all passes."""
-    tokens: int = 16
-    """Virtual tokens of prefix and prompt tuning."""
-    dtype: DTypeName = "auto"
-    """Of the weights; auto measures which is faster on this machine."""
-    device: str = "auto"
-    """A torch device; auto takes the GPU if there is one."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained, in one sentence."""
-        if self.method not in METHODS:
-            raise UserError(
-                f"expected a PEFT method out of {', '.join(METHODS)} (those are tested); got "
-                f"{self.method!r}; choose one of them"
-            )
-        for name in ("rank", "alpha", "tokens"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        if not 0 < self.layers <= 1:
-            raise UserError(f"expected layers above 0 and at most 1; got {self.layers}")
 
 
 def leave_shape(config: AdapterConfig, folder: Path) -> None:

@@ -12,13 +12,13 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from rlchat.errors import UserError
 from rlchat.files import write_json
 from rlchat.models.catalog import cache_dir
+from rlchat.settings import DTypeName
 
 LONG_ENOUGH = 0.5  # seconds of measuring one kind of product
 CLEARLY = 0.7  # of the time of float32 is what half the precision has to pay with
@@ -28,7 +28,6 @@ IDENTITY = (
     *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
     *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part"),  # ARM's
 )
-DTypeName = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str) -> torch.device:

@@ -19,7 +19,6 @@ from rlchat.models import catalog
 from rlchat.models.adapter_io import check_base, load_adapter, read_weights, write_adapter
 from rlchat.models.adapters import (
     POLICY,
-    AdapterConfig,
     adapted,
     check_share,
     virtual_embeddings,
@@ -27,6 +26,7 @@ from rlchat.models.adapters import (
 )
 from rlchat.models.attention import middle_layer, states_entering, trunk_and_head
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
 from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of
 from rlchat.models.kernels import fuse

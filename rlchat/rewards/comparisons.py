@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from rlchat.inference.agents import Agent
-from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts
+from rlchat.rollout.branching import Branch, BranchingRollouts
+from rlchat.rollout.config import BranchConfig
 from rlchat_reward_models.preferences import Preference, weight
 
 

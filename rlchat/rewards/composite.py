@@ -4,87 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.models.device import DTypeName
+from rlchat.rewards.config import PLAIN, RewardConfig
 from rlchat.rewards.learned import LearnedReward, ReplyScorer
 from rlchat.rewards.loading import load_scorer
 from rlchat.rewards.style import StyleReward
 from rlchat.rollout.trajectory import Episode
-from rlchat.settings import expect
 from rlchat_reward_models import RULES
 from rlchat_reward_models.text_scorers import Sentiment, Toxicity
 
 GROUPS = ("world", "rules", "learned", "style", "sentiment", "toxicity")
 Played = TypeVar("Played", bound=Episode)
-PLAIN = {"world": 1.0, "rules": 1.0}
 SOMETIMES = ("cut_off",)  # parts that only some turns have, in any environment
-
-
-@dataclass(frozen=True)
-class RewardConfig:
-    """What a turn is worth in training."""
-
-    model: Path | None = None
-    """Folder of a reward model (rlchat reward train); with one, it alone scores, unless `weights`
-    say otherwise."""
-    weights: str = ""
-    """Parts and what they count, as in world=1,learned=0.5: world (progress, resolution), rules
-    (courtesy, …), learned, style, sentiment, toxicity, or one part by its name."""
-    person: str = ""
-    """Whose preferred style counts as style, learned from their comparisons (rlchat feedback
-    style); with a weight of 1 unless `weights` say otherwise."""
-    shape: Literal["plain", "log-sigmoid"] = "plain"
-    """Of a learned score: in standard deviations from the reference policy's average; log-sigmoid
-    is the log-probability of beating that average, which never pays above 0."""
-    granularity: Literal["auto", "turn", "conversation"] = "auto"
-    """What the reward model scores: every reply in its context, or the conversation as a whole,
-    which pays with its last turn; auto is what it learned from."""
-    cost_limit: float | None = None
-    """Unsafe acts an episode that are borne; a Lagrange multiplier prices what goes beyond."""
-    cost_rate: float = 0.5
-    """How fast that price moves: by this, times the excess, each iteration."""
-    dtype: DTypeName = "auto"
-    """Precision in which the reward model computes."""
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        if self.cost_limit is not None:
-            expect(self, "cost_limit", self.cost_limit >= 0, "of at least 0")
-        expect(self, "cost_rate", self.cost_rate > 0, "above 0")
-        if self.model is None and self.weighed.get("learned"):
-            raise UserError("expected --reward.model with a weight for learned; got none")
-        if not self.person and self.weighed.get("style"):
-            raise UserError("expected --reward.person with a weight for style; got none")
-
-    @property
-    def weighed(self) -> Mapping[str, float]:
-        """Parts or groups of parts, and what they count.
-
-        Raises:
-            UserError: they cannot be read.
-        """
-        found = {"style": 1.0} if self.person else {}
-        if not self.weights:
-            return (PLAIN if self.model is None else {"learned": 1.0}) | found
-        for entry in self.weights.split(","):
-            name, _, value = (piece.strip() for piece in entry.partition("="))
-            try:
-                found[name] = float(value)
-            except ValueError:
-                raise UserError(
-                    f"expected weights such as world=1,learned=0.5; got {entry.strip()!r}"
-                ) from None
-        return found
-
-    @property
-    def learned(self) -> bool:
-        """Whether a learned score counts."""
-        return bool(self.weighed.get("learned"))
 
 
 class CompositeReward:

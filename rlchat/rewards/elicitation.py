@@ -10,7 +10,8 @@ from typing import Literal
 from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.feedback.style_profile import Known, known
 from rlchat.inference.scripted_agent import ScenarioAgent
-from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts
+from rlchat.rollout.branching import Branch, BranchingRollouts
+from rlchat.rollout.config import BranchConfig
 from rlchat.rollout.environment import EnvConfig
 from rlchat_reward_models.preferences import messages_to_json
 from rlchat_reward_models.style_features import Array, style_features
@@ -51,11 +52,11 @@ def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
     with Store.open(store_path()) as store, store.writing():
         session = store.begin_session(person, SPEAKER, SPEAKER, question.env, 1.0)
         number = store.add_reply(session, StoredReply(turn, context, first.text))
-        store.pair(number, second.text, value)
+        store.rate(number, "pair", value, second.text)
         store.add_reply(session, StoredReply(turn, context, second.text))
 
 
-def _known(person: str) -> Known:
+def known_so_far(person: str) -> Known:
     """What is known now; the file is not open while a person thinks."""
     with Store.open(store_path()) as store:
         return known(store, person)

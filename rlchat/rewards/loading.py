@@ -13,9 +13,10 @@ from rlchat.errors import UserError
 from rlchat.models import catalog
 from rlchat.models.attention import trunk_and_head
 from rlchat.models.catalog import Say
-from rlchat.models.device import DTypeName, choose_device, choose_dtype
+from rlchat.models.device import choose_device, choose_dtype
 from rlchat.models.loading import load_base, snapshot
 from rlchat.models.sentence_encoder import MINILM, minilm_folder
+from rlchat.settings import DTypeName
 from rlchat_reward_models.scorer import LearnedScorer
 
 

@@ -11,8 +11,8 @@ from rlchat.feedback.export import stored_preferences
 from rlchat.inference.load_agent import load_agent
 from rlchat.listener import Listener
 from rlchat.rewards.comparisons import compare_outcomes
-from rlchat.rollout.branching import BranchConfig, BranchingRollouts
-from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.branching import BranchingRollouts
+from rlchat.rollout.config import BranchConfig, RolloutConfig
 from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import SEEDS, expect, names
 from rlchat_reward_models.datasets import chitchat
@@ -36,7 +36,7 @@ class PreferenceConfig:
     users: str = ""
     """Families of users, comma-separated; the usual ones if none is named."""
     split: Literal["train", "dev", "test"] = "train"
-    """Split that goals come from."""
+    """Split of the environment that goals come from."""
     speaker: str = "demonstrator"
     """Agent whose replies are compared: a run folder, or a name as for `rlchat eval`."""
     follower: str = ""
@@ -44,7 +44,7 @@ class PreferenceConfig:
     policy: str = "smollm2-135m"
     """The model that `base` stands for."""
     seed: int = 0
-    """Decides conversations, replies and continuations."""
+    """Seed of conversations, replies and continuations."""
     branches: BranchConfig = field(default_factory=BranchConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
 

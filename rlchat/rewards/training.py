@@ -11,9 +11,9 @@ import torch
 
 from rlchat.errors import UserError
 from rlchat.listener import Listener
-from rlchat.models.device import DTypeName, choose_device, choose_dtype
+from rlchat.models.device import choose_device, choose_dtype
 from rlchat.rewards.loading import open_backbone
-from rlchat.settings import expect
+from rlchat.settings import DTypeName, expect
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.evaluation import evaluate_preferences
 from rlchat_reward_models.preferences import Preference, tidy
@@ -42,11 +42,11 @@ class RewardModelConfig:
     """Contexts trained on, at most, with all their replies: that bounds the time. Where much hangs
     on the reply they are likelier to be drawn."""
     seed: int = 0
-    """Decides initial weights and order."""
+    """Seed of initial weights and order."""
     dtype: DTypeName = "auto"
     """Precision of the products; auto measures what is faster."""
     device: str = "auto"
-    """cpu, cuda, or auto."""
+    """Torch device that training runs on, such as cpu or cuda; auto takes a GPU if there is one."""
     training: RewardModelTraining = field(default_factory=RewardModelTraining)
 
     def __post_init__(self) -> None:

@@ -14,38 +14,13 @@ from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
 from rlchat.listener import Listener
 from rlchat.rollout.collect import collect
-from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.config import BranchConfig, RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.episodes import conversation_settings, go_on, play_episodes, speaking
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Episode
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.scorer import split_whole
-
-
-@dataclass(frozen=True)
-class BranchConfig:
-    """How replies are compared by what becomes of them."""
-
-    dialogues: int = 2000
-    """Simulated conversations; in each, one moment is looked at."""
-    replies: int = 4
-    """Sampled in a moment; all that differ are compared with one another."""
-    continuations: int = 8
-    """Of every reply, to the end of the conversation."""
-    noise: float = 0.25
-    """Of the rater, in score units: a difference as large as this counts about two thirds."""
-    whole: bool = False
-    """Compare whole conversations with the same customer instead, by what they scored; `replies`
-    says how many of each."""
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        for name, least in (("dialogues", 1), ("replies", 2), ("continuations", 2)):
-            if getattr(self, name) < least:
-                raise UserError(f"expected {name} of at least {least}; got {getattr(self, name)}")
-        if not self.noise > 0:
-            raise UserError(f"expected noise above 0; got {self.noise}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
-"""How episodes are played: budgets and engine."""
+"""Settings of episodes: budgets and engine; and of branching rollouts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from rlchat.errors import UserError
-from rlchat.inference.engine import EngineName
-from rlchat.settings import expect
+from rlchat.settings import EngineName, expect
 
 
 @dataclass(frozen=True)
@@ -14,18 +13,19 @@ class RolloutConfig:
     """How episodes are played."""
 
     rows: int = 64
-    """Conversations in flight."""
+    """Number of conversations that are played at the same time, as rows of one batch."""
     max_new_tokens: int = 48
-    """Budget of one turn, in tokens."""
+    """Most tokens of one reply; a reply is cut off there."""
     max_tokens: int = 768
-    """Budget of one episode, in tokens; it is truncated beyond."""
+    """Most tokens of one whole conversation; an episode that would be longer is truncated."""
     cut_off_penalty: float = 0.2
-    """Taken from the score of a turn that ran out of tokens."""
+    """Amount subtracted from the score of a turn whose reply was cut off."""
     workers: int = 0
-    """Threads in which slow users (a server, say) answer side by side, each waited for alone; with
-    0 they answer in turn, which keeps a run repeatable to the bit."""
+    """Number of threads in which slow users, such as language models on a server, answer at the
+    same time; with 0 they answer one after the other, which keeps a run repeatable to the bit."""
     engine: EngineName = "own"
-    """What speaks: own, or paged, transformers' continuous batching, which is made for GPUs."""
+    """What generates replies: own (this package's decoder) or paged (continuous batching of
+    transformers, which is made for GPUs)."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
@@ -38,3 +38,30 @@ class RolloutConfig:
                 f"expected max_tokens of at least two turns ({2 * self.max_new_tokens}); got "
                 f"{self.max_tokens}"
             )
+
+
+@dataclass(frozen=True)
+class BranchConfig:
+    """How replies are compared by what becomes of them."""
+
+    dialogues: int = 2000
+    """Number of simulated conversations; replies are compared at one point of each."""
+    replies: int = 4
+    """Number of replies sampled at that point of a conversation; all that differ are compared with
+    one another."""
+    continuations: int = 8
+    """How many times the conversation is played to its end after each reply."""
+    noise: float = 0.25
+    """Uncertainty of a comparison, in score units: a difference as large as this counts for about
+    two thirds."""
+    whole: bool = False
+    """Compare whole conversations with the same user by their scores, instead of single replies;
+    the option replies then says how many conversations with each user."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for name, least in (("dialogues", 1), ("replies", 2), ("continuations", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"expected {name} of at least {least}; got {getattr(self, name)}")
+        if not self.noise > 0:
+            raise UserError(f"expected noise above 0; got {self.noise}")

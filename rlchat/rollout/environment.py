@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 import rlchat_envs
 from rlchat.errors import UserError
@@ -153,8 +154,8 @@ class EnvPool:
 
     @property
     def ours(self) -> bool:
-        """Whether these are environments of `rlchat_envs`."""
-        return self[0].ours
+        """Whether these are environments of `rlchat_envs`; none is made to find out."""
+        return self.pool[0].ours if self.pool else is_ours(self.config)
 
     def check_workers(self, workers: int) -> None:
         """Refuse threads for environments that draw from random states of the whole process.
@@ -169,27 +170,28 @@ class EnvPool:
             )
 
 
+def is_ours(config: EnvConfig) -> bool:
+    """Whether an environment is one of `rlchat_envs`: what is registered says so.
+
+    Only one that is registered by a function of somebody else's has to be made.
+
+    Raises:
+        UserError: the id is unknown.
+    """
+    declared = find_spec(config.env).entry_point
+    entry: object = load_env_creator(declared) if isinstance(declared, str) else declared
+    if isinstance(entry, type):
+        return issubclass(entry, DialogueEnv)
+    return isinstance(entry, Maker) or TextEnv(config).ours
+
+
 def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
     """Make a Gymnasium environment that exchanges text.
 
     Raises:
         UserError: the id is unknown, or its spaces are not text.
     """
-    name = config.env
-    if ":" in name:
-        module = name.partition(":")[0]
-        if not all(part.isidentifier() for part in module.split(".")):
-            raise UserError(f"expected module:Id, as in my_module:MyEnv-v0; got {name!r}")
-        _import_here(module)
-    try:
-        spec = gym.spec(name.partition(":")[2] or name)
-    except gym.error.Error as error:
-        known = sorted(i for i in gym.registry if i.startswith("rlchat/"))
-        near = get_close_matches(name, [*known, *gym.registry], n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"expected an environment such as {', '.join(known)}, or module:Id; got {name!r}{hint}"
-        ) from error
+    name, spec = config.env, find_spec(config.env)
     # Whoever writes for users is looked for first: that is not about the environment.
     spoken = [name for name in config.users if name.startswith(WRITTEN)]
     writers = {name: make_writer(name.partition(":")[2]) for name in spoken}
@@ -218,6 +220,28 @@ def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
                 "it speaks strings"
             )
     return env
+
+
+def find_spec(name: str) -> EnvSpec:
+    """What is registered as an environment; a module before the colon is imported first.
+
+    Raises:
+        UserError: nothing is.
+    """
+    if ":" in name:
+        module = name.partition(":")[0]
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise UserError(f"expected module:Id, as in my_module:MyEnv-v0; got {name!r}")
+        _import_here(module)
+    try:
+        return gym.spec(name.partition(":")[2] or name)
+    except gym.error.Error as error:
+        known = sorted(i for i in gym.registry if i.startswith("rlchat/"))
+        near = get_close_matches(name, [*known, *gym.registry], n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"expected an environment such as {', '.join(known)}, or module:Id; got {name!r}{hint}"
+        ) from error
 
 
 def _import_here(module: str) -> None:

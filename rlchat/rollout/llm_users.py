@@ -18,7 +18,7 @@ from rlchat_envs.users.llm_text import whole
 if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
     import torch
 
-    from rlchat.models.device import DTypeName
+    from rlchat.settings import DTypeName
 
 TEMPERATURE = 0.7  # of users: as lively as they can be without rambling
 MAX_NEW_TOKENS = 60  # of a user's message

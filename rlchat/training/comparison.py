@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlchat import files
-from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, evaluate
+from rlchat.evaluation.config import EvalConfig
+from rlchat.evaluation.evaluate import EvaluationResult, evaluate
 from rlchat.evaluation.summary import summary
 from rlchat.inference.agents import Agent
 from rlchat.inference.model_agent import ModelAgent

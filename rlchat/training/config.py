@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.errors import UserError
-from rlchat.models.adapters import PROMPTED, AdapterConfig
-from rlchat.rewards.composite import RewardConfig
+from rlchat.models.config import PROMPTED, AdapterConfig
+from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.env_options import AgentEnvOptions, EnvOptions
 from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import SEEDS, expect, names
-from rlchat.training.reward_monitor import RewardMonitorConfig
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,17 @@ class WarmStartConfig:
     """Supervised start from demonstrations, before PPO."""
 
     demonstrations: int = 2000
-    """Conversations of the scenario's mediocre desk; 0 skips the warm start."""
+    """Number of demonstrations to imitate: conversations of the scenario's demonstrator, which is
+    mediocre; 0 skips the warm start."""
     learning_rate: float = 1.4e-3
-    """Learning rate at first; it falls like a bell curve, to a hundredth at the end."""
+    """Learning rate of the warm start; it falls like a bell curve, to a hundredth at the end."""
     batch: int = 4
-    """Conversations an optimizer step."""
+    """Number of conversations in one optimizer step of the warm start."""
     epochs: int = 2
     """Most passes over the conversations. One pass takes half the time and imitates less well."""
     tolerance: float = 0.01
-    """It ends with the first epoch that improves the validation loss by less than this share; with
-    -1 after all of them."""
+    """Least share by which an epoch has to improve the validation loss; the warm start ends with
+    the first that does not. With -1 it never ends early."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -42,30 +43,45 @@ class WarmStartConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class RewardMonitorConfig:
+    """How often PPO on a learned reward is measured by what the reward does not pay for."""
+
+    every: int = 4
+    """Iterations from one measurement on held-out users to the next, with a learned reward only; 0
+    never measures."""
+    episodes: int = 64
+    """Number of held-out conversations (dev split) in each measurement, sampled as in training."""
+    model: Path | None = None
+    """Folder of a second reward model, trained on other data, as another measure beside success;
+    none if left out."""
+    stop: bool = False
+    """Stop training at an alarm, and leave the adapter of the best measurement as the result;
+    such a run is not resumed."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "every", self.every >= 0, "of at least 0")
+        expect(self, "episodes", self.episodes >= 8, "of at least 8")
+
+
+@dataclass(frozen=True)
+class TrainConfig(EnvOptions):
     """Fetch a model, warm-start it, train it by PPO against simulated users, evaluate it."""
 
-    env: str = "rlchat/Support-v0"
-    """Environment: a Gymnasium id, or module:Id from the working folder; text in, text out."""
-    users: str = ""
-    """Families of users to train on, comma-separated; `rlchat envs` lists them."""
-    knowledge: str = ""
-    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
-    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
     policy: str = "smollm2-135m"
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     run: Path = Path("runs/latest")
-    """Run folder."""
+    """Run folder, where settings, metrics, transcripts and the trained adapter go."""
     iterations: int = 24
-    """Rounds of collecting episodes and updating."""
+    """Number of iterations of PPO: each collects episodes and updates the policy."""
     episodes: int = 64
-    """Episodes an iteration."""
+    """Number of episodes that each iteration collects."""
     seed: int = 0
-    """Decides episodes, sampling, initial weights and order."""
+    """Seed of episodes, sampling, initial weights and order."""
     resume: bool = False
     """Go on with what the run folder holds; finished parts are not done again."""
     evaluation: int = 100
-    """Episodes of the evaluation at the end, on the dev side; 0 skips it."""
+    """Number of episodes of the evaluation before and after, on the dev split; 0 skips it."""
     track: str = ""
     """Experiment trackers, comma-separated: tensorboard, wandb, trackio, mlflow; their files go to
     RUN/tracking, and nothing leaves this machine unless their environment variables say so."""
@@ -108,25 +124,82 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class SFTConfig:
+class SFTConfig(EnvOptions):
     """Warm-start a model on demonstrations, or on conversations from a file."""
 
-    env: str = "rlchat/Support-v0"
-    """Environment whose demonstrator is imitated."""
-    knowledge: str = ""
-    """What the desk looks up, comma-separated: bm25, dense or hybrid (the scenario's documents, or
-    bm25:FOLDER of text files), graph (its facts, or graph:FILE.tsv or .ttl); nothing if empty."""
     data: Path | None = None
-    """Conversations instead: JSON lines of {"messages": [{"role", "content"}, …]}."""
+    """File of conversations to imitate instead of demonstrations in the environment: JSON lines of
+    {"messages": [{"role", "content"}, …]}."""
     policy: str = "smollm2-135m"
-    """What is trained: a model, a Hugging Face id, a folder, or a run."""
+    """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     out: Path = Path("runs/warm-start")
-    """Where the adapter goes."""
+    """Folder for the trained adapter, which must not exist yet."""
     seed: int = 0
-    """Decides demonstrations, initial weights and order."""
+    """Seed of demonstrations, initial weights and order."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+
+
+@dataclass(frozen=True)
+class KtoConfig:
+    """How an adapter learns from thumbs."""
+
+    learning_rate: float = 3e-5
+    """Learning rate of the adapter's weights in KTO."""
+    epochs: float = 3.0
+    """Number of passes over the thumbs."""
+    batch: int = 8
+    """Number of thumbs in one optimizer step, at least 2."""
+    beta: float = 0.1
+    """Weight of staying close to the adapter as it was: a smaller one lets it move farther."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "batch", self.batch >= 2, "of at least 2, as replies are paired in it")
+
+
+@dataclass(frozen=True)
+class FeedbackUpdateConfig(AgentEnvOptions):
+    """How a run learns from ratings, and what an update has to pass."""
+
+    method: Literal["kto", "ppo"] = "kto"
+    """How the run learns: kto from + and -; ppo from a reward model, which learned from pairs and
+    edits."""
+    person: str = ""
+    """Name of the person whose thumbs count; if empty, everybody's count."""
+    all_thumbs: bool = False
+    """Learn from thumbs given to any agent in any environment; otherwise only from those given to
+    this run, in any of its versions, in the environment in which updates are measured."""
+    episodes: int = 200
+    """Number of held-out conversations (dev split) by which an update is accepted or rolled
+    back."""
+    max_kl: float = 0.2
+    """Largest KL divergence of an update from the version before, in nats per token."""
+    reward: Path | None = None
+    """Folder of a reward model (rlchat reward train), which the method ppo wants."""
+    iterations: int = 4
+    """Number of iterations of PPO, with the method ppo."""
+    least: int = 10
+    """Least number of thumbs to learn from, with the method kto."""
+    flip: bool = False
+    """Take every thumb for its opposite: a harmful update, to see that it is rolled back."""
+    seed: int = 0
+    """Seed of the order of thumbs and of held-out users."""
+    kto: KtoConfig = field(default_factory=KtoConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for name in ("episodes", "iterations", "least"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "max_kl", self.max_kl > 0, "above 0")
+        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+        if (self.method == "ppo") != (self.reward is not None):
+            raise UserError(
+                "expected --reward with --method ppo, and only then; got "
+                f"{self.method} and {self.reward}"
+            )

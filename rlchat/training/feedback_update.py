@@ -3,82 +3,39 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import Critic, CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
+from rlchat.algorithms.critic import Critic
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult, evaluate
-from rlchat.feedback.store import Messages, Store, store_path
+from rlchat.evaluation.config import EvalConfig
+from rlchat.evaluation.evaluate import EvaluationResult, evaluate
+from rlchat.feedback.export import existing_store
+from rlchat.feedback.store import Messages, Rating, Store
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.listener import Listener
 from rlchat.models.adapter_io import base_spec
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rewards.composite import RewardConfig
+from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.collect import collect
-from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
 from rlchat.rollout.seeding import Purpose
-from rlchat.settings import SEEDS, expect, names
-from rlchat.training.config import TrainConfig
+from rlchat.training.config import FeedbackUpdateConfig, RewardMonitorConfig, TrainConfig
 from rlchat.training.gate import GateDecision, decide
-from rlchat.training.kto import KtoConfig, Thumb, learn_thumbs
+from rlchat.training.kto import Thumb, learn_thumbs
 from rlchat.training.loop import train
-from rlchat.training.reward_monitor import RewardMonitorConfig
 from rlchat.training.run_folder import RunFolder
 from rlchat.training.versions import Versions
 from rlchat_envs import Conversation, Message
 
 KL_EPISODES = 32
-
-
-@dataclass(frozen=True)
-class FeedbackUpdateConfig:
-    """How a run learns from ratings, and what an update has to pass."""
-
-    method: Literal["kto", "ppo"] = "kto"
-    """kto learns from + and -; ppo from a reward model, which learned from pairs and edits."""
-    person: str = ""
-    """Whose thumbs; everybody's if nobody is named."""
-    env: str = "rlchat/Support-v0"
-    """Where held-out users come from, and those that ppo practises with."""
-    users: str = ""
-    """Families of users, comma-separated; the usual ones if none is named."""
-    episodes: int = 200
-    """Held-out conversations (dev side) that decide."""
-    max_kl: float = 0.2
-    """Bound of the KL to the version before, in nats per token."""
-    reward: Path | None = None
-    """For ppo: folder of a reward model (rlchat reward train)."""
-    iterations: int = 4
-    """For ppo: how many."""
-    least: int = 10
-    """Thumbs below which nothing is learned."""
-    flip: bool = False
-    """Take every thumb for its opposite: a harmful round, to see the gate refuse it."""
-    seed: int = 0
-    """Decides order and held-out users."""
-    kto: KtoConfig = field(default_factory=KtoConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        for name in ("episodes", "iterations", "least"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        expect(self, "max_kl", self.max_kl > 0, "above 0")
-        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
-        if (self.method == "ppo") != (self.reward is not None):
-            raise UserError(
-                "expected --reward with --method ppo, and only then; got "
-                f"{self.method} and {self.reward}"
-            )
 
 
 @dataclass(frozen=True)
@@ -104,16 +61,16 @@ def update_from_feedback(
         UserError: too few ratings, or an environment that knows no success.
     """
     listener = listener or Listener()
-    world = EnvConfig(config.env, names(config.users))
-    if not EnvPool(world, "dev").ours:
+    world = config.world_of(run.folder)
+    if not TextEnv(world, "dev").ours:  # made, so that a wrong user is told before the learning
         raise UserError(
-            f"expected an environment that knows success, to judge by; {config.env} does not"
+            f"expected an environment that knows success, to judge by; {world.env} does not"
         )
     versions = Versions(run)
     with tempfile.TemporaryDirectory() as scratch:
         new = Path(scratch) / "adapter"
         learn = _from_thumbs if config.method == "kto" else _from_reward
-        origin = learn(config, run, new, listener)
+        origin = learn(config, run, world, new, listener)
         before = versions.begin()
         decision = measure_update(config, run.adapter, new, world, listener)
         version = versions.keep(new, origin, decision)
@@ -123,14 +80,21 @@ def update_from_feedback(
 
 
 def _from_thumbs(
-    config: FeedbackUpdateConfig, run: RunFolder, out: Path, listener: Listener
+    config: FeedbackUpdateConfig, run: RunFolder, world: EnvConfig, out: Path, listener: Listener
 ) -> str:
-    thumbs = read_thumbs(config.person, config.flip)
-    if len(thumbs) < config.least:
+    given = own = read_thumbs(config.person)
+    if not config.all_thumbs:
+        own = given_to(run, world, given)
+    if len(own) < config.least:
+        others = f", and {len(given) - len(own)} of other agents or environments" * (own != given)
+        remedy = ", take those with --all-thumbs" * (own != given)
         raise UserError(
-            f"expected at least {config.least} thumbs to learn from; there are {len(thumbs)}; "
-            "rate more in rlchat chat, or set --least"
+            f"expected at least {config.least} thumbs to learn from; there are {len(own)} of "
+            f"{run.folder} in {world.env}{others}; rate more in rlchat chat{remedy}, or set --least"
         )
+    thumbs = [
+        Thumb(_messages(r.reply.context), r.reply.text, (r.value > 0) != config.flip) for r in own
+    ]
     good = sum(t.good for t in thumbs)
     origin = f"{good} good and {len(thumbs) - good} bad thumbs{', flipped' * config.flip}"
     listener.say(f"learning from {origin}")
@@ -144,13 +108,14 @@ def _from_thumbs(
 
 
 def _from_reward(
-    config: FeedbackUpdateConfig, run: RunFolder, out: Path, listener: Listener
+    config: FeedbackUpdateConfig, run: RunFolder, world: EnvConfig, out: Path, listener: Listener
 ) -> str:
     """A few iterations of PPO on what a reward model says, from the version that is there."""
     listener.say(f"practising for {config.iterations} iterations with {config.reward}")
     settings = TrainConfig(
-        env=config.env,
-        users=config.users,
+        env=world.env,
+        users=",".join(world.users),
+        knowledge=",".join(world.knowledge),
         policy=str(run.folder),
         run=out.parent / "run",
         iterations=config.iterations,
@@ -168,22 +133,34 @@ def _from_reward(
     return f"PPO on {config.reward}"
 
 
-def read_thumbs(person: str = "", flip: bool = False) -> list[Thumb]:
+def read_thumbs(person: str = "") -> list[Rating]:
     """Thumbs from the store, each reply's last.
 
     Raises:
         UserError: there is no store.
     """
-    if not store_path().is_file():
-        raise UserError(
-            f"expected ratings; there is no {store_path()}; rate replies in rlchat chat first"
-        )
-    with Store.open(store_path()) as store:
-        return [
-            Thumb(_messages(r.reply.context), r.reply.text, (r.value > 0) != flip)
-            for r in store.ratings(person)
-            if r.kind == "thumb"
-        ]
+    with Store.open(existing_store()) as store:
+        return [rating for rating in store.ratings(person) if rating.kind == "thumb"]
+
+
+def given_to(run: RunFolder, world: EnvConfig, ratings: Sequence[Rating]) -> list[Rating]:
+    """Those ratings that were given to an adapter of a run, in an environment.
+
+    An adapter is known by its weights, wherever it was; one that training or an update has replaced
+    meanwhile, by the folder that it was in.
+    """
+    hashes, folder = Versions(run).hashes, run.folder.resolve()
+
+    def lay_inside(agent: str) -> bool:
+        place = Path(agent).resolve()
+        return place.is_dir() and folder in (place, *place.parents)
+
+    return [
+        rating
+        for rating in ratings
+        if rating.session.env == world.env
+        and (rating.session.version in hashes or lay_inside(rating.session.agent))
+    ]
 
 
 def measure_update(

@@ -17,11 +17,12 @@ from trl.trainer.kto_trainer import KTOTrainer
 
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
-from rlchat.models.adapters import AdapterConfig, train_adapter
+from rlchat.models.adapters import train_adapter
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat.models.loading import BaseInfo, load_base
-from rlchat.settings import expect
+from rlchat.training.config import KtoConfig
 from rlchat_envs import Conversation
 
 ADAPTER, REFERENCE = "default", "ref"  # the names that trl looks for, and gives
@@ -35,24 +36,6 @@ class Thumb:
     context: Conversation
     text: str
     good: bool
-
-
-@dataclass(frozen=True)
-class KtoConfig:
-    """How an adapter learns from thumbs."""
-
-    learning_rate: float = 3e-5
-    """Step size of the optimizer, AdamW."""
-    epochs: float = 3.0
-    """Passes over the thumbs."""
-    batch: int = 8
-    """Thumbs an optimizer step, at least 2."""
-    beta: float = 0.1
-    """Price of leaving the adapter as it was: smaller moves it farther."""
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        expect(self, "batch", self.batch >= 2, "of at least 2, as replies are paired in it")
 
 
 class _Trainer(KTOTrainer):

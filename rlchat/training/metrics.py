@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from statistics import pstdev
 
 import torch
 
@@ -47,6 +48,7 @@ def measure(
     actions = float(ranks.sum(mask.sum().double()))
     return {
         "return": sum(t.score for t in everyone) / count,
+        "return_std": pstdev(t.score for t in everyone),
         "success": sum(successes) / len(successes) if successes else math.nan,
         "turns": sum(len(t.parts) for t in everyone) / count,
         "cost": sum(t.cost for t in everyone) / count,

@@ -21,8 +21,7 @@ from rlchat.models.adapters import check_share, leave_shape
 from rlchat.models.policy import Policy
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
-from rlchat.settings import names
+from rlchat.rollout.environment import EnvPool, TextEnv
 from rlchat.training.comparison import measure_end, measure_start
 from rlchat.training.config import SFTConfig, TrainConfig, WarmStartConfig
 from rlchat.training.learning_curve import leave_curve
@@ -137,8 +136,7 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
     if config.data is not None:
         conversations = read_conversations(config.data)
     else:
-        world = EnvConfig(config.env, knowledge=names(config.knowledge))
-        conversations = demonstrate(world, config.warm_start.demonstrations, config.seed)
+        conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
     base, start = config.policy, adapter_folder(config.policy)
     if start is not None:
         leave_shape(config.adapter, start)

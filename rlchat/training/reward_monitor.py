@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -19,30 +18,10 @@ from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import play_episodes
 from rlchat.rollout.trajectory import Episode
-from rlchat.settings import expect
+from rlchat.training.config import RewardMonitorConfig
 from rlchat_reward_models.scorer import LearnedScorer, parts_of
 
 Z = 1.645  # one-sided 95%: of two rates, one is really larger
-
-
-@dataclass(frozen=True)
-class RewardMonitorConfig:
-    """How often PPO on a learned reward is looked at by somebody whom it does not pay."""
-
-    every: int = 4
-    """Iterations from one look to the next; 0 never looks. Only a learned reward is watched."""
-    episodes: int = 64
-    """Held-out conversations (dev side) of each look, sampled as in training."""
-    model: Path | None = None
-    """A second reward model, trained on other data, as another measure beside success."""
-    stop: bool = False
-    """Stop at an alarm, and leave the adapter of the best look as the result; such a run is not
-    resumed."""
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        expect(self, "every", self.every >= 0, "of at least 0")
-        expect(self, "episodes", self.episodes >= 8, "of at least 8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,19 +46,25 @@ class Versions:
         return self.run.folder / "versions"
 
     def place(self, number: int) -> Path:
-        """One version's folder, an adapter."""
+        """Folder of one version, an adapter."""
         return self.folder / f"{number:03d}"
 
     def all(self) -> list[Version]:
         """Every version there is, in order."""
-        found = []
-        for path in sorted(self.folder.glob("[0-9][0-9][0-9]/version.json")):
-            found.append(Version.from_json(json.loads(path.read_text("utf-8"))))
-        return found
+        kept = self.folder.glob("[0-9]*/version.json")
+        found = [Version.from_json(json.loads(path.read_text("utf-8"))) for path in kept]
+        return sorted(found, key=lambda version: version.number)
+
+    @property
+    def hashes(self) -> set[str]:
+        """SHA-256 of the weights of every adapter that the run has, or had and still keeps."""
+        run = self.run
+        adapters = [f for f in (run.adapter, run.warm_start, run.best) if f.is_dir()]
+        return {version.sha256 for version in self.all()} | {adapter_hash(f) for f in adapters}
 
     @property
     def current(self) -> int | None:
-        """The version that the run speaks with; None if none of them."""
+        """The version whose adapter the run has now; None if none of them."""
         now = adapter_hash(self.run.adapter)
         return next((v.number for v in reversed(self.all()) if v.sha256 == now), None)
 
@@ -82,7 +88,7 @@ class Versions:
         return version
 
     def begin(self) -> int:
-        """Make sure that what the run speaks with now is a version; give its number."""
+        """Make sure that the adapter which the run has now is a version; give its number."""
         if self.current is None:
             self.keep(self.run.adapter, "training" if not self.all() else "later training")
         current = self.current
@@ -90,7 +96,7 @@ class Versions:
         return current
 
     def use(self, number: int) -> None:
-        """Let the run speak with a version.
+        """Make a version the run's adapter.
 
         Raises:
             UserError: there is none of that number.

@@ -14,7 +14,8 @@ from torch import Tensor
 from rlchat.algorithms.advantages import Estimated, EstimatorSettings, estimate
 from rlchat.algorithms.annotate import Annotated, annotate
 from rlchat.algorithms.batch import Batch, microbatches, pack
-from rlchat.algorithms.critic import PRIVILEGED, Critic, CriticConfig, hash_hidden
+from rlchat.algorithms.config import CriticConfig
+from rlchat.algorithms.critic import PRIVILEGED, Critic, hash_hidden
 from rlchat.algorithms.ppo import Discounts
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat.algorithms.critic import PRIVILEGED, RIDGE, Critic, CriticConfig, hash_hidden
+from rlchat.algorithms.config import CriticConfig
+from rlchat.algorithms.critic import PRIVILEGED, RIDGE, Critic, hash_hidden
 
 SIZE = 3
 

@@ -16,12 +16,12 @@ from rlchat.algorithms import ppo, update
 from rlchat.algorithms.advantages import Estimated, estimate
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import Critic, CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
+from rlchat.algorithms.critic import Critic
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner, accumulate, fit_critic, update_policy
 from rlchat.distributed import Distributed
-from rlchat.models.adapters import METHODS
+from rlchat.models.config import METHODS
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect

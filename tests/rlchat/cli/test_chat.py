@@ -20,7 +20,8 @@ from rich.text import Text
 
 from rlchat import files
 from rlchat.cli import chat as chat_module
-from rlchat.cli.chat import FULL, Chat, ChatOptions, run_chat
+from rlchat.cli.chat import FULL, Chat, run_chat
+from rlchat.cli.options import ChatOptions
 from rlchat.cli.terminal import open_lines, piped_lines, terminal_lines
 from rlchat.errors import UserError
 from rlchat.feedback.store import Rating, Store, store_path
@@ -29,7 +30,7 @@ from rlchat.inference.decoder import Decoder
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.model_agent import ModelAgent, ModelConversation
 from rlchat.inference.streaming import TextStream
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.conversations import read_conversations
@@ -188,6 +189,18 @@ def test_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(os.listdir()) == ["a.jsonl", "b.jsonl"]
 
 
+@pytest.mark.parametrize("mask", [True, False])
+def test_what_is_saved_is_masked_and_private(mask: bool, tmp_path: Path) -> None:
+    lines = ["Mail anna@example.org", "/reset", "Ring 415 555 2671", f"/save {tmp_path}/a.jsonl"]
+    talk(lines, replace(ChatOptions("expert"), mask=mask))
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]
+    said = [row["messages"][1]["content"] for row in rows]
+    plain = ["Mail anna@example.org", "Ring 415 555 2671"]
+    assert said == (["Mail [e-mail]", "Ring [phone]"] if mask else plain)
+    assert (tmp_path / "a.jsonl").stat().st_mode & 0o777 == 0o600
+    assert rows[0]["env"] == "rlchat/Support-v0"
+
+
 def test_saving_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -246,7 +259,9 @@ def test_a_line_break_cannot_pass_for_another_speaker() -> None:
 
 def test_the_person_opens_and_not_the_simulated_user() -> None:
     options = ChatOptions("expert")
-    chat = Chat(options, load_agent("expert"), chat_module._world(options), new_console(), unread)
+    chat = Chat(
+        options, load_agent("expert"), chat_module.environment_of(options), new_console(), unread
+    )
     chat.begin()
     assert [m.role for m in chat.session.conversation] == ["system"]
 
@@ -397,19 +412,20 @@ def test_the_seat_scores_as_the_environment_does(name: str, seed: int) -> None:
     twin = DialogueEnv(SupportScenario(), "dev", scorer=RuleScorer())
     _, info = env.reset(seed=seed)
     twin.reset(seed=seed)
-    seat, agent = ScoredConversation(twin.case, RuleScorer()), env.scenario.agents[name](seed)
+    session = ScoredConversation(twin.case, RuleScorer())
+    agent = env.scenario.agents[name](seed)
     other = twin.scenario.agents[name](seed)
-    seat.simulated()
+    session.simulated()
     over = False
     parts = []
     while not over:
-        assert seat.conversation == info["conversation"]
+        assert session.conversation == info["conversation"]
         _, _, over, _, info = env.step(agent.reply(info["conversation"], info["hidden"]))
         parts.append(info["parts"])
-        seat.agent(other.reply(seat.conversation, seat.hidden))
-        seat.simulated()
-    assert seat.parts == parts
-    assert (seat.solved, seat.conversation) == (info["success"], info["conversation"])
+        session.agent(other.reply(session.conversation, session.hidden))
+        session.simulated()
+    assert session.parts == parts
+    assert (session.solved, session.conversation) == (info["success"], info["conversation"])
 
 
 def test_only_talk_without_an_environment(tiny_chat: Callable[..., Chat]) -> None:
@@ -685,19 +701,23 @@ def test_after_the_user_has_spoken_there_is_nothing_to_compare(tiny: ModelAgent)
 def test_a_reply_that_closes_the_case_can_be_taken_back() -> None:
     """The replaced reply's verdict goes with it, and the new one is judged."""
     options = ChatOptions("expert")
-    world = chat_module._world(options)
+    world = chat_module.environment_of(options)
     chat = Chat(options, load_agent("expert"), world, new_console(), unread)
     chat.begin()
     for line in ("The address is wrong", "x5139, 87 old tannery road"):
         chat.line(line)
-    seat = chat.session
-    solved, parts, right = seat.solved, [dict(p) for p in seat.parts], seat.conversation[-1].content
+    session = chat.session
+    solved, parts, right = (
+        session.solved,
+        [dict(p) for p in session.parts],
+        session.conversation[-1].content,
+    )
     assert solved
-    seat.instead("Could you tell me more?")
-    assert seat.solved is None and not seat.decide()
-    assert [len(seat.parts), seat.parts[-1]["resolution"]] == [len(parts), 0.0]
-    seat.instead(right)
-    assert seat.decide() and seat.solved and seat.parts == parts
+    session.instead("Could you tell me more?")
+    assert session.solved is None and not session.decide()
+    assert [len(session.parts), session.parts[-1]["resolution"]] == [len(parts), 0.0]
+    session.instead(right)
+    assert session.decide() and session.solved and session.parts == parts
 
 
 def leaving(lines: list[str], monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:

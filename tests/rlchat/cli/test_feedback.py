@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,20 +13,21 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from rlchat.cli import feedback
-from rlchat.cli.feedback import LearnOptions, RestoreOptions, VersionsOptions
+from rlchat.cli.options import LearnOptions, RestoreOptions, VersionsOptions
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.models.adapter_io import adapter_hash
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import Interval
 from rlchat.training import feedback_update
+from rlchat.training.config import KtoConfig, TrainConfig
 from rlchat.training.gate import GateDecision, decide
-from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
+from rlchat.training.kto import Thumb, dataset, learn_thumbs
 from rlchat.training.run_folder import RunFolder
 from rlchat.training.versions import Versions
 from rlchat_envs import Message
@@ -105,20 +108,22 @@ def test_the_gate(after: EvaluationResult, kl: float, accepted: bool, words: str
     assert re.search(words, verdict.reason), verdict.reason
 
 
-def rate(run: RunFolder, count: int) -> None:
+def rate(
+    run: RunFolder, count: int, env: str = EnvConfig.env, agent: str = "", version: str = "v"
+) -> None:
     store_path().parent.mkdir(parents=True, exist_ok=True)
     with Store.open(store_path()) as store, store.writing():
-        session = store.begin_session("ada", str(run.folder), "v", "rlchat/Support-v0", 1.0)
+        session = store.begin_session("ada", agent or str(run.folder), version, env, 1.0)
         for turn in range(count):
             context = [{"role": "user", "content": f"Where is it? {turn}"}]
             text = "bbb" if turn % 2 else "zzz"
             reply = store.add_reply(session, StoredReply(turn, context, text))
-            store.thumb(reply, 1 if turn % 2 else -1)
+            store.rate(reply, "thumb", 1 if turn % 2 else -1)
 
 
 def options(run: RunFolder, **more: object) -> LearnOptions:
     rollout = RolloutConfig(rows=4, max_new_tokens=4, max_tokens=128)
-    return LearnOptions(run.folder, episodes=4, rollout=rollout, **more)  # type: ignore[arg-type]
+    return LearnOptions(run=run.folder, episodes=4, rollout=rollout, **more)  # type: ignore[arg-type]
 
 
 def test_a_round_is_accepted_listed_and_taken_back(run: RunFolder) -> None:
@@ -176,3 +181,88 @@ def test_what_is_refused(run: RunFolder, tmp_path: Path) -> None:
         feedback.run_restore(RestoreOptions(run.folder, 3), console)
     with pytest.raises(UserError, match="expected --reward with --method ppo"):
         options(run, method="ppo")
+
+
+MEDICAL = EnvConfig("rlchat/Medical-v0", ("terse",), knowledge=("bm25",))
+
+
+@pytest.fixture
+def trained_elsewhere(run: RunFolder) -> RunFolder:
+    """A run whose record says that it was trained in another environment than the usual one."""
+    config = TrainConfig(env=MEDICAL.env, users="terse", knowledge="bm25")
+    run.write_config(config, {"dtype": "float32"})
+    return run
+
+
+@dataclass
+class Seen:
+    """What an update was learned from, and measured in."""
+
+    thumbs: int = 0
+    world: EnvConfig | None = None
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    found, nothing = Seen(), Interval(0.0, 0.0, 0.0)
+
+    def learn(
+        adapter: Path, thumbs: Sequence[Thumb], config: object, out: Path, *_: object
+    ) -> None:
+        found.thumbs = len(thumbs)
+        shutil.copytree(adapter, out)
+
+    def measure(*words: object) -> GateDecision:
+        assert isinstance(words[3], EnvConfig)
+        found.world = words[3]
+        return GateDecision(True, "no fall", nothing, nothing, 0.0)
+
+    monkeypatch.setattr(feedback_update, "learn_thumbs", learn)
+    monkeypatch.setattr(feedback_update, "measure_update", measure)
+    return found
+
+
+def test_a_run_is_judged_where_it_was_trained(trained_elsewhere: RunFolder, seen: Seen) -> None:
+    rate(trained_elsewhere, 12, MEDICAL.env)
+    feedback.run_learn(options(trained_elsewhere), Console(width=200))
+    assert seen == Seen(12, MEDICAL)
+    feedback.run_learn(options(trained_elsewhere, users="", knowledge=""), Console(width=200))
+    assert seen.world == EnvConfig(MEDICAL.env)
+
+
+def test_a_run_learns_only_from_thumbs_that_were_its_own(
+    trained_elsewhere: RunFolder, seen: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, home = trained_elsewhere, MEDICAL.env
+    rate(run, 1, home)
+    rate(run, 2, home, agent=str(run.adapter))
+    rate(run, 4, home, agent="moved/elsewhere", version=adapter_hash(run.adapter))
+    rate(run, 8, "rlchat/Support-v0")
+    rate(run, 16, home, agent="expert", version="expert")
+    rate(run, 32, "", agent=str(run.folder))
+    rate(run, 64, home, agent=str(tmp_path), version="another")
+    feedback.run_learn(options(run, least=1), Console(width=200))
+    assert seen.thumbs == 1 + 2 + 4
+    feedback.run_learn(options(run, env="rlchat/Support-v0", least=1), Console(width=200))
+    assert seen == Seen(8, EnvConfig("rlchat/Support-v0"))
+    feedback.run_learn(options(run, all_thumbs=True), Console(width=200))
+    assert seen.thumbs == 127
+    with pytest.raises(
+        UserError, match=r"there are 7 of .* in rlchat/Medical-v0, and 120 of other a"
+    ):
+        feedback.run_learn(options(run), Console(width=200))
+
+
+def test_ppo_practises_where_the_run_was_trained(
+    trained_elsewhere: RunFolder, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worlds = []
+
+    def practise(config: TrainConfig, policy: Policy, run: RunFolder, *_: object) -> None:
+        worlds.append(config.world)
+        policy.save(run.adapter)
+
+    monkeypatch.setattr(feedback_update, "train", practise)
+    learning = options(trained_elsewhere, method="ppo", reward=Path("reward"))
+    feedback.run_learn(learning, Console(width=200))
+    assert worlds == [MEDICAL] and seen.world == MEDICAL

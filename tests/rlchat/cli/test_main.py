@@ -8,14 +8,24 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from datasets import disable_progress_bars
 from safetensors.torch import load_file, save_file
 
-from rlchat.cli.main import main
+from rlchat.algorithms.config import PPOConfig
+from rlchat.cli.chat import environment_of
+from rlchat.cli.main import VERBS, main, parse, quiet
+from rlchat.cli.options import ChatOptions
+from rlchat.cli.train import next_steps
+from rlchat.rollout.environment import EnvConfig
+from rlchat.training.config import TrainConfig
+from rlchat.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
 SMALL = (
@@ -111,8 +121,8 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("eval expert --env rlchat/Suport-v0", "*did you mean rlchat/Support-v0?"),
         ("eval expert --users nobody", "*expected users out of agenda, *; got 'nobody'"),
         ("eval expert --episodes 0", "expected episodes of at least 1; got 0*"),
-        ("eval expert --temperature -1", "expected a temperature of at least 0; got -1.0*"),
-        ("eval expert --temperature nan", "expected a temperature of at least 0; got nan*"),
+        ("eval expert --temperature -1", "expected temperature of at least 0; got -1.0*"),
+        ("eval expert --temperature nan", "expected temperature of at least 0; got nan*"),
         (
             "eval expert --json no/x.json",
             "expected a file in a folder that exists; got --json no/*",
@@ -131,7 +141,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("feedback forget", "expected either a session or a person to forget; got neither; *"),
         ("feedback forget --person me", "expected ratings; there is no *; rate replies in *"),
         ("models fetch tinny", "expected a model (smollm2-135m, tiny), *: did you mean 'tiny'?"),
-        ("models", "expected a verb out of *; got 'models'; did you mean models list?"),
+        ("feedback lern", "expected a verb out of *; got 'feedback'; did you mean feedback learn?"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -170,12 +180,58 @@ def test_help_is_not_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], ["--help"]):
         assert main(words) == 0
         shown = capsys.readouterr().out
-        assert all(f"rlchat {verb}" in shown for verb in main.VERBS)
-    for verb in main.VERBS:
+        assert all(f"rlchat {verb}" in shown for verb in VERBS)
+    for verb in VERBS:
         with pytest.raises(SystemExit) as leaving:
             main([*verb.split(), "--help"])
         assert leaving.value.code == 0
         assert f"usage: rlchat {verb}" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rlchat {metadata.version('rlchat')}\n"
+
+
+@pytest.mark.parametrize("group", ["reward", "feedback", "models", "envs"])
+def test_a_group_lists_its_verbs(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own = [verb for verb in VERBS if verb.startswith(f"{group} ")]
+    for words in ([group, "--help"], [group]):
+        if group in VERBS:  # it is a verb as well
+            continue
+        assert main(words) == 0
+        shown = capsys.readouterr().out
+        assert own and all(f"rlchat {verb}" in shown for verb in own)
+        assert not [verb for verb in VERBS if f"rlchat {verb} " in shown and verb not in own]
+
+
+def test_the_list_of_verbs_waits_for_no_library() -> None:
+    code = (
+        "import sys; from rlchat.cli.main import main; main(['--help']); main(['--version']); "
+        "print(sorted({'torch', 'numpy', 'gymnasium', 'tyro', 'datasets'} & set(sys.modules)))"
+    )
+    path = os.pathsep.join(str(ROOT / room) for room in ("envs", "reward_models", "."))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\n[]\n")
+
+
+def test_only_warnings_of_the_libraries_are_silenced() -> None:
+    """A person's own module may warn them; Python would show these."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.resetwarnings()
+        quiet()
+        for module in ("transformers.x", "torch.nn", "gymnasium", "rlchat.models.policy"):
+            warnings.warn_explicit("of a library", UserWarning, "file.py", 1, module)
+        for module in ("garden_desk", "torchlight", "my.torch"):
+            warnings.warn_explicit(f"of {module}", UserWarning, "file.py", 1, module)
+    assert [str(w.message) for w in shown] == ["of garden_desk", "of torchlight", "of my.torch"]
 
 
 def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,6 +378,63 @@ def test_a_run_can_be_measured_and_talked_to(
     command = "eval run --episodes 1 --rollout.max-new-tokens 4 --json e.json"
     assert main(command.split()) == 0
     assert json.loads(Path("e.json").read_text())["episodes"] == 1
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    """Metrics without times and memory."""
+    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+    timed = ("seconds", "tokens_per_second", "peak_memory")
+    return [{k: v for k, v in json.loads(x).items() if not k.startswith(timed)} for x in lines]
+
+
+def test_a_run_s_record_trains_the_same_and_more(run: Path) -> None:
+    assert main(["train", "--config", str(run), "--run", "again"]) == 0
+    adapters = [p / "adapter/adapter_model.safetensors" for p in (run, Path("again"))]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+    assert rows(run) == rows(Path("again"))
+    words = f"train --config {run} --run {run} --resume --iterations 2"
+    assert main(words.split()) == 0
+    assert [row["iteration"] for row in rows(run)] == [0, 1]
+
+
+def test_what_to_do_next_are_commands_that_work(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = json.loads((run / "config.json").read_text("utf-8"))
+    config = replace(
+        TrainConfig(run=run, episodes=4, ppo=PPOConfig(minibatches=1)),
+        env=recorded["env"],
+        iterations=1,
+    )
+    told = [line.partition(":")[2].split() for line in next_steps(RunFolder(run), config)]
+    chat, measure, _, more = told
+    assert chat[1:] == ["chat", "run"] and measure[1:] == ["eval", "run"]
+    assert parse(TrainConfig, "train", more[2:]).iterations == 11
+
+
+@pytest.mark.parametrize("verb", ["eval", "chat"])
+def test_an_agent_meets_whom_its_run_was_trained_with(
+    verb: str, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"env": "rlchat/Tutoring-v0", "users": "terse", "knowledge": "bm25"}
+    rewrite(run / "config.json", **changes)
+    if verb == "eval":
+        words = "eval run --episodes 1 --rollout.max-new-tokens 4 --json e.json"
+        for more, env, users in (
+            ("", "Tutoring", ["terse"]),
+            (" --env rlchat/Support-v0", "Support", []),
+        ):
+            assert main((words + more).split()) == 0
+            found = json.loads(Path("e.json").read_text())
+            assert (found["env"], found["users"]) == (f"rlchat/{env}-v0", users)
+        return
+    world = environment_of(ChatOptions("run"))
+    assert world is not None and world.config == EnvConfig(
+        "rlchat/Tutoring-v0", ("terse",), knowledge=("bm25",)
+    )
+    assert environment_of(ChatOptions("run", env="")) is None
+    named = environment_of(ChatOptions("run", env="rlchat/Support-v0"))
+    assert named is not None and named.config == EnvConfig()
 
 
 def full(*_: object, **__: object) -> None:

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from rlchat.cli.play import PlayOptions, run_play
+from rlchat.cli.options import PlayOptions
+from rlchat.cli.play import run_play
 from rlchat.cli.terminal import piped_lines
 from rlchat.errors import UserError
 
@@ -87,7 +88,7 @@ gym.register("test/Echo-v0", entry_point=Echo)
 
 
 def test_an_environment_of_somebody_elses() -> None:
-    shown = play(["abc", "bxa", "never read"], PlayOptions("test/Echo-v0"))
+    shown = play(["abc", "bxa", "never read"], PlayOptions(env="test/Echo-v0"))
     assert shown == (
         "  user  say \N{REPLACEMENT CHARACTER}[2Ja\n"
         "   you  abc\n"
@@ -121,6 +122,6 @@ def test_what_cannot_be_played() -> None:
     with pytest.raises(UserError, match="expected episodes of at least 1; got 0"):
         PlayOptions(episodes=0)
     with pytest.raises(UserError, match="did you mean rlchat/Support-v0"):
-        play([], PlayOptions("rlchat/Suport-v0"))
+        play([], PlayOptions(env="rlchat/Suport-v0"))
     with pytest.raises(UserError, match="got 'nobody'"):
         play([], PlayOptions(users="nobody"))

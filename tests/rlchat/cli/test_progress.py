@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from rlchat.cli import progress
-from rlchat.cli.load import Load, Used
-from rlchat.cli.pace import Beat, Pace, Tally
+from rlchat.cli.pace import Beat, Load, Pace, Tally, Used
 from rlchat.cli.progress import Progress, signs
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
@@ -53,6 +52,63 @@ def test_a_score_that_rises_without_success_is_a_sign() -> None:
     assert signs(rows[:7]) == {}  # too early to tell
     assert signs([{**r, "success": 0.6} for r in rows]) == {}
     assert signs([{**r, "success": float("nan")} for r in rows]) == {}  # it knows no success
+
+
+def test_success_that_falls_is_a_sign_whatever_the_score_does() -> None:
+    rows = [{**CALM, "return": -0.1 * i, "success": 0.6 - 0.05 * i} for i in range(8)]
+    assert signs(rows) == {"success": "success falls; read transcripts"}
+
+
+def test_the_critic_is_judged_only_where_returns_vary() -> None:
+    misled = {**CALM, "explained_variance": -13.9}
+    told = {"explained_variance": "explained_variance -13.9: the critic misleads"}
+    assert signs([{**misled, "return_std": 0.3}]) == told
+    assert signs([{**misled, "return_std": 0.0}]) == {}  # every episode earns the same
+    assert signs([misled]) == told  # a run of before has no such metric
+
+
+def look(iteration: int, proxy: float, success: float, alarm: float = 0.0) -> dict[str, float]:
+    """A measurement on held-out users, each mean with a standard error of .05."""
+    kept = {"watch/proxy": proxy, "watch/success": success, "watch/alarm": alarm}
+    errors = {"watch/proxy_error": 0.05, "watch/success_error": 0.05}
+    return {**CALM, "iteration": iteration, **kept, **errors}
+
+
+FELL = "held-out success fell: in iteration 4 60%, now 40%; read transcripts"
+ROSE = (
+    "the learned reward rose from 1.00 to 1.50 since iteration 0, but held-out success did not "
+    "(50%, now 52%); read transcripts"
+)
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ([look(0, 1.0, 0.5), look(4, 1.0, 0.6), look(8, 1.0, 0.4)], {"watch/success": FELL}),
+        ([look(0, 1.0, 0.5), look(4, 1.5, 0.52)], {"watch/proxy": ROSE}),
+        ([look(0, 1.0, 0.5), look(4, 1.5, 0.7)], {}),  # as it should be
+        ([look(0, 1.0, 0.5), look(4, 1.1, 0.45)], {}),  # noise: 1.645 · .05 · √2 = .116
+        ([look(0, 1.0, 0.5), look(4, 1.5, 0.3, alarm=1.0)], {}),  # the alarm says so
+        ([look(0, 1.0, 0.5), look(4, 1.5, 0.52), {**CALM, "iteration": 5}], {}),  # none now
+        ([look(0, 1.0, 0.5)], {}),
+    ],
+)
+def test_a_learned_reward_is_told_of_before_the_alarm(
+    looks: list[dict[str, float]], told: dict[str, str]
+) -> None:
+    assert signs(looks) == told
+
+
+def test_no_time_left_is_below_zero() -> None:
+    """After the last iteration comes an evaluation; and a count of iterations may be unknown."""
+    for total in (2, 0):
+        with log(total=total) as (progress, clock, out):
+            for i in range(2):
+                clock.now += 40.0
+                progress.iteration({**ROW, "iteration": i})
+            clock.now += 500.0
+            assert progress._left() == "0:00"
+            assert "-" not in out.getvalue().split("left ")[-1]
 
 
 def test_a_cost_that_rises_is_a_sign_whatever_the_score_does() -> None:

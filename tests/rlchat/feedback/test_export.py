@@ -51,15 +51,15 @@ def kept() -> list[str]:
         second = store.add_reply(sessions[0], StoredReply(1, LATER, "You get a refund."))
         third = store.add_reply(sessions[1], StoredReply(0, CONTEXT, "No idea."))
         fourth = store.add_reply(sessions[2], StoredReply(0, CONTEXT, "Hello."))
-        store.edit(first, "It is lost, I am sorry.")
-        store.thumb(second, 1)
-        store.pair(second, "Goodbye.", 1)
-        store.stars(second, 4)
-        store.thumb(third, -1)
-        store.pair(third, "Lost, sorry.", -1)
-        store.pair(third, "No clue.", 0)
-        store.stars(third, 1)
-        store.comment(fourth, "says hello only")
+        store.rate(first, "edit", -1, "It is lost, I am sorry.")
+        store.rate(second, "thumb", 1)
+        store.rate(second, "pair", 1, "Goodbye.")
+        store.rate(second, "stars", 4)
+        store.rate(third, "thumb", -1)
+        store.rate(third, "pair", -1, "Lost, sorry.")
+        store.rate(third, "pair", 0, "No clue.")
+        store.rate(third, "stars", 1)
+        store.rate(fourth, "comment", text="says hello only")
     return sessions
 
 
@@ -179,6 +179,34 @@ def test_forgetting_a_session(kept: list[str]) -> None:
         told(run_forget, options)
 
 
+def test_every_place_of_what_was_typed_is_told(kept: list[str], data_folder: Path) -> None:
+    for name in ("chat", "play", "ask"):
+        (data_folder / f"{name}-history").write_text("+hi\n")
+    said = told(run_forget, ForgetOptions(person="ann", yes=True))
+    for name in ("chat", "play", "ask"):
+        assert f"are also in {data_folder}/{name}-history; delete it" in said
+
+
+def test_stats_cut_no_name() -> None:
+    """In a narrow terminal a name goes on in the next line."""
+    agent, version = "runs/a-run-with-quite-a-long-name-indeed", "openai:some-model@http://server"
+    with Store.open(store_path()) as store:
+        for of in (version, "knowledge-graph", "0" * 64):
+            session = store.begin_session("ann", agent, of, "", 0.0)
+            store.rate(store.add_reply(session, StoredReply(0, CONTEXT, "hi")), "thumb", 1)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    run_stats(StatsOptions(), console)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert "…" not in "".join(lines)
+    width = lines[1].index("version")
+    names = "".join(line[:width].strip() for line in lines[2:-1])
+    assert names.count(agent) == 3
+    end = lines[1].index("sessions")
+    versions = "".join(line[width:end].strip() for line in lines[2:-1])
+    assert versions == f"{version}knowledge-graph{'0' * 12}"
+
+
 def test_what_was_typed_elsewhere_is_told(kept: list[str], data_folder: Path) -> None:
     (data_folder / "chat-history").write_text("+hi\n")
     said = told(run_forget, ForgetOptions(person="ann", yes=True))
@@ -192,7 +220,9 @@ def test_ten_thousand_ratings_are_exported_and_forgotten_in_seconds(tmp_path: Pa
         for _ in range(500):
             kept = store.begin_session("ann", "base", "tiny", "", 0.0)
             for turn in range(20):
-                store.thumb(store.add_reply(kept, StoredReply(turn, LATER, f"Reply {turn}")), 1)
+                store.rate(
+                    store.add_reply(kept, StoredReply(turn, LATER, f"Reply {turn}")), "thumb", 1
+                )
     took = []
     for work in (
         lambda: export(tmp_path / "x.jsonl", "kto"),
@@ -221,8 +251,6 @@ def test_the_command_line(
 def test_markup_in_names_is_plain_text() -> None:
     with Store.open(store_path()) as store:
         kept = store.begin_session("[red]x", "[bold]a[/]\x1b[2J", "v", "", 0.0)
-        store.comment(store.add_reply(kept, StoredReply(0, CONTEXT, "hi")), "[/]")
-    assert "[bold]a[/]\N{REPLACEMENT CHARACTER}[2J" in told(
-        lambda console: run_stats(StatsOptions(), console)
-    )
+        store.rate(store.add_reply(kept, StoredReply(0, CONTEXT, "hi")), "comment", text="[/]")
+    assert "[bold]a[/]\N{REPLACEMENT CHARACTER}[2J" in told(run_stats, StatsOptions())
     assert "of person [red]x." in told(run_forget, ForgetOptions(person="[red]x", yes=True))

@@ -53,11 +53,11 @@ def everything(path: Path) -> bytes:
 
 def test_a_rating_comes_back_as_it_was_given(store: Store) -> None:
     number = store.add_reply(session(store), reply())
-    store.thumb(number, 1)
-    store.edit(number, "Surely, a.b@example.org.")
-    store.pair(number, "No.", 1)
-    store.comment(number, "too short")
-    store.stars(number, 4)
+    store.rate(number, "thumb", 1)
+    store.rate(number, "edit", -1, "Surely, a.b@example.org.")
+    store.rate(number, "pair", 1, "No.")
+    store.rate(number, "comment", text="too short")
+    store.rate(number, "stars", 4)
     thumb, edit, pair, comment, stars = store.ratings()
     assert [r.kind for r in (thumb, edit, pair, comment, stars)] == [
         *("thumb", "edit", "pair", "comment", "stars")
@@ -77,7 +77,7 @@ def test_a_rating_comes_back_as_it_was_given(store: Store) -> None:
 
 def test_tokens_that_spell_what_is_masked_are_not_kept(store: Store) -> None:
     number = store.add_reply(session(store), reply(text="I write to a.b@example.org."))
-    store.thumb(number, 1)
+    store.rate(number, "thumb", 1)
     (rating,) = store.ratings()
     assert rating.reply.text == "I write to [e-mail]."
     assert rating.reply.ids is None and rating.reply.logprobs is None
@@ -87,12 +87,12 @@ def test_a_changed_mind_replaces_what_was_thought_before(store: Store) -> None:
     kept = session(store)
     first, second = (store.add_reply(kept, reply(turn)) for turn in range(2))
     for value in (1, -1):
-        store.thumb(first, value)
-    store.thumb(second, 1)
+        store.rate(first, "thumb", value)
+    store.rate(second, "thumb", 1)
     for better in ("a", "b"):
-        store.edit(first, better)
+        store.rate(first, "edit", -1, better)
     for number, stars in ((first, 2), (second, 5)):
-        store.stars(number, stars)
+        store.rate(number, "stars", stars)
     told = [(r.kind, r.value, r.other, r.reply.turn) for r in store.ratings()]
     assert told == [
         *(("thumb", -1, "", 0), ("thumb", 1, "", 1), ("edit", -1, "b", 0), ("stars", 5, "", 1)),
@@ -144,20 +144,20 @@ def test_what_is_no_feedback_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_block_is_kept_whole_or_not_at_all(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.writing():
-        store.thumb(store.add_reply(session(store), reply()), 1)
+        store.rate(store.add_reply(session(store), reply()), "thumb", 1)
         raise ZeroDivisionError
     assert store.stats() == [] and store.count(person="me") == (0, 0, 0)
 
 
 def test_a_rating_that_cannot_be_written_leaves_the_conversation_unkept(path: Path) -> None:
-    sitting = RatingContext("me", "base", "tiny", "", 1.0, path, str)
-    ratings = RatingRecorder(sitting)
+    context = RatingContext("me", "base", "tiny", "", 1.0, path, str)
+    ratings = RatingRecorder(context)
     ratings.spoke((Message("user", "hi"),), Reply("hello"))
     path.mkdir(parents=True)
     with pytest.raises(UserError):
-        ratings.thumb(1)
+        ratings.rate("thumb", 1)
     path.rmdir()
-    ratings.thumb(1)
+    ratings.rate("thumb", 1)
     with Store.open(path) as store:
         assert [r.reply.text for r in store.ratings()] == ["hello"]
 
@@ -165,11 +165,11 @@ def test_a_rating_that_cannot_be_written_leaves_the_conversation_unkept(path: Pa
 def test_a_forgotten_conversation_may_be_rated_again(path: Path) -> None:
     ratings = RatingRecorder(RatingContext("me", "base", "tiny", "", 1.0, path, str))
     ratings.spoke((Message("user", "hi"),), Reply("hello"))
-    ratings.thumb(1)
+    ratings.rate("thumb", 1)
     with Store.open(path) as store:
         store.forget(session=ratings.session)
     ratings.spoke((Message("user", "hi"),), Reply("again"))
-    ratings.stars(3)
+    ratings.rate("stars", 3)
     with Store.open(path) as store:
         assert store.count(session=ratings.session) == (1, 2, 1)
 
@@ -178,11 +178,11 @@ def test_forgetting_leaves_no_byte(path: Path) -> None:
     texts = [f"unforgettable-{n}" for n in range(300)]
     with Store.open(path) as other, Store.open(path) as store:
         kept = session(store, "stays")
-        store.thumb(store.add_reply(kept, reply(text="this one stays")), 1)
+        store.rate(store.add_reply(kept, reply(text="this one stays")), "thumb", 1)
         for text in texts:
             number = store.add_reply(session(store, "goes-away"), reply(text=f"{text} said"))
-            store.edit(number, f"{text} edited")
-            store.comment(number, f"{text} remarked")
+            store.rate(number, "edit", -1, f"{text} edited")
+            store.rate(number, "comment", text=f"{text} remarked")
         assert everything(path).count(b"unforgettable") >= 3 * len(texts)
         assert len(list(other.ratings())) == 601
         store.forget(person="goes-away")
@@ -197,7 +197,7 @@ def test_forgetting_leaves_no_byte(path: Path) -> None:
 def test_forgetting_one_session_keeps_the_others(store: Store, path: Path) -> None:
     first, second = (session(store) for _ in range(2))
     for kept, text in ((first, "first-words"), (second, "second-words")):
-        store.thumb(store.add_reply(kept, reply(text=text)), 1)
+        store.rate(store.add_reply(kept, reply(text=text)), "thumb", 1)
     assert store.count(session=first) == (1, 1, 1) and store.count(person="me") == (2, 2, 2)
     store.forget(session=first)
     assert store.count(session=first) == (0, 0, 0) and store.count(person="me") == (1, 1, 1)
@@ -207,7 +207,7 @@ def test_forgetting_one_session_keeps_the_others(store: Store, path: Path) -> No
 def test_a_reader_who_is_in_the_way_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PATIENCE", 0.1)
     with Store.open(path) as store, Store.open(path) as other:
-        store.thumb(store.add_reply(session(store), reply()), 1)
+        store.rate(store.add_reply(session(store), reply()), "thumb", 1)
         reading = other._db.execute("SELECT * FROM ratings")
         reading.fetchone()
         other._db.execute("BEGIN")
@@ -225,8 +225,8 @@ def test_ten_thousand_ratings_take_seconds(path: Path) -> None:
             kept = session(store, f"person {n % 10}")
             for turn in range(5):
                 number = store.add_reply(kept, reply(turn, f"Reply {n} {turn}, call 415 555 2671."))
-                store.thumb(number, 1)
-                store.edit(number, f"Better {n} {turn}")
+                store.rate(number, "thumb", 1)
+                store.rate(number, "edit", -1, f"Better {n} {turn}")
     took["load"] = time.perf_counter() - start
     start = time.perf_counter()
     with Store.open(path) as store:

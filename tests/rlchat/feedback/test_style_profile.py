@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.text import Text
 
 from rlchat.cli.main import main
-from rlchat.cli.style import AskOptions, StyleOptions, in_words, run_ask, run_style
+from rlchat.cli.options import AskOptions, StyleOptions
+from rlchat.cli.style import in_words, run_ask, run_style
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.feedback.store import Store, StoredReply, store_path
 from rlchat.feedback.style_profile import known, known_person
-from rlchat.rewards.composite import CompositeReward, RewardConfig
+from rlchat.rewards.composite import CompositeReward
+from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.style_features import STYLE_FEATURES, style_features
@@ -31,7 +33,7 @@ def compared(person: str, first: str, other: str, value: int, times: int = 1) ->
         session = store.begin_session(person, "base", "tiny", "", 0.0)
         for _ in range(times):
             reply = store.add_reply(session, StoredReply(0, ASKED, first))
-            store.pair(reply, other, value)  # type: ignore[arg-type]
+            store.rate(reply, "pair", value, other)  # type: ignore[arg-type]
 
 
 def console() -> Console:
@@ -57,7 +59,9 @@ def test_edits_count_and_undecided_pairs_do_not() -> None:
     compared("ann", "It was lost.", "It was gone.", -1)
     with Store.open(store_path()) as store:
         session = store.begin_session("ann", "base", "tiny", "", 0.0)
-        store.edit(store.add_reply(session, StoredReply(0, ASKED, "Lost.")), "Lost, sorry.")
+        store.rate(
+            store.add_reply(session, StoredReply(0, ASKED, "Lost.")), "edit", -1, "Lost, sorry."
+        )
         found = known(store, "ann")
     assert (found.own, found.silent) == (2, 1)
     assert found.posterior.mean[list(STYLE_FEATURES).index("sympathy")] > 0

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from rlchat.errors import UserError
-from rlchat.models.adapters import MERGED, METHODS, POLICY, PROMPTED, AdapterConfig
+from rlchat.models.adapters import POLICY
 from rlchat.models.attention import use_layouts
+from rlchat.models.config import MERGED, METHODS, PROMPTED, AdapterConfig
 from rlchat.models.kernels import FrozenLinear, fuse
 from rlchat.models.loading import load_base
 from rlchat.models.packing import Packing

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import rlchat.rewards.composite as room
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.rewards.composite import CompositeReward, RewardConfig
+from rlchat.rewards.composite import CompositeReward
+from rlchat.rewards.config import RewardConfig
 from rlchat.rewards.learned import shaped
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message

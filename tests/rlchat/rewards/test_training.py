@@ -67,7 +67,7 @@ def test_files_and_people_are_sources_too(tmp_path: Path, preferences: Path) -> 
         session = store.begin_session("ada", "base", "v", "", 1.0)
         context = [{"role": "user", "content": "Hi"}]
         number = store.add_reply(session, StoredReply(0, context, "What?"))
-        store.edit(number, "Hello!")
+        store.rate(number, "edit", -1, "Hello!")
     out = tmp_path / "built.jsonl"
     words = ["--no-simulate", "--people", "--file", str(preferences), "--out", str(out)]
     assert main(["reward", "build", *words]) == 0

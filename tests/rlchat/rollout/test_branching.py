@@ -9,11 +9,12 @@ from gymnasium.spaces import Text
 from rlchat.errors import UserError
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.inference.scripted_agent import ScenarioAgent
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.comparisons import compare, compare_outcomes
 from rlchat.rollout import collect as collect_module
-from rlchat.rollout.branching import Branch, BranchConfig, BranchingRollouts, Snapshot, replay
+from rlchat.rollout.branching import Branch, BranchingRollouts, Snapshot, replay
+from rlchat.rollout.config import BranchConfig
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Message

@@ -117,6 +117,36 @@ def test_a_world_shows_what_was_said_and_nothing_twice() -> None:
     assert all(m.role != "assistant" for m in outcome.messages)
 
 
+class Foreign(gym.Env[str, str]):
+    """Somebody else's, which counts how often it is made."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+        self.observation_space = self.action_space = gym.spaces.Text(20)
+
+
+gym.register("test/Foreign-v0", entry_point=Foreign)
+gym.register("test/Wrapped-v0", entry_point=lambda: gym.make("rlchat/Support-v0").unwrapped)
+
+
+def test_none_is_made_to_learn_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("an environment was made")
+
+    monkeypatch.setattr(DialogueEnv, "__init__", refuse)
+    assert EnvPool(EnvConfig()).ours
+    assert not EnvPool(EnvConfig("test/Foreign-v0")).ours and Foreign.made == 0
+    with pytest.raises(UserError, match=r"did you mean rlchat/Support-v0\?"):
+        _ = EnvPool(EnvConfig("rlchat/Suport-v0")).ours
+
+
+def test_what_a_function_makes_has_to_be_made() -> None:
+    pool = EnvPool(EnvConfig("test/Wrapped-v0"))
+    assert pool.ours and pool[0].ours
+
+
 class Guess:
     """A game that draws from Python's own random state."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from rlchat.algorithms.config import PPOConfig
 from rlchat.errors import UserError
-from rlchat.models.adapters import PROMPTED, AdapterConfig
+from rlchat.models.config import PROMPTED, AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.training.config import TrainConfig
 from rlchat.training.pipeline import train_agent

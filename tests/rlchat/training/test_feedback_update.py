@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from rlchat.algorithms import ppo
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.distributed import Distributed
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig

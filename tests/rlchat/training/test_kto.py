@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from rlchat.errors import UserError
-from rlchat.models.adapters import METHODS, PROMPTED, AdapterConfig
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.config import METHODS, PROMPTED, AdapterConfig
 from rlchat.models.loading import load_base
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
-from rlchat.training.kto import KtoConfig, Thumb, dataset, learn_thumbs
+from rlchat.training.config import KtoConfig
+from rlchat.training.kto import Thumb, dataset, learn_thumbs
 from rlchat_envs import Message
 
 ASKED = (Message("user", "Where is it?"),)

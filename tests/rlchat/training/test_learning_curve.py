@@ -14,7 +14,7 @@ from matplotlib import image
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from rlchat.cli.curve import show_curve, terminal_curve
+from rlchat.cli.tables import show_curve, terminal_curve
 from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory

@@ -16,12 +16,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import adapter_hash
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training import loop, run_folder
 from rlchat.training.config import TrainConfig, WarmStartConfig

@@ -12,21 +12,20 @@ import pytest
 import torch
 
 import rlchat.rewards.composite as rewards
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_hash
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
-from rlchat.rewards.composite import RewardConfig
+from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.trajectory import Trajectory
-from rlchat.training.config import TrainConfig, WarmStartConfig
+from rlchat.training.config import RewardMonitorConfig, TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
 from rlchat.training.pipeline import Training
-from rlchat.training.reward_monitor import Checkup, Measured, RewardMonitorConfig
+from rlchat.training.reward_monitor import Checkup, Measured
 from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat_envs import Case, Conversation, Message, Reaction
 from rlchat_envs.registration import register

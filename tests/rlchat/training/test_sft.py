@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from rlchat.errors import UserError
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate

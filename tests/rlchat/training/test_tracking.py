@@ -18,12 +18,11 @@ import pytest
 from accelerate import tracking as accelerates
 from rich.console import Console
 
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.cli.train import run_training
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.run_folder import RunFolder, read_metrics

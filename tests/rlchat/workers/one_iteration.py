@@ -14,13 +14,12 @@ from safetensors.torch import save_file
 from rlchat.algorithms.advantages import estimate
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
-from rlchat.algorithms.config import PPOConfig
-from rlchat.algorithms.critic import CriticConfig
+from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.algorithms.update import accumulate
 from rlchat.distributed import Distributed
 from rlchat.files import write_json
 from rlchat.listener import Listener
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvPool

@@ -20,18 +20,18 @@ def acknowledge(*words: object) -> None:
 
 
 def main(path: str, who: str) -> None:
-    sitting = RatingContext(who, "base", "tiny", "", 1.0, Path(path), masked)
+    context = RatingContext(who, "base", "tiny", "", 1.0, Path(path), masked)
     acknowledge("ready")
-    ratings = RatingRecorder(sitting)
+    ratings = RatingRecorder(context)
     for n in itertools.count():
         ratings.spoke(
             [Message("user", f"hello {n}")], Said(f"{who} {n}", (1, n), (-0.5, -1.0), 1.0)
         )
-        ratings.thumb(1)
+        ratings.rate("thumb", 1)
         if n % 3 == 0:
-            ratings.thumb(-1)  # a mind that changes
+            ratings.rate("thumb", -1)  # a mind that changes
         acknowledge("thumb", n, -1 if n % 3 == 0 else 1)
-        ratings.comment(f"comment {who} {n}")
+        ratings.rate("comment", text=f"comment {who} {n}")
         acknowledge("comment", n, f"comment {who} {n}")
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rlchat.cli.curve import bounds, course, sparkline
+from rlchat.cli.tables import bounds, course, sparkline
 from rlchat.training.learning_curve import measured, success_interval
 
 

@@ -1,0 +1,143 @@
+"""Options of verbs whose work needs torch: to read and explain them does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rlchat.evaluation.config import EvalConfig
+from rlchat.feedback.pii import check_region
+from rlchat.models.config import AdapterConfig
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.env_options import AgentEnvOptions, EnvOptions
+from rlchat.settings import expect
+from rlchat.training.config import FeedbackUpdateConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(EvalConfig, AgentEnvOptions):
+    """Measure an agent against simulated users, with intervals."""
+
+    agent: Annotated[str, tyro.conf.Positional]
+    """Agent to measure: a run or adapter folder, starter or starter:warm-start, openai:MODEL@URL,
+    or one of base, expert, demonstrator, random, retrieval, knowledge-graph."""
+    against: str = ""
+    """Another agent, named in the same way, for paired differences on the same users; if empty,
+    none."""
+    policy: str = "smollm2-135m"
+    """The model that the agent `base` stands for: a name of `rlchat models list`, a Hugging Face id
+    or a folder."""
+    json: Path | None = None
+    """JSON file for the results, every episode included; none is written if left out."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+
+
+@dataclass(frozen=True)
+class ChatOptions(AgentEnvOptions):
+    """Talk to an agent: you are the user, and /help lists what else you can do.
+
+    With --env '' you talk without an environment.
+    """
+
+    agent: Annotated[str, tyro.conf.Positional]
+    """Agent to talk to: a run or adapter folder, starter or starter:warm-start, openai:MODEL@URL,
+    or one of base, expert, demonstrator, random, retrieval, knowledge-graph."""
+    split: Literal["train", "dev", "test"] = "dev"
+    """Split of the environment that your goals come from."""
+    seed: int = 0
+    """Seed of goals and sampling."""
+    temperature: float = 0.0
+    """Sampling temperature of a language model: 0 is greedy; 1 is how agents are trained."""
+    policy: str = "smollm2-135m"
+    """The model that the agent `base` stands for: a name of `rlchat models list`, a Hugging Face id
+    or a folder."""
+    person: str = "me"
+    """Your name, under which ratings are kept."""
+    feedback: bool = True
+    """Keep ratings, each with the conversation up to it; without a rating nothing is kept."""
+    mask: bool = True
+    """Before anything is kept or saved, put [e-mail], [phone], [card] or [account] in the place of
+    e-mail addresses, phone numbers, payment cards, IBANs, @handles and what follows words such as
+    "account number:". Names of people and postal addresses stay."""
+    region: str = "US"
+    """Country whose phone numbers are recognized without a country code: two capital letters."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "temperature", self.temperature >= 0, "of at least 0")
+        expect(self, "person", bool(self.person.strip()), "with a name in it")
+        check_region(self.region)
+
+
+@dataclass(frozen=True)
+class PlayOptions(EnvOptions):
+    """Play the agent against the simulated user; Ctrl-D leaves."""
+
+    split: Literal["train", "dev", "test"] = "dev"
+    """Split of the environment that goals come from."""
+    seed: int = 0
+    """Seed of users and goals, which are those of rlchat eval with the same seed."""
+    episodes: int = 1
+    """Number of episodes, each with another user."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "episodes", self.episodes >= 1, "of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnOptions(FeedbackUpdateConfig):
+    """Let a run learn from ratings; what does harm on held-out users is rolled back."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder. Its adapter is replaced only by an update that passes; every version is kept."""
+
+
+@dataclass(frozen=True)
+class VersionsOptions:
+    """List the versions of a run: what training left, and every update from feedback."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder whose versions are listed."""
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """Let a run reply with one of its versions again."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder whose adapter is replaced."""
+    version: Annotated[int, tyro.conf.Positional]
+    """Number of the version, as `rlchat feedback versions` lists it."""
+
+
+@dataclass(frozen=True)
+class StyleOptions:
+    """Say how a person likes to be spoken to, from /ab and /edit."""
+
+    person: str = "me"
+    """Name of the person whose preferred style is shown."""
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """Compare two replies, ten times: how do you like to be spoken to?"""
+
+    person: str = "me"
+    """Name of the person who is asked."""
+    count: int = 10
+    """Most questions that are asked."""
+    dialogues: int = 20
+    """Number of dialogues to ask about that are played in each of five environments."""
+    seed: int = 0
+    """Seed of the dialogues, which are others after every comparison that is kept."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for name in ("count", "dialogues"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")

@@ -1,0 +1,137 @@
+"""Options that say whom an agent talks to: environment, users and look-ups."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlchat.errors import UserError
+from rlchat.rollout.environment import EnvConfig
+from rlchat.settings import names
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvOptions:
+    """Environment, users and look-ups, where no run folder says which."""
+
+    env: str = EnvConfig.env
+    """Environment: a Gymnasium id (`rlchat envs` lists ours), or module:Id with a module in the
+    working folder; it has to exchange text with the agent."""
+    users: str = ""
+    """Families of simulated users, comma-separated (`rlchat envs` lists them); if empty, the
+    environment's usual ones."""
+    knowledge: str = ""
+    """What is looked up for the agent, comma-separated: bm25, dense or hybrid (in the scenario's
+    documents, or in text files as bm25:FOLDER), graph (in its facts, or in graph:FILE.tsv or .ttl);
+    if empty, nothing."""
+
+    @property
+    def world(self) -> EnvConfig:
+        """Whom the agent talks to."""
+        return EnvConfig(self.env, names(self.users), knowledge=names(self.knowledge))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentEnvOptions:
+    """Environment, users and look-ups; if left out, those that an agent was trained with."""
+
+    env: str | None = None
+    """Environment: a Gymnasium id (`rlchat envs` lists ours), or module:Id with a module in the
+    working folder. Left out (None), the one in which the agent's run was trained; for other agents
+    rlchat/Support-v0."""
+    users: str | None = None
+    """Families of simulated users, comma-separated (`rlchat envs` lists them). Left out (None),
+    those of the agent's run if the environment is the run's, else the environment's usual ones."""
+    knowledge: str | None = None
+    """What is looked up for the agent, comma-separated: bm25, dense or hybrid (in the scenario's
+    documents, or in text files as bm25:FOLDER), graph (in its facts, or in graph:FILE.tsv or .ttl).
+    Left out (None), as in the agent's run if the environment is the run's, else nothing."""
+
+    def world_of(self, agent: str | Path) -> EnvConfig:
+        """Whom an agent talks to: what is named here, else what its run was trained with.
+
+        Raises:
+            UserError: the record of its run cannot be read.
+        """
+        trained_in = None if self._complete else run_environment(agent)
+        env = self.env if self.env is not None else (trained_in or EnvConfig()).env
+        usual = trained_in if trained_in is not None and trained_in.env == env else EnvConfig(env)
+        return EnvConfig(
+            env,
+            usual.users if self.users is None else names(self.users),
+            knowledge=usual.knowledge if self.knowledge is None else names(self.knowledge),
+        )
+
+    @property
+    def _complete(self) -> bool:
+        return None not in (self.env, self.users, self.knowledge)
+
+
+def run_environment(agent: str | Path) -> EnvConfig | None:
+    """Environment, users and look-ups with which the run of an agent was trained.
+
+    Args:
+        agent: a run folder or an adapter in one; anything else has no run.
+
+    Returns:
+        None if there is no run: a plain adapter, a starter, a scripted agent.
+
+    Raises:
+        UserError: the run's record cannot be read.
+    """
+    folder = run_folder_of(agent)
+    if folder is None:
+        return None
+    recorded = read_record(folder)
+    try:
+        users, knowledge = names(recorded.get("users", "")), names(recorded.get("knowledge", ""))
+        return EnvConfig(str(recorded["env"]), users, knowledge=knowledge)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _unreadable(folder) from error
+
+
+def run_folder_of(agent: str | Path) -> Path | None:
+    """The run folder that an agent's adapter lies in; None if it lies in none."""
+    place = Path(agent)
+    if not place.is_dir():
+        return None
+    place = place.resolve()
+    around = [place.parent.parent] if place.parent.name == "versions" else []
+    return next((folder for folder in (place, place.parent, *around) if _is_run(folder)), None)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a training has left its record there; base models have a config.json as well."""
+    if not (folder / "config.json").is_file():
+        return False
+    if (folder / "versions.json").is_file():
+        return True
+    try:
+        recorded = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(recorded, dict) and {"env", "resolved"} <= recorded.keys()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The settings that a training has left in its run folder.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    try:
+        recorded = json.loads((folder / "config.json").read_text("utf-8"))
+        if isinstance(recorded, dict) and "env" in recorded:
+            return recorded
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder) from error
+    raise _unreadable(folder)
+
+
+def _unreadable(folder: Path) -> UserError:
+    return UserError(
+        f"expected the record of a training in {folder / 'config.json'}, which names its "
+        "environment; it cannot be read; restore the file, or name --env, --users and --knowledge"
+    )

@@ -1,0 +1,72 @@
+"""Whom an agent talks to if nobody says: those that its run was trained with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlchat.errors import UserError
+from rlchat.rollout.env_options import AgentEnvOptions, EnvOptions, run_environment
+from rlchat.rollout.environment import EnvConfig
+
+MEDICAL = EnvConfig("rlchat/Medical-v0", ("terse", "noisy"), knowledge=("bm25",))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder, as far as its record tells."""
+    run = tmp_path / "run"
+    for place in ("adapter", "warm-start", "versions/003"):
+        (run / place).mkdir(parents=True)
+    kept = {"env": MEDICAL.env, "users": "terse, noisy", "knowledge": "bm25", "resolved": {}}
+    (run / "config.json").write_text(json.dumps(kept))
+    return run
+
+
+def test_a_run_s_own_is_the_default(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("", "adapter", "warm-start", "versions/003"):
+        assert AgentEnvOptions().world_of(run / place) == MEDICAL
+    monkeypatch.chdir(run)
+    assert AgentEnvOptions().world_of("adapter") == AgentEnvOptions().world_of(".") == MEDICAL
+
+
+def test_each_part_can_be_named_otherwise(run: Path) -> None:
+    assert AgentEnvOptions(users="").world_of(run) == EnvConfig(MEDICAL.env, knowledge=("bm25",))
+    assert AgentEnvOptions(knowledge="").world_of(run) == EnvConfig(MEDICAL.env, MEDICAL.users)
+    assert AgentEnvOptions(env=MEDICAL.env).world_of(run) == MEDICAL
+
+
+def test_another_environment_has_its_usual_users(run: Path) -> None:
+    """Families are of every environment, but those of the run were chosen for its own."""
+    other = "rlchat/Support-v0"
+    assert AgentEnvOptions(env=other).world_of(run) == EnvConfig(other)
+    assert AgentEnvOptions(env=other, users="terse").world_of(run) == EnvConfig(other, ("terse",))
+
+
+@pytest.mark.parametrize("agent", ["expert", "base", "starter", "openai:x@http://y", "no/such"])
+def test_who_has_no_run_talks_in_the_usual_environment(agent: str, tmp_path: Path) -> None:
+    assert AgentEnvOptions().world_of(agent) == EnvOptions().world == EnvConfig()
+    assert run_environment(agent) is None
+
+
+def test_a_plain_adapter_has_no_run(run: Path, tmp_path: Path) -> None:
+    """A base model's config.json is none of a run's."""
+    plain = tmp_path / "plain" / "adapter"
+    plain.mkdir(parents=True)
+    (plain.parent / "config.json").write_text('{"architectures": []}')
+    (plain / "config.json").write_text("{")
+    assert run_environment(plain) is None
+    assert run_environment(run.parent) is None
+
+
+def test_a_record_that_cannot_be_read_is_told_and_can_be_done_without(run: Path) -> None:
+    (run / "config.json").write_text("{")
+    (run / "versions.json").write_text("{}")
+    with pytest.raises(
+        UserError, match=r"expected the record of a training in .*; or name --env|.*"
+    ):
+        AgentEnvOptions().world_of(run)
+    named = AgentEnvOptions(env="rlchat/Support-v0", users="", knowledge="")
+    assert named.world_of(run) == EnvConfig()
