@@ -515,8 +515,8 @@ def test_manners_stay_on_their_side() -> None:
 
 
 def test_consultations_are_spoken_too() -> None:
-    book = Path(rlchat_envs.__file__).parent / "consultation" / "template.yaml"
-    scenario: Scenario = ConsultScenario(book)
+    template = Path(rlchat_envs.__file__).parent / "consultation" / "template.yaml"
+    scenario: Scenario = ConsultScenario(template)
     for name in (LLM, PERSON):
         written = WrittenScenario(scenario, {name: Scripted(well)})
         case = written.begin(np.random.default_rng(0), "dev", (name,))

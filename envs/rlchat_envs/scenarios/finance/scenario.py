@@ -44,13 +44,13 @@ class FinanceScenario(ConsultScenario):
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
         """Those of every consultation; the demonstrator has habits of its own."""
-        demonstrator = {"demonstrator": lambda seed: Demonstrator(self.book, seed, HABITS)}
+        demonstrator = {"demonstrator": lambda seed: Demonstrator(self.spec, seed, HABITS)}
         return {**super().agents, **demonstrator}
 
     def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> FinanceCase:
         """Draw a goal and a persona and open the case."""
         drawn = super().begin(rng, split, users)
-        return FinanceCase(drawn.goal, drawn.client)
+        return FinanceCase(drawn.goal, drawn.user)
 
 
 @cache

@@ -66,7 +66,7 @@ class Linker:
     desk's books show settles it.
     """
 
-    likeness: TfIdf
+    tfidf: TfIdf
     statuses: Mapping[str, Collection[str]]  # by intent
 
     def link(self, conversation: Conversation, books: Books) -> str:
@@ -82,7 +82,7 @@ class Linker:
         )
         open_still = [n for n in possible if asked[INTENTS[n].detail] < _ASKED_OFTEN]
         opening = next(m.content for m in conversation if m.role == "user")
-        return self.likeness.usual(opening, open_still or possible)
+        return self.tfidf.usual(opening, open_still or possible)
 
     def missing(self, intent: str, books: Books) -> list[str]:
         """Facts that have still to be asked for.
