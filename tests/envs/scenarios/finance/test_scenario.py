@@ -2,7 +2,7 @@
 
 The first table of docs/finance-v0.md comes from here:
 
-    pytest tests/envs/test_finance.py -k page -s
+    pytest tests/envs/scenarios/finance/test_scenario.py -k page -s
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The table of docs/guess-number-v0.md comes from here:
 
-    pytest tests/envs/test_guess_number.py -k page -s
+    pytest tests/envs/scenarios/games/test_guess_number.py -k page -s
 """
 
 from __future__ import annotations

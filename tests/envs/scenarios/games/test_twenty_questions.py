@@ -2,7 +2,7 @@
 
 The table of docs/twenty-questions-v0.md comes from here:
 
-    pytest tests/envs/test_twenty_questions.py -k page -s
+    pytest tests/envs/scenarios/games/test_twenty_questions.py -k page -s
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The table of docs/medical-v0.md comes from here:
 
-    pytest tests/envs/test_medical.py -k page -s
+    pytest tests/envs/scenarios/medical/test_scenario.py -k page -s
 """
 
 from __future__ import annotations

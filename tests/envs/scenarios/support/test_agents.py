@@ -2,7 +2,7 @@
 
 The tables of docs/support-v0.md come from here:
 
-    pytest tests/envs/test_support_agents.py -k page -s
+    pytest tests/envs/scenarios/support/test_agents.py -k page -s
 """
 
 from __future__ import annotations

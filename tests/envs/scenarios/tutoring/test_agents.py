@@ -2,7 +2,7 @@
 
 The table of docs/tutoring-v0.md comes from here:
 
-    pytest tests/envs/test_tutoring_agents.py -k page -s
+    pytest tests/envs/scenarios/tutoring/test_agents.py -k page -s
 """
 
 from __future__ import annotations
