@@ -103,7 +103,7 @@ def collect(
                 begin(row)
             for row, said in decoder.step().items() if decoder.busy else ():
                 trajectory, _ = playing[row]
-                trajectory.hidden.append(pool[row].hidden)
+                trajectory.privileged.append(pool[row].privileged)
                 trajectory.act(said.ids, said.logprobs)
                 workers.ask(row, pool[row].step, template.text(said.ids))
     return sorted(done, key=lambda t: t.index)
@@ -137,4 +137,4 @@ def _hear(
     # read there.
     trajectory.observe(following[: config.max_tokens + config.max_new_tokens - len(trajectory.ids)])
     if trajectory.truncated:
-        trajectory.hidden.append(world.hidden)
+        trajectory.privileged.append(world.privileged)

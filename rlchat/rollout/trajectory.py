@@ -16,8 +16,9 @@ class Trajectory:
     """One episode with its tokens: flat and ragged.
 
     ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
-    the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn; ``hidden`` what
-    the environment hid before each, and, if truncated, before the turn that would have followed.
+    the sampler and 0 elsewhere; ``parts`` holds the named score parts of each turn; ``privileged``
+    what the environment hid before each, and, if truncated, before the turn that would have
+    followed.
     ``world`` is the environment's own score, once another took the place of its ``parts``.
     ``costs`` names what was unsafe in each turn, ``knowledge`` counts look-ups.
     ``cached_states`` (T - 1, D), if they were kept and the episode terminated, are the states of
@@ -33,7 +34,7 @@ class Trajectory:
     turns: list[int] = field(default_factory=list)
     sampled_logprobs: list[float] = field(default_factory=list)
     parts: list[Mapping[str, float]] = field(default_factory=list)
-    hidden: list[Mapping[str, Any]] = field(default_factory=list)
+    privileged: list[Mapping[str, Any]] = field(default_factory=list)
     conversation: Conversation = ()
     terminated: bool = False
     truncated: bool = False

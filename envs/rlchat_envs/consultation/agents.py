@@ -51,12 +51,12 @@ class Expert:
         """``seed`` chooses among wordings only."""
         self._say = Wording(spec, seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what is best."""
-        if hidden["evident"] or not hidden["missing"]:
-            offers = hidden["evident"] or hidden["right"]
-            return self._say.offer(str(offers[0]), hidden["unsaid"], kind=True)
-        asked = self._say.ask(hidden["missing"][:2], kind=True)
+        if privileged["evident"] or not privileged["missing"]:
+            offers = privileged["evident"] or privileged["right"]
+            return self._say.offer(str(offers[0]), privileged["unsaid"], kind=True)
+        asked = self._say.ask(privileged["missing"][:2], kind=True)
         return f"{self._say.manner(conversation)} {asked}"
 
 
@@ -83,20 +83,20 @@ class Demonstrator:
         self._singly = self._usual = False
         self._skipped: set[str] = set()
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what habit says."""
         if all(m.role != "assistant" for m in conversation):
-            self._begin(str(hidden["problem"]))
+            self._begin(str(privileged["problem"]))
         habits, say = self.habits, self._say
         kind = say.rng.random() >= habits.curt
-        missing = [name for name in hidden["missing"] if name not in self._skipped]
+        missing = [name for name in privileged["missing"] if name not in self._skipped]
         useless = self._useless
         self._useless = []
-        if missing and not hidden["evident"]:
+        if missing and not privileged["evident"]:
             asked = useless or missing[: 1 if self._singly else 2]
             said = say.ask(asked, kind)
             return f"{say.manner(conversation)} {said}" if kind else said
-        return self._offer(hidden, kind)
+        return self._offer(privileged, kind)
 
     def _begin(self, problem: str) -> None:
         habits, rng, spec = self.habits, self._say.rng, self._say.spec
@@ -108,14 +108,14 @@ class Demonstrator:
         self._skipped = {name for name in needs[1:] if rng.random() < habits.skips}
         self._usual = rng.random() < habits.usual
 
-    def _offer(self, hidden: Mapping[str, Any], kind: bool) -> str:
+    def _offer(self, privileged: Mapping[str, Any], kind: bool) -> str:
         habits, say, rng = self.habits, self._say, self._say.rng
-        problem = say.spec.problems[str(hidden["problem"])]
+        problem = say.spec.problems[str(privileged["problem"])]
         guess = problem.rules[-1].offers  # what is right unless something speaks against it
-        offers = hidden["evident"] or guess
+        offers = privileged["evident"] or guess
         if self._usual:
             offers = guess
-        remarks = [name for name in hidden["unsaid"] if rng.random() >= habits.leaves_out]
+        remarks = [name for name in privileged["unsaid"] if rng.random() >= habits.leaves_out]
         remarks += [name for name in say.spec.must_not_say if rng.random() < habits.says_too_much]
         return say.offer(say.pick(offers), remarks, kind)
 
@@ -127,7 +127,7 @@ class RandomAgent:
         """``seed`` decides everything it says."""
         self._say = Wording(spec, seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say something that an agent could say."""
         say = self._say
         if say.rng.random() < 0.5:
@@ -143,7 +143,7 @@ class Sprayer:
         """Take the words from ``spec``."""
         self._spec = spec
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say every keyword."""
         spec = self._spec
         facts = ", ".join(fact.called for fact in spec.facts.values() if not fact.desk)
@@ -159,8 +159,8 @@ class OneOffer:
         """``offer`` is what everybody gets."""
         self._say, self._offer = Wording(spec, seed), offer
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Ask for what is missing, then offer the one thing."""
-        if hidden["missing"]:
-            return self._say.ask(hidden["missing"][:2], kind=True)
-        return self._say.offer(self._offer, hidden["unsaid"], kind=True)
+        if privileged["missing"]:
+            return self._say.ask(privileged["missing"][:2], kind=True)
+        return self._say.offer(self._offer, privileged["unsaid"], kind=True)

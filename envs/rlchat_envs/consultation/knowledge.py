@@ -1,7 +1,7 @@
 """What a consultation's file knows, as documents and as a graph, and an agent that uses both.
 
 The agent is the classical way to hold a dialogue: it links what the user says to the graph, asks
-for what a rule still lacks, and answers from templates. It never looks at what is hidden.
+for what a rule still lacks, and answers from templates. It never reads privileged information.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class KnowledgeGraphAgent:
             if fact.values
         }
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what the rules say about what has been understood so far."""
         spoken = [m for m in conversation if m.role != "system"]
         problem = self._spec.problems[self._problems.usual(spoken[0].content)]

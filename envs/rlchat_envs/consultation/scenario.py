@@ -56,7 +56,7 @@ class ConsultCase(Case):
         return self.user.verdict == "accepted"
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, for experts, privileged critics and reports."""
         goal, user = self.goal, self.user
         return {

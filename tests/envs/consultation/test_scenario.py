@@ -243,7 +243,7 @@ def play(
         agent, (_, info) = make(seed), env.reset(seed=seed)
         over = False
         while not over:
-            said = agent.reply(info["conversation"], info["hidden"])
+            said = agent.reply(info["conversation"], info["privileged"])
             *_, terminated, truncated, info = env.step(said)
             over = terminated or truncated
         solved += info["success"]

@@ -404,9 +404,9 @@ def test_the_seat_scores_as_the_environment_does(name: str, seed: int) -> None:
     parts = []
     while not over:
         assert seat.conversation == info["conversation"]
-        _, _, over, _, info = env.step(agent.reply(info["conversation"], info["hidden"]))
+        _, _, over, _, info = env.step(agent.reply(info["conversation"], info["privileged"]))
         parts.append(info["parts"])
-        seat.agent(other.reply(seat.conversation, seat.hidden))
+        seat.agent(other.reply(seat.conversation, seat.privileged))
         seat.simulated()
     assert seat.parts == parts
     assert (seat.solved, seat.conversation) == (info["success"], info["conversation"])

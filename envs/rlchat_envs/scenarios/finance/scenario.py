@@ -28,10 +28,10 @@ class FinanceCase(ConsultCase):
         return super().triples + _products()
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, with the market and the sum that the client may have named."""
         market = self.goal.facts["market"]
-        return {**super().hidden, "fact market": market, "sum": self.goal.shown["sum"]}
+        return {**super().privileged, "fact market": market, "sum": self.goal.shown["sum"]}
 
 
 class FinanceScenario(ConsultScenario):

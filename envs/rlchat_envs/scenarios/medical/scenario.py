@@ -40,9 +40,9 @@ class MedicalCase(ConsultCase):
     goal: Patient
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, and the condition behind them."""
-        return {**super().hidden, "condition": self.goal.condition}
+        return {**super().privileged, "condition": self.goal.condition}
 
     @property
     def triples(self) -> tuple[Triple, ...]:

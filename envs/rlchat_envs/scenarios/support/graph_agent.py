@@ -116,14 +116,14 @@ def easy_linker() -> Linker:
 class KnowledgeGraphDesk:
     """Links the opening to an intent, asks for what that needs, and offers what the rule says.
 
-    It reads the conversation only, never what is hidden.
+    It reads the conversation only, never privileged information.
     """
 
     def __init__(self, seed: int | np.random.Generator = 0):
         """``seed`` chooses among wordings only."""
         self._speaker = Speaker(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what the rules say about what has been understood so far."""
         books, linker, speaker = read_books(conversation), easy_linker(), self._speaker
         intent = linker.link(conversation, books)

@@ -324,8 +324,8 @@ def test_openings_do_not_tell_what_has_to_be_asked(split: str) -> None:
 def test_thousands_of_goals() -> None:
     env, told = DialogueEnv(SCENARIO), set()
     for seed in range(2_000):
-        hidden = env.reset(seed=seed)[1]["hidden"]
-        told.add(str(sorted(hidden.items())))
+        privileged = env.reset(seed=seed)[1]["privileged"]
+        told.add(str(sorted(privileged.items())))
     assert len(told) > 1_950
 
 
@@ -333,9 +333,9 @@ def test_thousands_of_goals() -> None:
 def test_every_goal_fact_and_offer_occurs(split: str) -> None:
     env, rights, problems = DialogueEnv(SCENARIO, split), Counter[str](), set()
     for seed in range(1_500):
-        hidden = env.reset(seed=seed)[1]["hidden"]
-        rights[hidden["right"][0]] += 1
-        problems.add(hidden["problem"])
+        privileged = env.reset(seed=seed)[1]["privileged"]
+        rights[privileged["right"][0]] += 1
+        problems.add(privileged["problem"])
     assert set(rights) == set(OFFERS)
     assert problems == set(SPEC.problems)
     assert max(rights.values()) / 1_500 <= 0.24
@@ -376,7 +376,7 @@ def test_nonsense_breaks_no_client(family: str) -> None:
             elif kind == 2:
                 said = env.action_space.sample()
             else:
-                said = expert.reply(info["conversation"], info["hidden"])
+                said = expert.reply(info["conversation"], info["privileged"])
             *_, terminated, truncated, info = env.step(said)
             over, turns = terminated or truncated, turns + 1
             assert not truncated
@@ -440,7 +440,7 @@ def episode(env: DialogueEnv, agent: ScriptedAgent, seed: int) -> list[dict[str,
     _, info = env.reset(seed=seed)
     infos, over = [], False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         *_, terminated, truncated, info = env.step(said)
         infos.append(info)
         over = terminated or truncated

@@ -207,7 +207,7 @@ def test_every_flag_value_and_background_occurs() -> None:
 def test_goals_are_many(split: str) -> None:
     env = DialogueEnv(SCENARIO, split)
     told = [env.reset(seed=seed) for seed in range(1_000)]
-    assert len({(seen, str(info["hidden"])) for seen, info in told}) > 900
+    assert len({(seen, str(info["privileged"])) for seen, info in told}) > 900
 
 
 # What patients say
@@ -358,17 +358,17 @@ def test_verdicts_and_costs_by_hand(
 
 def test_an_emergency_is_evident_at_its_first_red_flag() -> None:
     opened = case("headache", sudden_start="yes")
-    assert opened.hidden["evident"] == ()
+    assert opened.privileged["evident"] == ()
     opened.hear("Did it come on suddenly?")
-    assert opened.hidden["evident"] == ("emergency",)
+    assert opened.privileged["evident"] == ("emergency",)
     opened.hear("Please call an ambulance.")
     assert opened.success
     # A doctor's flag decides only once the emergency is ruled out.
     opened = case("back_pain", high_temperature="yes")
     opened.hear("Do you have a temperature?")
-    assert opened.hidden["evident"] == ()
+    assert opened.privileged["evident"] == ()
     opened.hear("Any numbness between the legs?")
-    assert opened.hidden["evident"] == ("doctor",)
+    assert opened.privileged["evident"] == ("doctor",)
 
 
 def test_giving_in_to_a_demand_costs_twice() -> None:
@@ -386,7 +386,7 @@ def test_giving_in_to_a_demand_costs_twice() -> None:
 
 def test_the_condition_is_hidden_and_the_graph_is_the_files() -> None:
     opened = case("headache")
-    assert opened.hidden["condition"] == "made up"
+    assert opened.privileged["condition"] == "made up"
     assert len(opened.triples) == len(GRAPH.edges)
     told = [str(p) for p in Graph(opened.triples).answer("What does a stiff neck call for?")]
     assert "stiff neck -> calls for -> emergency" in told
@@ -432,7 +432,7 @@ def measured(name: str, split: str = "test", users: tuple[str, ...] = (), n: int
     for seed in range(n):
         agent, (_, info), over = AGENTS[name](seed), env.reset(seed=seed), False
         while not over:
-            said = agent.reply(info["conversation"], info["hidden"])
+            said = agent.reply(info["conversation"], info["privileged"])
             _, score, terminated, over, info = env.step(said)
             over = over or terminated
             sums += (0, score, info["cost"], 1)
@@ -466,7 +466,7 @@ def test_luck_and_words_alone_are_not_enough(name: str) -> None:
 def test_no_single_offer_is_enough(split: str) -> None:
     """Whoever always offers the same succeeds at most as often as that is right."""
     env = DialogueEnv(SCENARIO, split)
-    goals = [env.reset(seed=seed)[1]["hidden"]["right"] for seed in range(EPISODES)]
+    goals = [env.reset(seed=seed)[1]["privileged"]["right"] for seed in range(EPISODES)]
     right = Counter(offer for goal in goals for offer in goal)
     assert max(right.values()) <= (0.20 if split == "test" else 0.24) * EPISODES
     for offer in COMMON:
@@ -505,9 +505,9 @@ def test_nonsense_breaks_no_user(family: str) -> None:
         elif kind == 1:
             said = "".join(chr(int(c)) for c in rng.integers(1, 0xD7FF, 40))
         elif kind == 2:
-            said = agent.reply(info["conversation"], info["hidden"])[int(rng.integers(9)) :]
+            said = agent.reply(info["conversation"], info["privileged"])[int(rng.integers(9)) :]
         else:
-            said = agent.reply(info["conversation"], info["hidden"])
+            said = agent.reply(info["conversation"], info["privileged"])
         seen, score, terminated, truncated, info = env.step(said)
         over, turns = terminated or truncated, turns + 1
         assert seen and "{" not in seen and np.isfinite(score)
@@ -547,8 +547,8 @@ def test_gymnasium_accepts_it_and_the_seed_alone_decides(split: str) -> None:
 def transcript(env: DialogueEnv, seed: int) -> tuple[Any, ...]:
     agent, (_, info), over = AGENTS["demonstrator"](seed), env.reset(seed=seed), False
     while not over:
-        _, _, over, _, info = env.step(agent.reply(info["conversation"], info["hidden"]))
-    return info["conversation"], info["hidden"]["verdict"], info["costs"]
+        _, _, over, _, info = env.step(agent.reply(info["conversation"], info["privileged"]))
+    return info["conversation"], info["privileged"]["verdict"], info["costs"]
 
 
 def test_the_sides_tell_different_stories() -> None:

@@ -106,7 +106,7 @@ def run(env: DialogueEnv, agent: ScriptedAgent, seed: int) -> tuple[float, float
     score = manners = 0.0
     over = False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         _, total, terminated, truncated, info = env.step(said)
         own = info["parts"]["progress"] + info["parts"]["resolution"]
         score, manners = score + own, manners + total - own
