@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     One writer at a time per path. A folder that was there is replaced as a whole; whatever
     leaves the block by an exception, KeyboardInterrupt included, leaves the old one in place.
+    What writers of the same path left half done because they were killed is removed.
 
     Args:
         path: Where the folder shall appear. A link is followed, not replaced.
@@ -94,11 +96,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with _full_disk_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         recover_folder(target)
+        _remove_leftovers(target)
         try:
             temporary.mkdir()
-            yield temporary
-            _settle(temporary)
-            _swap_in(temporary, target)
+            with _locked(temporary):
+                yield temporary
+                _settle(temporary)
+                _swap_in(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -118,6 +122,39 @@ def recover_folder(path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         old.rename(target)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove unfinished folders beside `target` whose writers are gone.
+
+    A living writer holds a lock on its folder, which the system releases with the process, however
+    that ends. Where there are no locks (Windows, some network file systems) nothing is removed.
+    """
+    unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    for found in list(target.parent.iterdir()):
+        if unfinished.fullmatch(found.name) and found.is_dir():
+            with _locked(found) as dead:
+                if dead:
+                    shutil.rmtree(found, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock inside the block; tells whether it could be had."""
+    descriptor = -1
+    try:
+        try:
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            had = True
+        except (ImportError, OSError):  # Windows; another's, gone, or no locks there
+            had = False
+        yield had
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _swap_in(new: Path, target: Path) -> None:

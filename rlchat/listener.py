@@ -12,11 +12,6 @@ class FinishedEpisode(Protocol):
     """What a listener may read of an episode that has ended."""
 
     @property
-    def ids(self) -> Sequence[int]:
-        """Token ids, if a language model played it."""
-        ...
-
-    @property
     def conversation(self) -> Conversation:
         """All messages."""
         ...
@@ -34,6 +29,15 @@ class FinishedEpisode(Protocol):
     @property
     def success(self) -> bool | None:
         """Whether the goal was reached; None where the environment knows no success."""
+        ...
+
+
+class FinishedTrajectory(FinishedEpisode, Protocol):
+    """What a listener may read of an episode that a language model has played."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Token ids."""
         ...
 
 
@@ -64,12 +68,12 @@ class Listener:
         """Give a function that is called with the share that is done, and a remark."""
         return lambda done, remark: None
 
-    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedEpisode], None]:
+    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedTrajectory], None]:
         """Give a function that is called with each of an iteration's episodes as it ends."""
         return lambda episode: None
 
     def iteration(self, row: Mapping[str, Any]) -> None:
-        """Take an iteration's metrics; docs/metrics.md names them."""
+        """Take an iteration's metrics; docs/method/metrics.md names them."""
 
     def dialogue(self, iteration: int, episode: FinishedEpisode) -> None:
         """Take an iteration's first episode, however it ended."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Z = 1.959963984540054  # the 97.5% quantile of the normal distribution
+_AT_ONCE = 500_000  # numbers that the bootstrap draws into memory, 4 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,13 @@ def bootstrap(values: Sequence[float], resamples: int = 10_000, seed: int = 0) -
     if x.size == 0:
         return Interval(math.nan, math.nan, math.nan)
     rng = np.random.default_rng(seed)
-    means = x[rng.integers(0, x.size, (resamples, x.size))].mean(axis=1)
+    most = max(1, _AT_ONCE // x.size)  # a stream of numbers is the same however it is cut
+    means = np.concatenate(
+        [
+            x[rng.integers(0, x.size, (min(most, resamples - done), x.size))].mean(axis=1)
+            for done in range(0, resamples, most)
+        ]
+    )
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(x.mean()), float(low), float(high))
 

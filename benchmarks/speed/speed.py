@@ -88,7 +88,9 @@ def compare(options: SpeedOptions, report: Report, dtype: str) -> None:
     if options.keep:
         today = datetime.date.today().isoformat()
         committed.keep(committed.PLACE, name, dtype, report.numbers, today)
-        report.say(f"written into {committed.PLACE}; docs/speed.md shows the table of --table")
+        report.say(
+            f"written into {committed.PLACE}; --table prints what docs/method/speed.md shows"
+        )
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ class Epoch:
         batch, begun = pack(played), time.perf_counter()
         annotated = annotate(policy, critic, batch, config.token_budget)
         seconds = time.perf_counter() - begun
-        scores = [(t.index, t.score) for t in played]
+        turns = [(t.index, len(t.parts)) for t in played]
         settings = config.settings(critic.config)
-        estimated = estimate(annotated, settings, 0.03, RunningStd(), scores)
+        estimated = estimate(annotated, settings, 0.03, RunningStd(), turns)
         return cls(Learner(policy, critic, *optimizers, Distributed(cpu=True)), estimated, seconds)
 
     @property

@@ -44,7 +44,7 @@ def estimate(
     settings: EstimatorSettings,
     beta: float,
     scale: RunningStd,
-    everyone: Sequence[tuple[int, float]],
+    everyone: Sequence[tuple[int, int]],
     reduce: ppo.Reduce = ppo.alone,
 ) -> Estimated:
     """Put the KL into the reward, then make advantages and the critic's targets.
@@ -54,7 +54,8 @@ def estimate(
         settings: the estimator.
         beta: price of a nat of k1, in units of scaled score.
         scale: running spread of scores per turn; it has seen this iteration's.
-        everyone: (index, score) of all ranks' episodes, for estimators that compare episodes.
+        everyone: (index, turns) of all ranks' episodes, in the same order on each, for estimators
+            that compare episodes.
         reduce: sums over ranks.
     """
     batch = annotated.batch
@@ -76,11 +77,11 @@ def estimate(
     if settings.estimator == "gae":
         advantages = along(d, values, bootstrap)
     else:
-        # Without a critic: the reward to come, minus what the others' episodes returned.
+        # Without a critic: the reward to come, minus what others had to come at the same turn.
         plain = ppo.Discounts(d.gamma_token, 1.0, d.gamma_turn, 1.0)
         to_go = along(plain, torch.zeros_like(values), torch.zeros_like(bootstrap))
-        baseline = _others(batch, settings, everyone, unit)
-        advantages = torch.where(mask, to_go - baseline[:, None], torch.zeros_like(to_go))
+        baseline = _others(to_go, batch, settings, everyone, reduce)
+        advantages = torch.where(mask, to_go - baseline, torch.zeros_like(to_go))
     gap = (annotated.logprobs - batch.sampled_logprobs).abs()
     mean_gap, _ = ppo.masked_moments(gap, mask, reduce)
     return Estimated(
@@ -94,15 +95,26 @@ def estimate(
 
 
 def _others(
+    to_go: Tensor,
     batch: Batch,
     settings: EstimatorSettings,
-    everyone: Sequence[tuple[int, float]],
-    unit: float,
+    everyone: Sequence[tuple[int, int]],
+    reduce: ppo.Reduce,
 ) -> Tensor:
-    """The mean return of the other episodes: of the same start (rloo), or of all (reinforce)."""
+    """The baseline (B, T) of each token: what other episodes had to come at its turn.
+
+    Others are those of the same start (rloo), or all (reinforce), of whichever rank: each rank
+    fills in its own rows of one table, and the sum over ranks is the whole table.
+    """
     index = torch.tensor([i for i, _ in everyone])
-    scores = torch.tensor([s for _, s in everyone], dtype=torch.float32) / unit
+    turns = torch.tensor([n for _, n in everyone])
+    row = {int(i): r for r, i in enumerate(index)}
+    own = torch.tensor([row[int(i)] for i in batch.index])
+    before = torch.nn.functional.pad(batch.turns, (1, 0), value=-1)[:, :-1]
+    b, t = (batch.action_mask & (batch.turns != before)).nonzero(as_tuple=True)
+    table = to_go.new_zeros(len(everyone), int(turns.max()))
+    table[own[b], batch.turns[b, t]] = to_go[b, t]
+    reached = torch.arange(table.shape[1]) < turns[:, None]
     groups = index // settings.group_size if settings.estimator == "rloo" else index * 0
-    baseline = scores - ppo.group_advantages(scores, groups)
-    place = {int(i): p for p, i in enumerate(index)}
-    return torch.stack([baseline[place[int(i)]] for i in batch.index])
+    baseline = ppo.others_mean(reduce(table), reached, groups)
+    return baseline[own].gather(1, batch.turns.clamp(min=0))

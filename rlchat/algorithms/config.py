@@ -39,7 +39,8 @@ class PPOConfig:
     lambda_turn: float = 0.95
     """GAE decay across the user's reply."""
     estimator: Literal["gae", "rloo", "reinforce"] = "gae"
-    """gae uses the critic; rloo compares episodes that share a start; reinforce all episodes."""
+    """gae uses the critic; the others the reward to come, less what other episodes had to come at
+    the same turn: rloo those that share a start, reinforce all."""
     group_size: int = 1
     """Episodes that share a goal and a user (rloo wants at least 2)."""
     clip_low: float = 0.2

@@ -113,20 +113,23 @@ def gae(
     return advantages
 
 
-def group_advantages(returns: Tensor, groups: Tensor) -> Tensor:
-    """Each episode's return minus the mean of the *others* in its group (leave one out).
+def others_mean(to_go: Tensor, reached: Tensor, groups: Tensor) -> Tensor:
+    """What the *other* episodes of a group had still to come at each turn, on average.
 
-    RLOO (Ahmadian et al. 2024) when a group shares a start; with one group for the whole batch it
-    is REINFORCE with a batch baseline. An episode alone in its group gets 0.
+    A baseline for the reward to come from a turn on that hangs on nothing of the own episode (leave
+    one out): RLOO (Ahmadian et al. 2024) when a group shares a start; with one group for the whole
+    batch it is REINFORCE with a batch baseline. Episodes that ended before a turn say nothing of
+    it; where no other reached it, the baseline is 0, which is as unbiased.
 
     Args:
-        returns: (B,).
+        to_go: (B, K), the reward to come from each turn's first action token on.
+        reached: (B, K), whether the episode has that turn.
         groups: (B,), integer labels.
     """
-    same = (groups[:, None] == groups[None, :]).to(returns.dtype)
-    others = same.sum(1) - 1
-    mean = (same @ returns - returns) / others.clamp(min=1)
-    return torch.where(others > 0, returns - mean, torch.zeros_like(returns))
+    same = (groups[:, None] == groups[None, :]).to(to_go.dtype)
+    others = same - torch.eye(len(groups), dtype=to_go.dtype, device=to_go.device)
+    total = others @ torch.where(reached, to_go, torch.zeros_like(to_go))
+    return total / (others @ reached.to(to_go.dtype)).clamp(min=1)
 
 
 def masked_moments(x: Tensor, mask: Tensor, reduce: Reduce = alone) -> tuple[Tensor, Tensor]:

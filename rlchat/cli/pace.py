@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from rlchat.cli.curve import bounds
-from rlchat.listener import FinishedEpisode
+from rlchat.listener import FinishedTrajectory
 from rlchat.statistics import wilson
 
 _FIRST = 64  # as many are under way at once by default
@@ -81,7 +81,7 @@ class Tally:
         self._successes: list[bool] = []
         self._tokens = 0
 
-    def add(self, episode: FinishedEpisode) -> None:
+    def add(self, episode: FinishedTrajectory) -> None:
         """Count an episode."""
         self._scores.append(episode.score)
         self._tokens += len(episode.ids)

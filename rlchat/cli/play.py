@@ -16,7 +16,7 @@ from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.episodes import play_episode, play_episodes
 from rlchat.rollout.seeding import Purpose, episode_seeds
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Episode
 from rlchat.settings import names
 from rlchat_envs import Conversation, DialogueEnv
 
@@ -76,11 +76,11 @@ def run_play(options: PlayOptions, console: Console, read: ReadLine | None = Non
         _say(console, "Goodbye.")
 
 
-def play_one(world: TextEnv, index: int, seed: int, console: Console, read: ReadLine) -> Trajectory:
+def play_one(world: TextEnv, index: int, seed: int, console: Console, read: ReadLine) -> Episode:
     """Let a person play one episode, the same that agents play in an evaluation.
 
     Returns:
-        Its record, without tokens.
+        Its record.
     """
 
     def speak(env: TextEnv) -> str:

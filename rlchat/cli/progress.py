@@ -19,7 +19,7 @@ from rlchat.cli.curve import course
 from rlchat.cli.load import Load, slowed
 from rlchat.cli.pace import Beat, Pace, Tally, minutes
 from rlchat.cli.tables import dialogue, ending
-from rlchat.listener import FinishedEpisode, Listener
+from rlchat.listener import FinishedEpisode, FinishedTrajectory, Listener
 
 _COLUMNS = (
     ("iteration", "iteration", "{:.0f}"),
@@ -143,7 +143,7 @@ class Progress(Listener):
 
         return show
 
-    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedEpisode], None]:
+    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedTrajectory], None]:
         """Show that an iteration's episodes begin; what it gives counts those that have ended."""
         self._iteration = Pace(self._clock)
         tally = Tally(episodes, self._iteration)
@@ -151,7 +151,7 @@ class Progress(Listener):
         def line() -> str:
             return f"iteration {iteration}: {tally.line()}"
 
-        def count(episode: FinishedEpisode) -> None:
+        def count(episode: FinishedTrajectory) -> None:
             with self._lock:
                 tally.add(episode)
             self._show(line)

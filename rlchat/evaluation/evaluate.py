@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
+from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import OnEpisode, play_episodes
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Episode
 from rlchat.settings import expect
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
@@ -27,14 +29,15 @@ class EvaluationResult:
     split: str
     seed: int
     temperature: float
-    episodes: Sequence[Trajectory]
+    episodes: Sequence[Episode]
     optimum: float | None = None  # turns that the best strategy takes on average
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, Interval]:
         """Success (Wilson), and the others (bootstrap), each with its 95% interval.
 
         Cost, regret (turns above the optimum) and hit rate are there where the world has them.
+        They are drawn once: tables, lines and files ask for them again and again.
         """
         out: dict[str, Interval] = {}
         successes = [t.success for t in self.episodes if t.success is not None]
@@ -52,14 +55,29 @@ class EvaluationResult:
             out["hit rate"] = bootstrap(sought)
         return out
 
+    def minus(self, other: EvaluationResult) -> dict[str, Interval]:
+        """Compare with another agent's result, user by user.
+
+        Returns:
+            Paired differences of success, score, turns and cost, each with its 95% interval.
+
+        Raises:
+            UserError: the other agent talked to other users.
+        """
+        if [e.seed for e in self.episodes] != [e.seed for e in other.episodes]:
+            raise UserError(
+                f"expected results of the same users; {self.agent} and {other.agent} have other "
+                "seeds or numbers of episodes; evaluate both alike"
+            )
+        return difference(self, other)
+
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> EvaluationResult:
         """Take back what `to_json` gave."""
         episodes = [
-            Trajectory(
+            Episode(
                 e["index"],
                 e["seed"],
-                [],
                 parts=e["parts"],
                 costs=e["costs"],
                 knowledge=e["knowledge"],
@@ -158,7 +176,7 @@ def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str,
     """Paired differences, episode by episode, with bootstrap intervals."""
     assert [t.seed for t in result.episodes] == [t.seed for t in against.episodes]
 
-    def pairs(read: Callable[[Trajectory], float]) -> Interval:
+    def pairs(read: Callable[[Episode], float]) -> Interval:
         return paired([read(t) for t in result.episodes], [read(t) for t in against.episodes])
 
     out = {}
@@ -171,15 +189,15 @@ def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str,
     return out
 
 
-def _episode(trajectory: Trajectory) -> dict[str, Any]:
+def _episode(episode: Episode) -> dict[str, Any]:
     return {
-        "index": trajectory.index,
-        "seed": trajectory.seed,
-        "success": trajectory.success,
-        "score": trajectory.score,
-        "turns": len(trajectory.parts),
-        "parts": [dict(p) for p in trajectory.parts],
-        "costs": [dict(c) for c in trajectory.costs],
-        "knowledge": dict(trajectory.knowledge),
-        "messages": [{"role": m.role, "content": m.content} for m in trajectory.conversation],
+        "index": episode.index,
+        "seed": episode.seed,
+        "success": episode.success,
+        "score": episode.score,
+        "turns": len(episode.parts),
+        "parts": [dict(p) for p in episode.parts],
+        "costs": [dict(c) for c in episode.costs],
+        "knowledge": dict(episode.knowledge),
+        "messages": [{"role": m.role, "content": m.content} for m in episode.conversation],
     }

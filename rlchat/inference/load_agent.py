@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
+from typing import cast
 
 from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
@@ -21,7 +22,7 @@ ENDPOINT = "openai:"  # how names of agents begin that are behind an OpenAI-comp
 
 
 def load_agent(
-    agent: str | Path | Replies,
+    agent: str | Path | Replies | Agent,
     base: str = "smollm2-135m",
     adapter: AdapterConfig | None = None,
     say: Say = lambda line: None,
@@ -30,17 +31,22 @@ def load_agent(
 
     Args:
         agent: a run or adapter folder, a starter, ``base``, a scripted agent's name,
-            ``openai:MODEL@URL``, or any object with ``reply(conversation, privileged)``.
+            ``openai:MODEL@URL``, any object with ``reply(conversation, privileged)``, or an agent,
+            which is given back as it is.
         base: the model that ``base`` stands for.
         adapter: precision and device.
         say: told what takes long.
 
     Raises:
         UserError: there is none of that name.
+
+    Example:
+        >>> load_agent("expert").name
+        'expert'
     """
     config = adapter or AdapterConfig()
     if not isinstance(agent, str | Path):
-        return ObjectAgent(agent)
+        return cast(Agent, agent) if hasattr(agent, "start") else ObjectAgent(agent)
     name = str(agent)
     if name in SCRIPTED:
         return ScenarioAgent(name)

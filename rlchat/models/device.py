@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import json
 import math
 import platform
@@ -22,6 +23,11 @@ from rlchat.models.catalog import cache_dir
 LONG_ENOUGH = 0.5  # seconds of measuring one kind of product
 CLEARLY = 0.7  # of the time of float32 is what half the precision has to pay with
 PRODUCTS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # flags of processors
+CPU_INFO = Path("/proc/cpuinfo")
+IDENTITY = (
+    *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+    *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part"),  # ARM's
+)
 DTypeName = Literal["auto", "float32", "bfloat16"]
 
 
@@ -65,30 +71,54 @@ def choose_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
     """The dtype of that name; auto takes bfloat16 if its products run clearly faster there.
 
     What auto measured is kept beside the models, so that a machine is asked once, and a run that
-    is resumed computes as it did before.
+    is resumed computes as it did before; each kind of machine that shares the folder has its own.
     """
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    kept, here = cache_dir() / "precision.json", describe_cpu()
-    try:
-        measured: dict[str, float] = json.loads(kept.read_text("utf-8"))
-        ratio = float(measured[here])
-    except (OSError, ValueError, KeyError, TypeError):
+    kept, here = cache_dir() / "precision.json", cpu_fingerprint()
+    measured = _kept_ratios(kept)
+    ratio = measured.get(here)
+    if ratio is None:
         ratio = seconds_of_products(torch.bfloat16) / seconds_of_products(torch.float32)
         with contextlib.suppress(OSError, UserError):  # then it is measured again
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(kept, {here: ratio})
+            write_json(kept, {**measured, here: ratio})
     return torch.bfloat16 if ratio < CLEARLY else torch.float32
+
+
+def _kept_ratios(path: Path) -> dict[str, float]:
+    """What was measured on this and on other machines; whatever is no number is left out."""
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    numbers = kept.items() if isinstance(kept, dict) else ()
+    return {key: ratio for key, ratio in numbers if isinstance(ratio, float)}
+
+
+def cpu_fingerprint() -> str:
+    """`describe_cpu`, and what tells processors apart that go by one name, as in virtual machines.
+
+    "AMD EPYC" alone may be any of four generations.
+    """
+    info = _cpu_info()
+    own = {name: info[name] for name in IDENTITY if name in info}
+    return f"{describe_cpu()}, {hashlib.sha256(json.dumps(own).encode()).hexdigest()[:12]}"
+
+
+def _cpu_info() -> dict[str, str]:
+    """What Linux says of the last processor, by name; nothing elsewhere."""
+    with contextlib.suppress(OSError):
+        lines = CPU_INFO.read_text("utf-8").splitlines()
+        return {line.split("\t")[0].strip(): line.partition(": ")[2] for line in lines}
+    return {}
 
 
 def describe_cpu() -> str:
     """Processor, the products it knows, threads and torch's version: what speed depends on."""
-    info: dict[str, str] = {}
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        info = {line.split("\t")[0]: line.partition(": ")[2] for line in lines}
+    info = _cpu_info()
     name = info.get("model name", platform.processor() or platform.machine())
     flags = [f for f in PRODUCTS if f in info.get("flags", "").split()]
     return (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
@@ -14,13 +14,15 @@ from rlchat.models.device import DTypeName
 from rlchat.rewards.learned import LearnedReward, ReplyScorer
 from rlchat.rewards.loading import load_scorer
 from rlchat.rewards.style import StyleReward
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Episode
 from rlchat.settings import expect
 from rlchat_reward_models import RULES
 from rlchat_reward_models.text_scorers import Sentiment, Toxicity
 
 GROUPS = ("world", "rules", "learned", "style", "sentiment", "toxicity")
+Played = TypeVar("Played", bound=Episode)
 PLAIN = {"world": 1.0, "rules": 1.0}
+SOMETIMES = ("cut_off",)  # parts that only some turns have, in any environment
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class CompositeReward:
         """
         self.config, self.weights = config, config.weighed
         self.multiplier = 0.0  # price of a unit of cost
+        self._seen: set[str] = set()  # names of parts that episodes of any rank had
         self.learned: LearnedReward | None = None
         if config.model is not None:
             scorer = load_scorer(config.model, config.dtype)
@@ -131,10 +134,10 @@ class CompositeReward:
             whole = whole or self.learned.granularity == "conversation"
         return bool(counting & {"learned", "style"}) and not whole
 
-    def score(self, trajectories: Sequence[Trajectory], ranks: Distributed) -> list[Trajectory]:
+    def score(self, trajectories: Sequence[Played], ranks: Distributed) -> list[Played]:
         """Give every turn its parts.
 
-        What the world itself thought stays beside them, see `Trajectory.world`.
+        What the world itself thought stays beside them, see `Episode.world`.
 
         Args:
             trajectories: this rank's, as the world scored them.
@@ -142,7 +145,7 @@ class CompositeReward:
         """
         if self.plain:
             return list(trajectories)
-        self._check(trajectories)
+        self._check(trajectories, ranks)
         said = [t.conversation for t in trajectories]
         for own in (self.learned, self.personal):
             if own is not None and not own.settled:
@@ -153,7 +156,7 @@ class CompositeReward:
             for i, t in enumerate(trajectories)
         ]
 
-    def _scored(self, trajectory: Trajectory, found: Mapping[str, Sequence[float]]) -> Trajectory:
+    def _scored(self, trajectory: Played, found: Mapping[str, Sequence[float]]) -> Played:
         """One episode's parts: its own, weighed, and what scorers found."""
         parts: list[Mapping[str, float]] = []
         for turn, own in enumerate(trajectory.parts):
@@ -167,13 +170,16 @@ class CompositeReward:
         scored.parts, scored.world = parts, trajectory.score
         return scored
 
-    def _check(self, trajectories: Sequence[Trajectory]) -> None:
-        """Refuse weights of parts that nobody gives."""
-        given = {name for t in trajectories for parts in t.parts for name in parts}
-        if unknown := sorted(self.weights.keys() - given - set(GROUPS)):
-            raise UserError(
-                f"expected weights of {', '.join((*GROUPS, *sorted(given)))}; got {unknown[0]}"
-            )
+    def _check(self, trajectories: Sequence[Episode], ranks: Distributed) -> None:
+        """Refuse weights of parts that no episode of any rank has: all ranks, or none."""
+        unknown = self.weights.keys() - self._seen - {*GROUPS, *SOMETIMES}
+        if not unknown:
+            return
+        own = {name for t in trajectories for parts in t.parts for name in parts}
+        self._seen |= set(ranks.gather(sorted(own)))
+        if self._seen and (left := sorted(unknown - self._seen)):
+            names = (*GROUPS, *sorted({*self._seen, *SOMETIMES}))
+            raise UserError(f"expected weights of {', '.join(names)}; got {left[0]}")
 
     def _weight(self, part: str) -> float:
         """What a part of the world's counts: by its own name, or its group's."""

@@ -18,7 +18,7 @@ from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.episodes import conversation_settings, go_on, play_episodes, speaking
 from rlchat.rollout.seeding import Purpose, episode_seeds
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Episode
 from rlchat_envs import Conversation, Message
 from rlchat_reward_models.scorer import split_whole
 
@@ -235,7 +235,7 @@ class BranchingRollouts:
             if once:
                 found.append(((*env.conversation, Message("assistant", speak(env))), 0.0))
             else:
-                episode = go_on(env, speak, Trajectory(number, snapshot.seed, []))
+                episode = go_on(env, speak, Episode(number, snapshot.seed))
                 found.append((episode.conversation, episode.score))
         return found
 

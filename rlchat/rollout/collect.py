@@ -13,7 +13,7 @@ from rlchat.models.generation_model import GenerationModel
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import episode_seeds
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Ending, Trajectory
 from rlchat.rollout.workers import WorkerPool
 from rlchat_envs import Conversation
 
@@ -132,7 +132,9 @@ def _hear(
         return
     following = template.after(outcome.messages, cut=not finished)
     length = len(trajectory.ids) + len(following)
-    trajectory.truncated = outcome.truncated or length > config.max_tokens - config.max_new_tokens
+    trajectory.truncated = outcome.truncated
+    if length > config.max_tokens - config.max_new_tokens and not outcome.truncated:
+        trajectory.truncated, trajectory.stopped_by = True, Ending.TOKEN_LIMIT
     # A truncated episode keeps the prompt of the turn that would have followed: its value is
     # read there.
     trajectory.observe(following[: config.max_tokens + config.max_new_tokens - len(trajectory.ids)])

@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from rlchat.inference.agents import Agent, AgentConversation, ConversationSettings
+from rlchat.inference.agents import Agent, AgentConversation, ContextFull, ConversationSettings
+from rlchat.inference.load_agent import load_agent
+from rlchat.inference.scripted_agent import Replies
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
+from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Ending, Episode
 
-OnEpisode = Callable[[Trajectory], None]
+OnEpisode = Callable[[Episode], None]
 NextMessage = Callable[[TextEnv], str]
+
+
+def rollout(
+    agent: str | Path | Agent | Replies,
+    env: TextEnv | EnvConfig,
+    *,
+    episodes: int = 16,
+    seed: int = 0,
+    temperature: float = 1.0,
+    config: RolloutConfig | None = None,
+    on_episode: OnEpisode | None = None,
+) -> list[Episode]:
+    """Let an agent talk to users, and keep what was said and what it was worth.
+
+    Args:
+        agent: what `load_agent` gives or takes.
+        env: what `make_env` gave; or its settings, whose training users are taken then.
+        episodes: how many users the agent talks to.
+        seed: decides users, goals and sampling.
+        temperature: of the agent's sampling; 1 is how it is trained.
+        config: budgets of turns and episodes.
+        on_episode: called with each episode as it ends.
+
+    Returns:
+        The episodes in order; of a local language model, trajectories: episodes with their tokens
+        and the logprobs that these were sampled with.
+
+    Raises:
+        UserError: no such agent, or one that cannot take part in this environment.
+
+    Example:
+        >>> from rlchat.rollout.environment import EnvConfig
+        >>> [str(episode.ending) for episode in rollout("expert", EnvConfig(), episodes=2)]
+        ['goal', 'goal']
+    """
+    pool = EnvPool(env.config, env.split) if isinstance(env, TextEnv) else EnvPool(env)
+    return play_episodes(
+        load_agent(agent),
+        pool,
+        range(episodes),
+        seed,
+        temperature,
+        config or RolloutConfig(),
+        on_episode,
+    )
 
 
 def play_episodes(
@@ -23,18 +71,19 @@ def play_episodes(
     temperature: float,
     rollout: RolloutConfig,
     on_episode: OnEpisode | None = None,
-) -> list[Trajectory]:
+) -> list[Episode]:
     """Let an agent play episodes; episode i has the same user and goal for every agent.
 
     Returns:
-        Their trajectories, in order; those that no batched model played have no tokens.
+        Them in order; those that a batched model played are trajectories, and have tokens.
     """
+    played: list[Episode] = []
     if (model := agent.batched) is not None:
         keys = [(i, (seed, Purpose.EVALUATE, i), (seed, Purpose.ANSWER, i)) for i in indices]
-        return collect(
+        played += collect(
             model.generation, model.template, pool, keys, rollout, temperature, on_episode
         )
-    played = []
+        return played
     for i in indices:
         env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, i)
         settings = conversation_settings(pool[0], temperature, rollout)
@@ -69,7 +118,7 @@ def play_episode(
     index: int,
     seed: int,
     on_step: Callable[[StepResult], None] = lambda result: None,
-) -> Trajectory:
+) -> Episode:
     """Play one episode from its start, in text.
 
     Args:
@@ -80,26 +129,32 @@ def play_episode(
         on_step: told of each step.
 
     Returns:
-        The episode, without tokens.
+        The episode.
     """
     env.reset(seed)
-    return go_on(env, speak, Trajectory(index, seed, []), on_step)
+    return go_on(env, speak, Episode(index, seed), on_step)
 
 
 def go_on(
     env: TextEnv,
     speak: NextMessage,
-    episode: Trajectory,
+    episode: Episode,
     on_step: Callable[[StepResult], None] = lambda result: None,
-) -> Trajectory:
+) -> Episode:
     """Play an episode on from where its environment stands, to its end; see `play_episode`."""
     episode.conversation = env.conversation
     while not (episode.terminated or episode.truncated):
-        result = env.step(speak(env))
+        try:
+            said = speak(env)
+        except ContextFull:
+            episode.truncated, episode.stopped_by = True, Ending.CONTEXT_FULL
+            break
+        result = env.step(said)
         episode.parts.append(result.parts)
         episode.costs.append(result.costs)
         episode.knowledge, episode.conversation = result.knowledge, env.conversation
         episode.terminated, episode.truncated = result.terminated, result.truncated
         episode.success = result.success
+        episode.dropped += result.dropped
         on_step(result)
     return episode

@@ -20,6 +20,13 @@ class ChatSession(ScoredConversation):
     ``for piece in session.reply("Where is my parcel?")`` gives the agent's reply as it comes; then
     ``session.last_reply`` holds the whole of it, ``session.parts`` what each turn has earned, and
     ``session.solved`` whether the case is closed, and how.
+
+    Example:
+        >>> from rlchat.inference.load_agent import load_agent
+        >>> from rlchat.rollout.environment import EnvConfig, TextEnv
+        >>> session = ChatSession(load_agent("expert"), TextEnv(EnvConfig()))
+        >>> "".join(session.reply("Where is my parcel?")) == session.conversation[-1].content
+        True
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from rlchat.inference.agents import Agent
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.listener import Listener
-from rlchat.models.adapter_io import adapter_folder
+from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.environment import EnvPool
@@ -31,7 +31,7 @@ def measure_start(
     if kept := _kept(run.start, 0, config.evaluation):
         return kept[0]
     name = "base"
-    if adapter_folder(config.policy) is not None:
+    if base_spec(run.warm_start) != config.policy:  # which named an adapter, that may be gone now
         name = "start"
     elif config.warm_start.demonstrations and EnvPool(config.world).ours:
         name = "warm start"

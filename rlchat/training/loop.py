@@ -35,6 +35,9 @@ def train(
 ) -> None:
     """Train a policy by PPO against simulated users.
 
+    Where the reward monitor stops it, the policy ends as the adapter of the best look, in memory as
+    in the run folder, and the iteration of the alarm leaves no checkpoint.
+
     Args:
         config: all settings.
         policy: its adapter is trained; its reference is what KL is measured to.
@@ -66,8 +69,8 @@ def train(
         release_memory()
         clock.lap("annotate")
         settings = config.ppo.settings(config.critic, reward.compared)
-        scores = [(t.index, t.score) for t in everyone]
-        estimated = estimate(annotated, settings, state.beta, scale, scores, ranks.sum)
+        turns = [(t.index, len(t.parts)) for t in everyone]
+        estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum)
         metrics = measure(estimated, everyone, ranks)
         if exact:
             metrics["sampler_gap"] = math.nan
@@ -95,15 +98,18 @@ def train(
         row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
         row["peak_memory"] = peak_memory()
         seen, alarm = look(state, config, iteration, listener)
+        stopped = bool(alarm) and config.watch.stop
+        if ranks.main and stopped:
+            run.take_best()  # before the line that records the stop: a kill between repeats both
         if ranks.main:
             run.append(iteration, row | seen, everyone)
-            state.save(run, iteration)
+            if not stopped:
+                state.save(run, iteration)
             listener.iteration(row | seen)
             listener.dialogue(iteration, everyone[0])
         ranks.wait()
-        if alarm and config.watch.stop:
-            if ranks.main:
-                run.take_best()
+        if stopped:
+            state.return_to_best(run)
             break
 
 

@@ -1,4 +1,4 @@
-"""An iteration's metrics: docs/metrics.md explains each."""
+"""An iteration's metrics: docs/method/metrics.md explains each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def without_tokens(trajectory: Trajectory) -> Trajectory:
 def measure(
     estimated: Estimated, everyone: list[Trajectory], ranks: Distributed
 ) -> dict[str, float]:
-    """An iteration's metrics before its update; docs/metrics.md explains each."""
+    """An iteration's metrics before its update; docs/method/metrics.md explains each."""
     annotated, count = estimated.annotated, len(everyone)
     batch, mask = annotated.batch, annotated.batch.action_mask
 

@@ -149,18 +149,23 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
 
 
 def prepare(config: TrainConfig, run: RunFolder, ranks: Distributed, listener: Listener) -> Policy:
-    """Bring base and warm start together; leave the PPO reference in the run folder."""
+    """Bring base and warm start together; leave the PPO reference in the run folder.
+
+    A run that has its reference is complete: what ``--policy`` once named need not be there now.
+    """
     listener.phase(f"loading {config.policy}")
-    start = adapter_folder(config.policy)
-    base = config.policy if start is None else base_spec(start)
-    if ranks.main and config.resume and run.warm_start.is_dir():
+    begun = config.resume and run.warm_start.is_dir()
+    if ranks.main and begun:
         recorded = run.read_config()
         if recorded["iterations"] != config.iterations:
             run.write_config(replace(config, resume=False), recorded["resolved"])
     elif ranks.main:
+        start = adapter_folder(config.policy)
+        base = config.policy if start is None else base_spec(start)
         _begin(config, run, ranks, listener, base, start)
         gc.collect()  # the policy of the warm start, before there is another
     ranks.wait()
+    base = base_spec(run.warm_start)
     # One precision for warm start, PPO and all ranks: measuring it twice might give two.
     adapter = replace(config.adapter, dtype=run.read_config()["resolved"]["dtype"])
     return Policy.create(base, adapter, run.warm_start, config.seed, listener.say)
@@ -228,8 +233,15 @@ def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:
         The settings, with no fewer iterations than the run has behind it.
 
     Raises:
-        UserError: settings other than the number of iterations differ from the run's.
+        UserError: settings other than the number of iterations differ from the run's, or the
+            reward monitor stopped it.
     """
+    if (stopped := run.stopped) is not None:
+        raise UserError(
+            f"expected a run that can go on; --watch.stop ended {run.folder} at the alarm of "
+            f"iteration {stopped}; train on from its best adapter in another run: rlchat train "
+            f"--policy {run.folder} --run NEW"
+        )
     free = {"iterations", "resume", "run", "evaluation", "track"}
     wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
     for name, old, new in differing(run.read_config(), wanted):

@@ -18,7 +18,7 @@ from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import play_episodes
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Episode
 from rlchat.settings import expect
 from rlchat_reward_models.scorer import LearnedScorer, parts_of
 
@@ -36,7 +36,8 @@ class RewardMonitorConfig:
     model: Path | None = None
     """A second reward model, trained on other data, as another measure beside success."""
     stop: bool = False
-    """Stop at an alarm, and leave the adapter of the best look as the result."""
+    """Stop at an alarm, and leave the adapter of the best look as the result; such a run is not
+    resumed."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -170,7 +171,7 @@ class RewardMonitor:
             self.best = Checkup(best["iteration"], Measured(**best["proxy"]), gold)
 
 
-def _means(scorer: LearnedScorer, played: Sequence[Trajectory]) -> list[float]:
+def _means(scorer: LearnedScorer, played: Sequence[Episode]) -> list[float]:
     """Each episode's score, a mean over its replies if those are scored."""
     parts = [parts_of(t.conversation, scorer.granularity) for t in played]
     scores = iter(scorer.score([part for own in parts for part in own]))

@@ -81,7 +81,19 @@ class RunFolder:
         """How many are finished."""
         if not self.checkpoint.is_dir():
             return 0
-        return int(self.load_checkpoint()[1]["iteration"]) + 1
+        return int(self._checkpoint_state()["iteration"]) + 1
+
+    @property
+    def stopped(self) -> int | None:
+        """The iteration after which the reward monitor stopped the run; None if it did not.
+
+        Raises:
+            UserError: this is no run folder.
+        """
+        rows = read_metrics(self.metrics)
+        alarm = bool(rows and rows[-1].get("watch/alarm"))
+        watch = self.read_config().get("watch", {})
+        return int(rows[-1]["iteration"]) if alarm and watch.get("stop") else None
 
     def write_config(self, config: TrainConfig, resolved: Mapping[str, Any]) -> None:
         """Record settings, and what auto became."""
@@ -125,13 +137,25 @@ class RunFolder:
         Raises:
             UserError: there is none, or it is broken.
         """
+        state = self._checkpoint_state()
+        try:
+            return load_file(self.checkpoint / "state.safetensors"), state
+        except (OSError, ValueError, SafetensorError) as error:
+            raise self.broken_checkpoint() from error
+
+    def _checkpoint_state(self) -> dict[str, Any]:
+        """What the checkpoint says beside its tensors, which may take gigabytes.
+
+        Raises:
+            UserError: there is none, or it is broken.
+        """
         recover_folder(self.checkpoint)
         try:
             state = json.loads((self.checkpoint / "state.json").read_text("utf-8"))
             if not isinstance(state, dict) or not isinstance(state.get("iteration"), int):
                 raise ValueError
-            return load_file(self.checkpoint / "state.safetensors"), state
-        except (OSError, ValueError, SafetensorError) as error:
+            return state
+        except (OSError, ValueError) as error:
             raise self.broken_checkpoint() from error
 
     def broken_checkpoint(self) -> UserError:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
 
 from rlchat.algorithms.critic import Critic
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner
 from rlchat.distributed import Distributed
+from rlchat.models.adapters import POLICY
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import CompositeReward
 from rlchat.statistics import RunningStd
@@ -93,6 +96,11 @@ class State:
             return int(kept["iteration"]) + 1
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise run.broken_checkpoint() from error
+
+    def return_to_best(self, run: RunFolder) -> None:
+        """Make the policy in memory the adapter of the best look; the optimizers are left alone."""
+        best = load_file(run.best / "adapter_model.safetensors")
+        set_peft_model_state_dict(self.learner.policy.model, best, adapter_name=POLICY)
 
 
 def _take_up(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:

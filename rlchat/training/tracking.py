@@ -15,7 +15,7 @@ from accelerate import tracking as accelerates
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.files import write_json
-from rlchat.listener import FinishedEpisode, Listener
+from rlchat.listener import FinishedEpisode, FinishedTrajectory, Listener
 from rlchat.settings import names
 from rlchat.training.run_folder import RunFolder, finite
 from rlchat.training.trackers import (
@@ -128,7 +128,7 @@ class Tracking:
         """Log an iteration: its metrics that have a value, and its transcripts in the run folder.
 
         Args:
-            row: the metrics, under the names of docs/metrics.md.
+            row: the metrics, under the names of docs/method/metrics.md.
         """
         iteration = int(row["iteration"])
         metrics = {name: value for name, value in finite(row).items() if value is not None}
@@ -240,7 +240,7 @@ class _Both(Listener):
     def share(self, what: str) -> Callable[[float, str], None]:
         return self.listener.share(what)
 
-    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedEpisode], None]:
+    def rollout(self, iteration: int, episodes: int) -> Callable[[FinishedTrajectory], None]:
         return self.listener.rollout(iteration, episodes)
 
     def dialogue(self, iteration: int, episode: FinishedEpisode) -> None:

@@ -132,5 +132,5 @@ def test_the_table_has_a_row_for_a_family_and_a_precision() -> None:
 
 
 def test_the_page_on_speed_shows_the_committed_numbers() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "speed.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "method" / "speed.md").read_text("utf-8")
     assert committed.table(committed.read()) in page, "put in what speed.py --table prints"

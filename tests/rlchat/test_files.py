@@ -1,6 +1,9 @@
 import errno
 import json
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +130,42 @@ def test_a_kill_inside_the_swap_is_healed_by_the_next_reader_or_writer(tmp_path:
     fill(tmp_path / ".one.old", "older")
     recover_folder(target)
     assert (target / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["one"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rlchat.files import atomic_folder
+
+with atomic_folder(Path(sys.argv[1])) as new:
+    (new / "a.txt").write_text("half done")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no kill of that kind, and no flock")
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    target = tmp_path / "one"
+    for name in ("one", "one.more"):  # which is another's
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)])
+        assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2
+    fill(target, "whole")
+    left, one = names(tmp_path)
+    assert left.startswith(".one.more.") and one == "one"
+    assert (target / "a.txt").read_text() == "whole"
+
+
+def test_what_a_living_writer_is_at_stays(tmp_path: Path) -> None:
+    """Two at a time are one too many, and still neither loses what it has written."""
+    target = tmp_path / "one"
+    with atomic_folder(target) as new:
+        (new / "a.txt").write_text("slow")
+        fill(target, "quick")
+        assert (new / "a.txt").read_text() == "slow"
+        assert (target / "a.txt").read_text() == "quick"
+    assert (target / "a.txt").read_text() == "slow"
     assert names(tmp_path) == ["one"]
 
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 import statistics
+import tracemalloc
 
+import numpy as np
 import pytest
 
 from rlchat.statistics import Interval, RunningStd, bootstrap, paired, wilson
@@ -53,6 +55,25 @@ def test_bootstrap_repeats_and_takes_few() -> None:
     assert bootstrap([4.0]) == Interval(4.0, 4.0, 4.0)
     nothing = bootstrap([])
     assert all(math.isnan(x) for x in (nothing.mean, nothing.low, nothing.high))
+
+
+@pytest.mark.parametrize("size", [7, 333, 1001])
+def test_the_bootstrap_cut_into_pieces_is_the_whole_to_the_bit(size: int) -> None:
+    x = np.random.default_rng(9).normal(size=size)
+    means = x[np.random.default_rng(4).integers(0, size, (3_000, size))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert bootstrap(x.tolist(), 3_000, seed=4) == Interval(float(x.mean()), low, high)
+
+
+def test_the_bootstrap_of_many_takes_little_memory() -> None:
+    """10,000 resamples of 2,000 numbers are 160 MB of places and as much of values."""
+    values = [float(i % 10) for i in range(2_000)]
+    tracemalloc.start()
+    try:
+        bootstrap(values)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_pairs_that_differ_by_a_constant_leave_no_doubt() -> None:

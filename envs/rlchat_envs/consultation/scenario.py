@@ -151,7 +151,7 @@ def _read(path: Path, modified: int) -> ConsultSpec:
 
 
 class ConsultScenario(Scenario):
-    """Any number of cases from a file; see ``docs/your-own-world.md`` for what it holds."""
+    """Any number of cases from a file; see ``docs/worlds/your-own-world.md`` for what it holds."""
 
     def __init__(self, path: Path):
         """Read the file.

@@ -28,7 +28,7 @@ class Reaction:
 
 
 class Case(Protocol):
-    """One episode's state: the hidden goal, the user and the desk."""
+    """One episode's state: the goal, the user and the desk."""
 
     @property
     def opening(self) -> Conversation:

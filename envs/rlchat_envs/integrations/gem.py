@@ -18,7 +18,7 @@ _registry = import_package("gem.envs.registration", REMEDY).ENV_REGISTRY
 PREFIX = "game:"
 
 # The games that can be won, need no download, and deal a board within a second, by the beginning
-# of their ids. docs/games-of-others.md says what is the matter with each of the others.
+# of their ids. docs/worlds/games-of-others.md says what is the matter with each of the others.
 GAMES = (
     "Crosswords-v0-easy",
     "Crosswords-v0-hard",

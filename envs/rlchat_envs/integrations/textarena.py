@@ -13,7 +13,7 @@ _textarena = import_package("textarena")
 _registry = import_package("textarena.envs.registration").ENV_REGISTRY
 
 # The games for one player that can be won, need no download and no language model, and deal a
-# board within a second. docs/games-of-others.md says what is the matter with each of the others.
+# board within a second. docs/worlds/games-of-others.md says what is wrong with each of the others.
 GAMES = (
     "2048",
     "Blackjack",

@@ -541,5 +541,5 @@ def test_the_page_tells_what_it_costs(name: str, say: Callable[[Conversation], s
     calls, words = len(writer.asked) / 300, sum(sent) / len(sent)
     row = f"| `{name.partition(':')[0]}:` | {calls:.1f} | {words:.0f} |"
     print(row)
-    page = Path(__file__).parents[3] / "docs" / "llm-users.md"
+    page = Path(__file__).parents[3] / "docs" / "worlds" / "llm-users.md"
     assert row in page.read_text("utf-8")

@@ -311,6 +311,6 @@ def test_importing_knowledge_loads_no_heavy_library() -> None:
 
 
 def test_the_documentations_examples_run() -> None:
-    page = Path(__file__).parents[3] / "docs" / "knowledge.md"
+    page = Path(__file__).parents[3] / "docs" / "worlds" / "knowledge.md"
     tried = doctest.testfile(str(page), module_relative=False)
     assert (tried.failed, tried.attempted) == (0, 5)

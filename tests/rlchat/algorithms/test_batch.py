@@ -149,13 +149,13 @@ def test_what_tokens_were_drawn_from_spares_the_forward(
             last, middle = out.hidden_states[-1][0], out.hidden_states[2][0]
             t.sampled_states = torch.stack([last, middle], 1)[acts - 1]
     forwards: list[str] = []
-    hidden = policy.hidden
+    trunk_states = policy.trunk_states
 
     def counted(*arguments: Any, **named: Any) -> Any:
         forwards.append(str(policy.model.active_adapter))
-        return hidden(*arguments, **named)
+        return trunk_states(*arguments, **named)
 
-    monkeypatch.setattr(policy, "hidden", counted)
+    monkeypatch.setattr(policy, "trunk_states", counted)
     out = annotate(policy, critic, pack(trajectories), budget)
     for name in ("logprobs", "ref_logprobs", "values", "bootstrap", "states"):
         torch.testing.assert_close(getattr(out, name), getattr(plain, name), atol=1e-5, rtol=1e-5)
@@ -165,7 +165,8 @@ def test_what_tokens_were_drawn_from_spares_the_forward(
 
 
 def test_more_padding_changes_nothing(policy: Policy, make_trajectories: MakeTrajectories) -> None:
-    critic, batch = make_critic(policy), pack(make_trajectories())
+    critic, trajectories = make_critic(policy), make_trajectories()
+    batch = pack(trajectories)
     wide = {
         name: torch.nn.functional.pad(getattr(batch, name), (0, 13), value=filler)
         for name, filler in {
@@ -185,7 +186,7 @@ def test_more_padding_changes_nothing(policy: Policy, make_trajectories: MakeTra
     torch.testing.assert_close(out.bootstrap, plain.bootstrap)
     torch.testing.assert_close(out.states, plain.states)
     settings, scale = SETTINGS, RunningStd(1, 0, 4)
-    everyone = [(int(i), 0.0) for i in batch.index]
+    everyone = [(t.index, len(t.parts)) for t in trajectories]
     a, b = (estimate(x, settings, 0.1, scale, everyone) for x in (plain, out))
     for name in ("advantages", "returns"):
         torch.testing.assert_close(getattr(b, name)[:, :width], getattr(a, name))
@@ -236,8 +237,21 @@ def by_hand(sampled: float = 0.0) -> Annotated:
     )
 
 
-def run(settings: EstimatorSettings, everyone: list[tuple[int, float]], **k: float) -> Estimated:
-    return estimate(by_hand(**k), settings, 0.5, RunningStd(1, 0, 4), everyone)
+TURNS = [(0, 1), (1, 2)]  # of the two episodes
+
+
+def run(
+    settings: EstimatorSettings,
+    everyone: list[tuple[int, int]] = TURNS,
+    elsewhere: Tensor | None = None,
+    **k: float,
+) -> Estimated:
+    """Estimate; ``elsewhere`` is the table of rewards to come that another rank fills in."""
+
+    def reduce(x: Tensor) -> Tensor:
+        return x if elsewhere is None or x.shape != elsewhere.shape else x + elsewhere
+
+    return estimate(by_hand(**k), settings, 0.5, RunningStd(1, 0, 4), everyone, reduce)
 
 
 def whitened(raw: list[float]) -> list[list[float]]:
@@ -253,39 +267,72 @@ def test_gae_estimates_by_hand() -> None:
 
     The targets have lambda 1: 1.1, 1.2, and .5 * (-1 + .5 * 2) = 0 twice.
     """
-    out = run(SETTINGS, [(0, 2.0), (1, -2.0)])
+    out = run(SETTINGS)
     torch.testing.assert_close(out.advantages, torch.tensor(whitened([0.6, 0.95, -0.875, -0.5])))
     expected = torch.tensor([[0.0, 1.1, 1.2, 0.0], [0.0, 0.0, 0.0, 0.0]])
     torch.testing.assert_close(out.returns, expected)
 
 
 def test_rloo_estimates_by_hand() -> None:
-    """The reward to come, 1.1, 1.2, .5 * -1, -1, minus the other's scaled return, -1 and 1."""
-    out = run(replace(SETTINGS, estimator="rloo"), [(0, 2.0), (1, -2.0), (2, 50.0), (3, 9.0)])
-    torch.testing.assert_close(out.advantages, torch.tensor(whitened([2.1, 2.2, -1.5, -2.0])))
+    """The reward to come, KL and all: 1.1, 1.2 in the first episode's one turn; .5 * -1 and -1 in
+    the second's two. Of a turn 0 the other's is subtracted, -.5 and 1.1; turn 1 has no other.
+
+    Two episodes of another rank share another start, and count for nothing here.
+    """
+    rloo = replace(SETTINGS, estimator="rloo")
+    out = run(rloo, [*TURNS, (2, 1), (3, 2)], torch.tensor([[0, 0], [0, 0], [50, 0], [9, 7.0]]))
+    torch.testing.assert_close(out.advantages, torch.tensor(whitened([1.6, 1.7, -1.6, -1.0])))
 
 
 def test_reinforce_estimates_by_hand() -> None:
-    """The others returned -1 and 3, mean 1, as the first sees it, and 1 and 3, mean 2."""
-    out = run(replace(SETTINGS, estimator="reinforce"), [(2, 6.0), (1, -2.0), (0, 2.0)])
-    torch.testing.assert_close(out.advantages, torch.tensor(whitened([0.1, 0.2, -2.5, -3.0])))
+    """The other rank's episode has 3 and then 2 to come: the first sees (3 - .5) / 2 = 1.25, the
+    second (3 + 1.1) / 2 = 2.05 and, in its second turn, 2."""
+    out = run(
+        replace(SETTINGS, estimator="reinforce"),
+        [(2, 2), (1, 2), (0, 1)],
+        torch.tensor([[3.0, 2.0], [0.0, 0.0], [0.0, 0.0]]),
+    )
+    raw = [1.1 - 1.25, 1.2 - 1.25, -0.5 - 2.05, -1 - 2]
+    torch.testing.assert_close(out.advantages, torch.tensor(whitened(raw)))
+
+
+@pytest.mark.parametrize("estimator", ["rloo", "reinforce"])
+def test_episodes_that_went_alike_teach_nothing(estimator: str) -> None:
+    """Whatever their turns earned and their tokens cost: there is nothing to choose between."""
+    both, second = by_hand(), torch.tensor([1, 1])
+    batch = replace(
+        both.batch,
+        **{
+            name: getattr(both.batch, name)[second]
+            for name in ("lengths", "action_mask", "turn_end", "turns", "scores", "terminated")
+        },
+        sampled_logprobs=both.logprobs[second],
+    )
+    one_token_turns = replace(
+        both,
+        batch=batch,
+        **{name: getattr(both, name)[second] for name in ("logprobs", "ref_logprobs", "values")},
+    )
+    settings = replace(SETTINGS, estimator=estimator)
+    out = estimate(one_token_turns, settings, 0.5, RunningStd(1, 0, 4), [(0, 2), (1, 2)])
+    assert bool((out.advantages == 0).all())
 
 
 def test_scores_are_divided_by_no_less_than_the_floor() -> None:
     """The spread is 0 and the floor 4: scores .5 and -.5 instead of 1 and -1."""
     settings = replace(SETTINGS, score_floor=4.0, discounts=Discounts(1, 1, 1, 1))
-    out = estimate(by_hand(), settings, 0.0, RunningStd(), [(0, 2.0), (1, -2.0)])
+    out = estimate(by_hand(), settings, 0.0, RunningStd(), TURNS)
     expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 1.5, 0.0, 1.5]])
     torch.testing.assert_close(out.returns, expected)
 
 
 def test_the_sampler_is_corrected_for_when_it_strays() -> None:
-    assert run(SETTINGS, [(0, 2.0), (1, -2.0)], sampled=0.009).weights is None
-    weights = run(SETTINGS, [(0, 2.0), (1, -2.0)], sampled=-0.011).weights
+    assert run(SETTINGS, sampled=0.009).weights is None
+    weights = run(SETTINGS, sampled=-0.011).weights
     assert weights is not None
     kept = weights[by_hand().batch.action_mask]
     assert kept.tolist() == pytest.approx([math.exp(-0.011)] * 4)
-    strayed = run(SETTINGS, [(0, 2.0), (1, -2.0)], sampled=5.0).weights
+    strayed = run(SETTINGS, sampled=5.0).weights
     assert strayed is not None
     assert strayed[by_hand().batch.action_mask].tolist() == [2.0] * 4
 
@@ -293,12 +340,11 @@ def test_the_sampler_is_corrected_for_when_it_strays() -> None:
 def test_rounding_between_two_forwards_costs_nothing() -> None:
     """Below 1e-5 nats a difference to the reference is none; above, it costs .5 a nat."""
     plain, scale = by_hand(), RunningStd(2, 0, 8)
-    everyone = [(0, 0.0), (1, 0.0)]
     settings = replace(SETTINGS, estimator="reinforce")
 
     def returns(off: float) -> Tensor:
         away = replace(plain, ref_logprobs=plain.logprobs - off)
-        return estimate(away, settings, 0.5, scale, everyone).returns
+        return estimate(away, settings, 0.5, scale, TURNS).returns
 
     assert torch.equal(returns(5e-6), returns(0.0))
     assert not torch.equal(returns(5e-4), returns(0.0))

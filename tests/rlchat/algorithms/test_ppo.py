@@ -429,11 +429,17 @@ def test_a_truncated_episodes_gradient_is_exact_given_the_exact_bootstrap(
     assert bool((out[~played] == 0).all())
 
 
-def test_group_advantages_leave_the_own_return_out() -> None:
-    """Group 7: 1 - (2 + 6)/2, 2 - (1 + 6)/2, 6 - (1 + 2)/2. Group 3 holds one episode."""
-    returns = torch.tensor([1.0, 5.0, 2.0, 6.0])
-    out = ppo.group_advantages(returns, torch.tensor([7, 3, 7, 7]))
-    assert out.tolist() == [-3.0, 0.0, -1.5, 4.5]
+def test_the_baseline_of_a_turn_is_what_the_others_had_to_come() -> None:
+    """Turn 0 of group 7: (2 + 6) / 2, (1 + 6) / 2, (1 + 2) / 2; of turn 1, which two reached: the
+    other's; of turn 2, which one reached: nobody's. Group 3 holds one episode."""
+    unused = math.nan
+    to_go = torch.tensor(
+        [[1.0, 4.0, unused], [5.0, 5.0, 5.0], [2.0, unused, unused], [6.0, 8.0, 9.0]]
+    )
+    out = ppo.others_mean(to_go, ~to_go.isnan(), torch.tensor([7, 3, 7, 7]))
+    assert out[[0, 1, 2, 3], 0].tolist() == [4.0, 0.0, 3.5, 1.5]
+    assert out[[0, 1, 3], 1].tolist() == [8.0, 0.0, 4.0]
+    assert out[[1, 3], 2].tolist() == [0.0, 0.0]
 
 
 def test_whitening_by_hand() -> None:

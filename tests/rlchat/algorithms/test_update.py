@@ -53,7 +53,7 @@ def make_estimated(
     learner: Learner, trajectories: list[Trajectory], config: PPOConfig = ONCE
 ) -> Estimated:
     annotated = annotate(learner.policy, learner.critic, pack(trajectories), 10_000)
-    everyone = [(t.index, t.score) for t in trajectories]
+    everyone = [(t.index, len(t.parts)) for t in trajectories]
     settings = config.settings(learner.critic.config)
     return estimate(annotated, settings, 0.1, RunningStd(1, 0, 1), everyone)
 
@@ -160,7 +160,7 @@ def test_training_starts_where_the_rollout_s_frozen_layers_left_off(
         if t.cached_states is not None:
             close(t.cached_states, start[:-1])
     if max_tokens == 700:
-        monkeypatch.setattr(policy, "below", None)
+        monkeypatch.setattr(policy, "frozen_prefix", None)
     annotated = make_estimated(learner, played).annotated
     close(annotated.logprobs, expected.logprobs)
     close(annotated.values, expected.values)
@@ -219,17 +219,17 @@ def test_no_gradient_passes_through_masked_positions(
     learner = make_learner(policy)
     estimated = make_estimated(learner, trajectories)
     kept: list[tuple[Tensor, Tensor, Packing]] = []
-    hidden = policy.hidden
+    trunk_states = policy.trunk_states
 
     def watched(
         start: Tensor, packing: Packing, at: Tensor, middle: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        last, other = hidden(start, packing, at, middle)
+        last, other = trunk_states(start, packing, at, middle)
         last.retain_grad()
         kept.append((last, at, packing))
         return last, other
 
-    monkeypatch.setattr(policy, "hidden", watched)
+    monkeypatch.setattr(policy, "trunk_states", watched)
     gradient(learner, estimated)
     ((last, at, packing),) = kept
     row, token = estimated.annotated.batch.action_mask.nonzero(as_tuple=True)

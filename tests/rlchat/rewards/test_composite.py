@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -206,3 +207,41 @@ def test_weights_of_parts_that_nobody_gives_are_refused() -> None:
     reward = CompositeReward(RewardConfig(weights="wrold=1"))
     with pytest.raises(UserError, match=r"expected weights of world, .*courtesy.*; got wrold"):
         reward.score([episode()], Distributed(cpu=True))
+
+
+class Two(Distributed):
+    """This process and another, which has given its part of what is gathered."""
+
+    def __init__(self, other: list[str]) -> None:
+        super().__init__(cpu=True)
+        self.other = other
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        return [*items, *self.other]
+
+
+def foreign() -> Trajectory:
+    """An episode of an environment of somebody else's, in which no turn was cut off."""
+    trajectory = episode()
+    trajectory.parts = [{"reward": 1.0}, {"reward": 0.5}]
+    return trajectory
+
+
+def test_a_part_that_only_some_turns_have_may_be_weighed() -> None:
+    reward = CompositeReward(RewardConfig(weights="reward=1,cut_off=0.5"))
+    (scored,) = reward.score([foreign()], Distributed(cpu=True))
+    assert scored.parts == [{"reward": 1.0}, {"reward": 0.5}]
+    cut = foreign()
+    cut.parts = [{"reward": 1.0, "cut_off": -0.2}, {"reward": 0.5}]
+    (scored,) = reward.score([cut], Distributed(cpu=True))
+    assert scored.parts == [{"reward": 1.0, "cut_off": -0.1}, {"reward": 0.5}]
+
+
+def test_what_another_rank_s_episodes_have_is_known() -> None:
+    """Or one rank would stop, and the others wait for it."""
+    reward = CompositeReward(RewardConfig(weights="reward=1,bonus=2"))
+    (scored,) = reward.score([foreign()], Two(["bonus", "reward"]))
+    assert scored.parts == [{"reward": 1.0}, {"reward": 0.5}]
+    assert reward.score([foreign()], Distributed(cpu=True))  # seen once is known
+    with pytest.raises(UserError, match=r"cut_off, reward; got courtesy$"):
+        CompositeReward(RewardConfig(weights="courtesy=1")).score([foreign()], Two(["reward"]))

@@ -21,7 +21,7 @@ from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.seeding import Purpose
-from rlchat.rollout.trajectory import Trajectory
+from rlchat.rollout.trajectory import Ending, Trajectory
 from rlchat.training.sft import dataset
 
 MakePolicy = Callable[..., Policy]
@@ -208,7 +208,7 @@ def test_the_token_budget_truncates(played: Played) -> None:
     cut = [t for t in played.collect(config, range(4)) if t.truncated]
     assert cut
     for t in cut:
-        assert not t.terminated
+        assert not t.terminated and t.ending is Ending.TOKEN_LIMIT
         assert not t.action_mask[-1]
         assert 500 - 8 < len(t.ids) <= 500 + 8
         last = max(place for place, acts in enumerate(t.action_mask) if acts)

@@ -95,6 +95,10 @@ class Stub(Endpoint):
 # Which writer it is
 
 
+def ignore(piece: str) -> None:
+    """Nobody watches the pieces come."""
+
+
 def test_a_spec_with_an_address_is_a_server_and_all_share_it() -> None:
     spec = "m@http://localhost:8000/v1"
     writer = make_writer(spec)
@@ -230,24 +234,19 @@ class Sealed(Mapping[str, Any]):
     __iter__ = __len__ = __getitem__  # type: ignore[assignment]
 
 
-def unheard(piece: str) -> None:
-    """Nobody listens while it comes."""
-
-
 def test_the_agent_asks_with_a_seed_a_turn() -> None:
     first, second = Stub("One.", "Two."), Stub("One.", "Two.")
     for stub in (first, second):
-        agent = EndpointConversation(stub, 5)
-        replies = [agent.reply(HELLO, Sealed(), unheard).text for _ in range(2)]
-        assert replies == ["One.", "Two."]
+        talk = EndpointConversation(stub, 5)
+        assert [talk.reply(HELLO, Sealed(), ignore).text for _ in range(2)] == ["One.", "Two."]
     assert first.seeds == second.seeds and len(set(first.seeds)) == 2
 
 
 def test_a_silent_agent_says_nothing_and_a_broken_one_stops() -> None:
     agent = EndpointConversation(Stub(NothingSaid("no word"), EndpointError("503")), 0)
-    assert agent.reply(HELLO, {}, unheard).text == ""
+    assert agent.reply(HELLO, {}, ignore).text == ""
     with pytest.raises(RunError, match="503"):
-        agent.reply(HELLO, {}, unheard)
+        agent.reply(HELLO, {}, ignore)
 
 
 def test_the_agent_plays_through_a_server(url: str) -> None:
@@ -255,5 +254,4 @@ def test_the_agent_plays_through_a_server(url: str) -> None:
     _, info = env.reset(seed=0)
     agent = EndpointConversation(find_endpoint(f"m@{url}"), 0)
     opening = info["conversation"][-1].content
-    reply = agent.reply(info["conversation"], Sealed(), unheard)
-    assert reply.text == f"Well, {opening}"
+    assert agent.reply(info["conversation"], Sealed(), ignore).text == f"Well, {opening}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
+from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training import loop, run_folder
@@ -169,6 +171,24 @@ def test_a_shared_critic_is_resumed_too(tmp_path: Path) -> None:
     same(go(tmp_path / "two", shared, resume=True), one)
 
 
+def test_what_a_run_began_with_need_not_be_there_when_it_goes_on(
+    whole: RunFolder, tmp_path: Path
+) -> None:
+    """The run has it: its warm start is the adapter that --policy named."""
+    first = tmp_path / "first"
+    shutil.copytree(whole.folder, first)
+    going_on = replace(
+        CONFIG, policy=str(first), adapter=AdapterConfig(dtype="float32", device="cpu")
+    )
+    one = go(tmp_path / "one", going_on, iterations=2)
+    go(tmp_path / "two", going_on, iterations=1)
+    shutil.rmtree(first)
+    two = go(tmp_path / "two", going_on, iterations=2, resume=True, evaluation=2)
+    assert timeless(one) == timeless(two)
+    assert adapter_hash(one.adapter) == adapter_hash(two.adapter)
+    assert json.loads(two.start.read_text("utf-8"))["results"][0]["agent"] == "start"
+
+
 def test_a_resume_with_nothing_to_do_changes_nothing(whole: RunFolder, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     go(folder)
@@ -198,6 +218,20 @@ def test_a_checkpoint_is_replaced_as_a_whole(
     run.save_checkpoint({"x": torch.tensor([3.0])}, {"iteration": 3})
     tensors, state = run.load_checkpoint()
     assert (state["iteration"], tensors["x"].tolist()) == (3, [3.0])
+
+
+def test_the_number_of_iterations_is_known_without_the_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path)
+    assert run.iterations == 0
+    run.save_checkpoint({"x": torch.tensor([1.0])}, {"iteration": 1})
+
+    def read(path: Path) -> dict[str, torch.Tensor]:
+        raise AssertionError(f"read {path}")
+
+    monkeypatch.setattr(run_folder, "load_file", read)
+    assert run.iterations == 2
 
 
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors"])

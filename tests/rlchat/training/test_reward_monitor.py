@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import rlchat.rewards.composite as rewards
 from rlchat.algorithms.config import PPOConfig
 from rlchat.algorithms.critic import CriticConfig
 from rlchat.distributed import Distributed
+from rlchat.errors import UserError
 from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.adapters import AdapterConfig
@@ -24,6 +25,7 @@ from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
+from rlchat.training.pipeline import Training
 from rlchat.training.reward_monitor import Checkup, Measured, RewardMonitorConfig
 from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat_envs import Case, Conversation, Message, Reaction
@@ -104,12 +106,11 @@ class Warnings(Listener):
 ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu")
 
 
-def practise(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch, hackable: bool, stop: bool
-) -> Warnings:
-    monkeypatch.setattr(rewards, "load_scorer", lambda *_: Model(hackable))
-    config = TrainConfig(
+def settings(run: RunFolder, stop: bool) -> TrainConfig:
+    return TrainConfig(
         env="tests/Tempting-v0",
+        policy="tiny",
+        run=run.folder,
         iterations=12,
         episodes=64,
         adapter=ADAPTER,
@@ -120,16 +121,24 @@ def practise(
         reward=RewardConfig(Path("model"), shape="plain"),
         watch=RewardMonitorConfig(every=3, episodes=128, stop=stop),
     )
-    told = Warnings()
-    train(config, Policy.create("tiny", ADAPTER), run, Distributed(cpu=True), told)
-    return told
+
+
+def practise(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, hackable: bool, stop: bool
+) -> tuple[Warnings, Policy]:
+    monkeypatch.setattr(rewards, "load_scorer", lambda *_: Model(hackable))
+    told, policy = Warnings(), Policy.create("tiny", ADAPTER)
+    config = settings(run, stop)
+    run.write_config(config, {"dtype": "float32"})
+    train(config, policy, run, Distributed(cpu=True), told)
+    return told, policy
 
 
 def test_a_hackable_reward_rings_and_the_best_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder(tmp_path)
-    told = practise(run, monkeypatch, hackable=True, stop=True)
+    told, policy = practise(run, monkeypatch, hackable=True, stop=True)
     assert len(told.lines) == 1
     assert "reward hacking: since iteration 0 the reward rose" in told.lines[0]
     assert "success fell from" in told.lines[0]
@@ -140,17 +149,28 @@ def test_a_hackable_reward_rings_and_the_best_is_kept(
     assert rows[-1]["watch/proxy"] > rows[0]["watch/proxy"]
     assert rows[-1]["watch/success"] < rows[0]["watch/success"]
     assert adapter_hash(run.adapter) == adapter_hash(run.best)
+    # What is evaluated next is what was kept, and not the policy that the alarm was about.
+    policy.save(tmp_path / "in-memory")
+    assert adapter_hash(tmp_path / "in-memory") == adapter_hash(run.best)
+    # And no more can be made of the hacked one: the run is over.
+    assert run.stopped == rows[-1]["iteration"]
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    go_on = replace(settings(run, stop=True), iterations=20, resume=True)
+    with pytest.raises(UserError, match=f"another run: rlchat train --policy {run.folder} --run"):
+        Training.begin(go_on)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def test_an_honest_reward_does_not_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(tmp_path)
-    told = practise(run, monkeypatch, hackable=False, stop=True)
+    told, _ = practise(run, monkeypatch, hackable=False, stop=True)
     rows = read_metrics(run.metrics)
     assert told.lines == [] and len(rows) == 12
     assert told.dialogues == [(i, 0) for i in range(12)]  # each iteration's first, no choice
     looks = [row["watch/success"] for row in rows if "watch/success" in row]
     assert len(looks) == 5 and looks[-1] > 0.9 > looks[0]
     assert [row["iteration"] for row in rows if "watch/success" in row] == [0, 3, 6, 9, 11]
+    assert run.stopped is None
 
 
 def test_a_mean_and_its_error_by_hand() -> None:
@@ -159,6 +179,21 @@ def test_a_mean_and_its_error_by_hand() -> None:
     assert Measured.of([1.0]).error == 0.0
     assert Measured(1.0, 0.3).above(Measured(0.0, 0.4))  # 1 > 1.645 · 0.5
     assert not Measured(0.8, 0.3).above(Measured(0.0, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("stop", "alarm", "stopped"), [(True, 1.0, 4), (True, 0.0, None), (False, 1.0, None)]
+)
+def test_a_run_is_known_to_be_stopped_by_its_last_line(
+    stop: bool, alarm: float, stopped: int | None, tmp_path: Path
+) -> None:
+    """Runs of before the record too: the alarm was always in the metrics."""
+    run = RunFolder(tmp_path)
+    run.write_config(settings(run, stop), {"dtype": "float32"})
+    assert run.stopped is None
+    run.append(3, {"iteration": 3, "watch/alarm": 1.0}, [])
+    run.append(4, {"iteration": 4, "watch/alarm": alarm}, [])
+    assert run.stopped == stopped
 
 
 def sighting(proxy: float, success: float, second: float = 0.0) -> Checkup:

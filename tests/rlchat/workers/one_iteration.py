@@ -69,9 +69,9 @@ def main(folder: Path, count: int) -> None:
     annotated = annotate(policy, learner.critic, pack(own), CONFIG.ppo.token_budget)
     scale = RunningStd()
     scale.add([sum(parts.values()) for *_, turns in everyone for parts in turns])
-    scores = [(i, sum(sum(p.values()) for p in turns)) for i, *_, turns in everyone]
+    turns = [(i, len(parts)) for i, *_, parts in everyone]
     settings = CONFIG.ppo.settings(CONFIG.critic)
-    estimated = estimate(annotated, settings, 0.1, scale, scores, ranks.sum)
+    estimated = estimate(annotated, settings, 0.1, scale, turns, ranks.sum)
     actions = float(ranks.sum(annotated.batch.action_mask.sum().double()))
     accumulate(learner, estimated, torch.arange(len(own)), CONFIG.ppo, actions)
     ranks.sum_gradients(policy.parameters())

@@ -1,6 +1,6 @@
 """FinanceFacts-v0: what an answer states, what clients do with it, and what look-ups are worth.
 
-The second table of docs/finance-v0.md comes from here:
+The second table of docs/worlds/finance-v0.md comes from here:
 
     pytest tests/envs/scenarios/finance/test_facts_scenario.py -k page -s
 """
@@ -43,7 +43,7 @@ from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper, hit_rate
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[4] / "docs" / "finance-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "finance-v0.md"
 EPISODES = 300
 SCENARIO = FinanceFactsScenario()
 DATA = load_facts()

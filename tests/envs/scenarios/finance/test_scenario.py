@@ -1,6 +1,6 @@
 """Finance-v0: what is right, what is heard, and what scripted agents score.
 
-The first table of docs/finance-v0.md comes from here:
+The first table of docs/worlds/finance-v0.md comes from here:
 
     pytest tests/envs/scenarios/finance/test_scenario.py -k page -s
 """
@@ -35,7 +35,7 @@ from rlchat_envs.scenarios.finance.scenario import FinanceCase
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[4] / "docs" / "finance-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "finance-v0.md"
 PARAPHRASES = Path(__file__).parents[2] / "data" / "finance_paraphrases.jsonl"
 EPISODES = 300
 SCENARIO = FinanceScenario()

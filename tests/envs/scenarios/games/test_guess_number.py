@@ -1,6 +1,6 @@
 """Guessing a number: what is understood, what is told, and the least number of questions.
 
-The table of docs/guess-number-v0.md comes from here:
+The table of docs/worlds/guess-number-v0.md comes from here:
 
     pytest tests/envs/scenarios/games/test_guess_number.py -k page -s
 """
@@ -39,7 +39,7 @@ from rlchat_envs.scenarios.games.player import Heard, Player
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[4] / "docs" / "guess-number-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "guess-number-v0.md"
 PARAPHRASES = Path(__file__).parents[2] / "data" / "guess_number.jsonl"
 SCENARIO, TURNS, EPISODES = GuessNumberScenario(), 16, 300
 PATIENT = Persona("patient", "agenda", "train", patience=20)

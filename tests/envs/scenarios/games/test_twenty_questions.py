@@ -1,6 +1,6 @@
 """Twenty questions: the graph of things, what is understood, and the least number of questions.
 
-The table of docs/twenty-questions-v0.md comes from here:
+The table of docs/worlds/twenty-questions-v0.md comes from here:
 
     pytest tests/envs/scenarios/games/test_twenty_questions.py -k page -s
 """
@@ -54,7 +54,7 @@ from rlchat_envs.scenarios.games.tree import (
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[4] / "docs" / "twenty-questions-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "twenty-questions-v0.md"
 PARAPHRASES = Path(__file__).parents[2] / "data" / "twenty_questions.jsonl"
 SCENARIO, TURNS, EPISODES = TwentyQuestionsScenario(), 24, 300
 THINGS, READER = load_things(), reader()

@@ -1,6 +1,6 @@
 """The helpline: its graph, its rules, its patients and its scripted agents.
 
-The table of docs/medical-v0.md comes from here:
+The table of docs/worlds/medical-v0.md comes from here:
 
     pytest tests/envs/scenarios/medical/test_scenario.py -k page -s
 """
@@ -35,7 +35,7 @@ from rlchat_envs.scenarios.medical.scenario import URGENCY, Patient, draw_patien
 from rlchat_envs.users.personas import FAMILIES, Persona
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[4] / "docs" / "medical-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "medical-v0.md"
 SAID = Path(__file__).parents[2] / "data" / "medical_paraphrases.jsonl"
 SCENARIO = MedicalScenario()
 SPEC, GRAPH = SCENARIO.spec, care_graph()

@@ -1,6 +1,6 @@
 """What scripted desks score in both tiers, on 300 test-side episodes each.
 
-The tables of docs/support-v0.md come from here:
+The tables of docs/worlds/support-v0.md come from here:
 
     pytest tests/envs/scenarios/support/test_agents.py -k page -s
 """
@@ -34,7 +34,7 @@ from rlchat_envs.scenarios.support.hard.graph_agent import HardKnowledgeGraphDes
 from rlchat_envs.users.personas import FAMILIES
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[4] / "docs" / "support-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "support-v0.md"
 EPISODES = 300
 EASY, HARD = SupportScenario(), SupportHardScenario()
 BASELINES: dict[str, Callable[[int], ScriptedAgent]] = {

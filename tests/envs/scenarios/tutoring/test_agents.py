@@ -1,6 +1,6 @@
 """What scripted tutors score, on 300 test-side episodes each, and what the best tutor could.
 
-The table of docs/tutoring-v0.md comes from here:
+The table of docs/worlds/tutoring-v0.md comes from here:
 
     pytest tests/envs/scenarios/tutoring/test_agents.py -k page -s
 """
@@ -44,7 +44,7 @@ from rlchat_envs.scenarios.tutoring.record import read_record
 from rlchat_envs.scenarios.tutoring.user import FREE_TURNS
 from rlchat_reward_models import RuleScorer
 
-PAGE = Path(__file__).parents[4] / "docs" / "tutoring-v0.md"
+PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "tutoring-v0.md"
 EPISODES = 300
 AGENTS: dict[str, Callable[[int], ScriptedAgent]] = {
     "expert": Expert,
