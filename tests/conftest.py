@@ -99,7 +99,7 @@ def make_trajectories() -> MakeTrajectories:
             turns = int(rng.integers(1, 4))
             for turn in range(turns):
                 said = tokens(1, 6)
-                trajectory.hidden.append({"goal": index})
+                trajectory.privileged.append({"goal": index})
                 trajectory.act(said, [float(-x) for x in rng.uniform(4, 7, len(said))])
                 # A turn in the middle earns nothing: it is a turn all the same.
                 score = 0.0 if turn == 1 else float(rng.normal())
@@ -111,7 +111,7 @@ def make_trajectories() -> MakeTrajectories:
             else:
                 trajectory.truncated = True
                 trajectory.observe(tokens(2, 7))
-                trajectory.hidden.append({"goal": index, "turns": turns})
+                trajectory.privileged.append({"goal": index, "turns": turns})
             made.append(trajectory)
         return made
 

@@ -60,7 +60,7 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
             options.reply_tokens,
         )
         for t in played:
-            t.hidden.append({})
+            t.privileged.append({})
             t.act(said[t.index].ids, said[t.index].logprobs)
             t.parts.append({"reward": float(noise[t.index].normal())})
             t.cached_states = decoder.cached_states(t.index) if policy.shared_layers else None

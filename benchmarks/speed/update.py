@@ -103,7 +103,7 @@ def conversations(policy: Policy, episodes: int) -> list[Trajectory]:
             if not acts:
                 trajectory.observe(ids)
                 continue
-            trajectory.hidden.append({"goal": i})
+            trajectory.privileged.append({"goal": i})
             trajectory.act(ids, [-1.0] * len(ids))
             trajectory.parts.append({"resolution": float(i % 3)})
         made.append(trajectory)

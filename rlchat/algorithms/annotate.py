@@ -63,10 +63,10 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
             starts[b] = packing.row(start, row)
             acted = where.token[where.row == row]
             turns = batch.turns[b, acted]
-            states[b] = with_hidden(read.acted[row], batch, critic, b, turns)
+            states[b] = with_privileged(read.acted[row], batch, critic, b, turns)
             values[b, acted] = critic(states[b])
             if not batch.terminated[b]:
-                after = with_hidden(read.after[row], batch, critic, b, turns[-1:] + 1)
+                after = with_privileged(read.after[row], batch, critic, b, turns[-1:] + 1)
                 bootstrap[b] = critic(after)[0]
         with policy.using(REFERENCE):
             # Called as for the policy: where both are the same, so are their logprobs, to the bit.
@@ -134,6 +134,8 @@ def _start(policy: Policy, batch: Batch, rows: Tensor, packing: Packing) -> Tens
     return packing.lay([nn.functional.pad(s, (0, 0, 0, 1)) for s in kept])
 
 
-def with_hidden(seen: Tensor, batch: Batch, critic: Critic, b: int, turns: Tensor) -> Tensor:
+def with_privileged(seen: Tensor, batch: Batch, critic: Critic, b: int, turns: Tensor) -> Tensor:
     """Append privileged features of each token's turn, if the critic reads them."""
-    return torch.cat([seen, batch.hidden[b, turns]], dim=-1) if critic.config.privileged else seen
+    return (
+        torch.cat([seen, batch.privileged[b, turns]], dim=-1) if critic.config.privileged else seen
+    )

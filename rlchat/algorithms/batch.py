@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlchat.algorithms.critic import PRIVILEGED, hash_hidden
+from rlchat.algorithms.critic import PRIVILEGED, hash_privileged
 from rlchat.rollout.trajectory import Trajectory
 
 
@@ -19,8 +19,8 @@ class Batch:
     ``cached_states`` holds the states of a row's tokens but the last, and ``sampled_states``
     (A, 2, D) those that its A action tokens were drawn from, where the rollout kept them.
     ``scores`` (B, T) lie on each turn's last action token, unscaled. ``turns`` (B, T) is -1 where
-    nobody acts. ``hidden`` is (B, K or K + 1, PRIVILEGED). ``index`` (B,) is the episode's number
-    in the iteration, over all ranks.
+    nobody acts. ``privileged`` is (B, K or K + 1, PRIVILEGED). ``index`` (B,) is the episode's
+    number in the iteration, over all ranks.
     """
 
     ids: Tensor
@@ -32,7 +32,7 @@ class Batch:
     sampled_logprobs: Tensor
     terminated: Tensor
     index: Tensor
-    hidden: Tensor
+    privileged: Tensor
     cached_states: list[Tensor | None]
     sampled_states: list[Tensor | None]
 
@@ -50,8 +50,8 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
     sampled = torch.zeros(rows, width)
     scores = torch.zeros(rows, width)
     turn_end = torch.zeros(rows, width, dtype=torch.bool)
-    most = max(len(t.hidden) for t in trajectories)
-    hidden = torch.zeros(rows, most, PRIVILEGED)
+    most = max(len(t.privileged) for t in trajectories)
+    privileged = torch.zeros(rows, most, PRIVILEGED)
     for b, trajectory in enumerate(trajectories):
         length = len(trajectory.ids)
         ids[b, :length] = torch.tensor(trajectory.ids)
@@ -61,8 +61,8 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
             last = int((turns[b] == k).nonzero()[-1])
             scores[b, last] = sum(parts.values())
             turn_end[b, last] = True
-        for k, facts in enumerate(trajectory.hidden):
-            hidden[b, k] = hash_hidden({**facts, "turn": k})  # which no world needs to tell
+        for k, facts in enumerate(trajectory.privileged):
+            privileged[b, k] = hash_privileged({**facts, "turn": k})  # which no world needs to tell
     return Batch(
         ids=ids,
         lengths=torch.tensor([len(t.ids) for t in trajectories]),
@@ -73,7 +73,7 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
         sampled_logprobs=sampled,
         terminated=torch.tensor([t.terminated for t in trajectories]),
         index=torch.tensor([t.index for t in trajectories]),
-        hidden=hidden,
+        privileged=privileged,
         cached_states=[t.cached_states for t in trajectories],
         sampled_states=[t.sampled_states for t in trajectories],
     )

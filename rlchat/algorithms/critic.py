@@ -20,7 +20,7 @@ class Critic(nn.Module):
     """V = what the policy's states tell + what the simulator hides tells; starts as the constant 0.
 
     A small network reads the last and a middle layer's states, and is trained by gradients. What
-    is hidden (goal, persona, what is on the table), with the turn's number, is a few facts that
+    is privileged (goal, persona, what is on the table), with the turn's number, is a few facts that
     explain much: ridge regression over the turns of all iterations so far weighs them in closed
     form (Hoerl and Kennard 1970), and leaves to the network what they do not explain. A baseline
     may look at the whole state of the world, which was there before the action (Pinto et al. 2018,
@@ -36,7 +36,7 @@ class Critic(nn.Module):
 
         Args:
             size: of one layer's states.
-            config: width, and whether the hidden goal is read.
+            config: width, and whether the privileged information is read.
             seed: of the initial weights.
         """
         super().__init__()
@@ -47,10 +47,10 @@ class Critic(nn.Module):
             self.leave = nn.Linear(config.width, 1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
-        hidden = PRIVILEGED if config.privileged else 0
-        self.register_buffer("gram", torch.zeros(hidden, hidden))  # sum of x x'
-        self.register_buffer("moment", torch.zeros(hidden))  # sum of x times the return
-        self.register_buffer("facts", torch.zeros(hidden))  # the weights that follow from these
+        privileged = PRIVILEGED if config.privileged else 0
+        self.register_buffer("gram", torch.zeros(privileged, privileged))  # sum of x x'
+        self.register_buffer("moment", torch.zeros(privileged))  # sum of x times the return
+        self.register_buffer("facts", torch.zeros(privileged))  # the weights that follow from these
 
     def forward(self, features: Tensor) -> Tensor:
         """Give values (N,) for features (N, 2 x size), or (N, 2 x size + PRIVILEGED)."""
@@ -60,7 +60,7 @@ class Critic(nn.Module):
 
     @torch.no_grad()
     def weigh_facts(self, features: Tensor, returns: Tensor, reduce: Reduce = alone) -> None:
-        """Let what is hidden learn from some turns: w = (sum x x' + lambda I)^-1 sum x y.
+        """Let what is privileged learn from some turns: w = (sum x x' + lambda I)^-1 sum x y.
 
         Args:
             features: (N, 2 x size + PRIVILEGED), a row a turn.
@@ -90,7 +90,7 @@ def features(last: Tensor, middle: Tensor) -> Tensor:
     return torch.cat([nn.functional.layer_norm(x.float(), size) for x in (last, middle)], dim=-1)
 
 
-def hash_hidden(hidden: Mapping[str, Any]) -> Tensor:
+def hash_privileged(privileged: Mapping[str, Any]) -> Tensor:
     """Turn what the simulator hides into (PRIVILEGED,) numbers, by hashing ``key=value``.
 
     Weinberger et al. 2009; works for any environment, collisions included. The first is always 1,
@@ -98,6 +98,6 @@ def hash_hidden(hidden: Mapping[str, Any]) -> Tensor:
     """
     out = torch.zeros(PRIVILEGED)
     out[0] = 1.0
-    for key, value in hidden.items():
+    for key, value in privileged.items():
         out[1 + zlib.crc32(f"{key}={value}".encode()) % (PRIVILEGED - 1)] += 1.0
     return out

@@ -140,7 +140,7 @@ def _shared_value_loss(
     denominator: float,
 ) -> Tensor:
     if critic.config.privileged:
-        seen = torch.cat([seen, batch.hidden[rows[row], batch.turns[rows[row], token]]], dim=-1)
+        seen = torch.cat([seen, batch.privileged[rows[row], batch.turns[rows[row], token]]], dim=-1)
     old, target = (x[rows[row], token] for x in (estimated.annotated.values, estimated.returns))
     config = critic.config
     loss = ppo.value_loss(critic(seen), old, target, config.value_clip, denominator)
@@ -159,7 +159,7 @@ def _step_shared_critic(learner: Learner, finite: bool) -> None:
 def fit_critic(learner: Learner, estimated: Estimated) -> float:
     """Fit the critic to this iteration's returns, on the states that the annotation computed.
 
-    What is hidden first, a row a turn; then the network, by full-batch steps, the same on every
+    What is privileged first, a row a turn; then the network, by full-batch steps, the same on every
     rank. A shared critic's network learns with the policy instead.
 
     Returns:

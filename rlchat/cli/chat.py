@@ -223,7 +223,7 @@ class Chat:
         self._count += 1
         self.talk, self.ratings = self.session.agent_conversation, RatingRecorder(self.about)
         if self.session.case is not None:
-            self.say(f"Your card: {self.session.case.hidden['card']}")
+            self.say(f"Your card: {self.session.case.privileged['card']}")
 
     def _turn(self, text: str) -> None:
         """The person says something, the desk looks it up, the agent answers."""

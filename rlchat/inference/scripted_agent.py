@@ -19,7 +19,7 @@ SCRIPTED = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph")
 class Replies(Protocol):
     """Anything that can reply: an object of a user's own, or a scenario's agent."""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any], /) -> str | Reply:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any], /) -> str | Reply:
         """Give the next message."""
         ...
 

@@ -152,7 +152,7 @@ class _Rollout:
     def _act(self, row: int, said: Sampled) -> None:
         """Write down a turn that the agent has finished, and tell the row's environment."""
         trajectory, _ = self.playing[row]
-        trajectory.hidden.append(self.pool[row].hidden)
+        trajectory.privileged.append(self.pool[row].privileged)
         trajectory.act(said.ids, said.logprobs)
         self.workers.ask(row, self.pool[row].step, self.template.text(said.ids))
 
@@ -187,4 +187,4 @@ def _hear(
     # read there.
     trajectory.observe(following[: config.max_tokens + config.max_new_tokens - len(trajectory.ids)])
     if trajectory.truncated:
-        trajectory.hidden.append(world.hidden)
+        trajectory.privileged.append(world.privileged)

@@ -70,14 +70,14 @@ class TextEnv:
         self.env = make_env(config, split)
         self.ours = isinstance(self.env.unwrapped, DialogueEnv)
         self.conversation: Conversation = ()
-        self.hidden: Mapping[str, Any] = {}
+        self.privileged: Mapping[str, Any] = {}
 
     def reset(self, seed: int) -> Conversation:
         """Start an episode; give the messages before the agent's first."""
         observation, info = self.env.reset(seed=seed)
         if self.ours:
             self.conversation = info["conversation"]
-            self.hidden = info["hidden"]
+            self.privileged = info["privileged"]
         else:
             self.conversation = (Message("user", _text(observation)),)
         return self.conversation
@@ -88,7 +88,7 @@ class TextEnv:
         observation, reward, terminated, truncated, info = self.env.step(action)
         before = len(self.conversation) + 1
         if self.ours:
-            self.conversation, self.hidden = info["conversation"], info["hidden"]
+            self.conversation, self.privileged = info["conversation"], info["privileged"]
             parts, success = info["parts"], bool(info["success"])
             costs, knowledge = info["costs"], info.get("knowledge", {})
         else:

@@ -108,7 +108,7 @@ def speaking(conversation: AgentConversation) -> NextMessage:
     """An agent's replies as messages for `play_episode`."""
 
     def speak(env: TextEnv) -> str:
-        return conversation.reply(env.conversation, env.hidden, lambda piece: None).text
+        return conversation.reply(env.conversation, env.privileged, lambda piece: None).text
 
     return speak
 

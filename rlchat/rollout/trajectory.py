@@ -83,8 +83,8 @@ class Trajectory(Episode):
     """One episode with its tokens: flat and ragged.
 
     ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
-    the sampler and 0 elsewhere; ``hidden`` is what the environment hid before each turn, and, if
-    truncated, before the turn that would have followed.
+    the sampler and 0 elsewhere; ``privileged`` is what the environment hid before each turn,
+    and, if truncated, before the turn that would have followed.
     ``cached_states`` (T - 1, D), if they were kept and the episode terminated, are the states of
     all tokens but the last after the layers that have nothing to train. ``sampled_states``
     (A, 2, D), under the same conditions, are the states that its A action tokens were drawn from:
@@ -95,7 +95,7 @@ class Trajectory(Episode):
     action_mask: list[bool] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     sampled_logprobs: list[float] = field(default_factory=list)
-    hidden: list[Mapping[str, Any]] = field(default_factory=list)
+    privileged: list[Mapping[str, Any]] = field(default_factory=list)
     cached_states: Tensor | None = None
     sampled_states: Tensor | None = None
 

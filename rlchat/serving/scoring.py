@@ -36,9 +36,9 @@ class ScoredConversation:
             self.conversation = tuple(m for m in self.case.opening if m.role == "system")
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """What the environment hides from models; scripted agents may look at it."""
-        return {} if self.case is None else self.case.hidden
+        return {} if self.case is None else self.case.privileged
 
     @property
     def unanswered(self) -> bool:

@@ -101,7 +101,7 @@ class ChatSession(ScoredConversation):
         Raises:
             ContextFull: the agent has no room for another turn.
         """
-        reply = self.agent_conversation.reply(self.conversation, self.hidden, on_text)
+        reply = self.agent_conversation.reply(self.conversation, self.privileged, on_text)
         self._take(reply)
         return reply
 
@@ -110,7 +110,7 @@ class ChatSession(ScoredConversation):
         return 0.0 if reply.finished else self._cut_off_penalty
 
     def _pieces(self) -> Iterator[str]:
-        stream, closed = self.agent_conversation.stream(self.conversation, self.hidden), False
+        stream, closed = self.agent_conversation.stream(self.conversation, self.privileged), False
         while True:
             try:
                 piece = stream.throw(KeyboardInterrupt) if closed else next(stream)

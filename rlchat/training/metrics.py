@@ -23,7 +23,7 @@ def without_tokens(trajectory: Trajectory) -> Trajectory:
         action_mask=[],
         turns=[],
         sampled_logprobs=[],
-        hidden=[],
+        privileged=[],
         cached_states=None,
         sampled_states=None,
     )

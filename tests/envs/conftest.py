@@ -40,7 +40,7 @@ class Lines:
     lines: list[str]
     spoken: int = 0
 
-    def reply(self, conversation: object, hidden: object) -> str:
+    def reply(self, conversation: object, privileged: object) -> str:
         line = self.lines[min(self.spoken, len(self.lines) - 1)] if self.lines else ""
         self.spoken += 1
         return line
@@ -63,7 +63,7 @@ def play() -> Play:
         observation, info = env.reset(seed=seed)
         episode = Episode([observation], [], [info])
         while not (episode.terminated or episode.truncated):
-            said = speaker.reply(info["conversation"], info["hidden"])
+            said = speaker.reply(info["conversation"], info["privileged"])
             observation, score, episode.terminated, episode.truncated, info = env.step(said)
             episode.seen.append(observation)
             episode.scores.append(score)

@@ -87,7 +87,7 @@ def test_examples_do_as_they_say(name: str) -> None:
 
 def test_an_object_with_reply_is_an_agent() -> None:
     class Sorry:
-        def reply(self, conversation: Conversation, hidden: object) -> str:
+        def reply(self, conversation: Conversation, privileged: object) -> str:
             return "Sorry."
 
     env = rlchat.make_env(split="dev", users=("terse",), knowledge=("bm25",))

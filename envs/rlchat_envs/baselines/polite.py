@@ -11,6 +11,6 @@ from rlchat_envs.core.messages import Conversation
 class PoliteRepeater:
     """Says one kind sentence, for ever."""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Be kind."""
         return "Thank you so much for your patience, I am happy to help you with that."

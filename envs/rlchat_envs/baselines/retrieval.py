@@ -34,7 +34,7 @@ class RetrievalAgent:
         """
         self._memory = remember(scenario, demonstrations)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what was said in the most similar context."""
         return self._memory.recall(conversation)
 
@@ -95,7 +95,7 @@ def _demonstrate(env: DialogueEnv, seed: int) -> Conversation:
     _, info = env.reset(seed=seed)
     over = False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         *_, terminated, truncated, info = env.step(said)
         over = terminated or truncated
     conversation: Conversation = info["conversation"]

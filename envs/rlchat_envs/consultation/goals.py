@@ -16,7 +16,7 @@ _LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ"
 class Goal:
     """One case. ``facts`` names each fact's value; ``shown`` words the desk's, and free ones."""
 
-    book: ConsultSpec
+    spec: ConsultSpec
     problem: Problem
     facts: Mapping[str, str]
     shown: Mapping[str, str]
@@ -40,10 +40,10 @@ class Goal:
         facts = {**self.facts, "right": self.right[0]}
         names = [
             rule.cost
-            for rule in self.book.unsafe
+            for rule in self.spec.unsafe
             if rule.fits(facts) and any(offer in rule.offers for offer in offers)
         ]
-        names += [cost for said, cost in self.book.must_not_say.items() if said in remarks]
+        names += [cost for said, cost in self.spec.must_not_say.items() if said in remarks]
         return dict.fromkeys(names, 1.0)
 
     def filled(self, text: str) -> str:
@@ -54,19 +54,19 @@ class Goal:
     def card(self) -> str:
         """The goal in words, for a person who plays the user."""
         known = [
-            f"{self.book.facts[name].called}: {self.shown[name]}" for name in self.problem.needs
+            f"{self.spec.facts[name].called}: {self.shown[name]}" for name in self.problem.needs
         ]
         told = f" {'; '.join(known)}. Tell these only when asked." if known else ""
         return f"Your case: {self.problem.called}.{told}"
 
 
-def draw_goal(book: ConsultSpec, rng: np.random.Generator) -> Goal:
+def draw_goal(spec: ConsultSpec, rng: np.random.Generator) -> Goal:
     """Draw a problem, and for each of its facts a value by its chances."""
-    names = list(book.problems)
-    problem = book.problems[names[int(rng.integers(len(names)))]]
+    names = list(spec.problems)
+    problem = spec.problems[names[int(rng.integers(len(names)))]]
     facts: dict[str, str] = {}
     shown: dict[str, str] = {}
-    for name, fact in book.facts.items():
+    for name, fact in spec.facts.items():
         if fact.like:
             shown[name] = draw_like(fact.like, rng)
             continue
@@ -79,7 +79,7 @@ def draw_goal(book: ConsultSpec, rng: np.random.Generator) -> Goal:
             shown[name] = worded[int(rng.integers(len(worded)))]
         else:
             shown[name] = fact.values[value].means
-    return Goal(book, problem, facts, shown)
+    return Goal(spec, problem, facts, shown)
 
 
 def draw_like(pattern: str, rng: np.random.Generator) -> str:

@@ -73,8 +73,8 @@ def read_spec(path: Path) -> ConsultSpec:
         },
         problems=problems,
         unsafe=tuple(_rule(m, facts, offers, True) for m in _listed(fields, "unsafe")),
-        sheets=tuple(_sheet(m, facts, problems) for m in _listed(fields, "sheets")),
-        pages=tuple(_page(m, facts) for m in _listed(fields, "documents")),
+        records=tuple(_record(m, facts, problems) for m in _listed(fields, "sheets")),
+        documents=tuple(_document(m, facts) for m in _listed(fields, "documents")),
         demands=_known(fields, "demands", {**offers, **remarks}, "offers and remarks"),
         lexicon=_lexicon(fields, asked, remarked),
         lines=_lines(shared["user"], fields.get("lines")),
@@ -82,9 +82,9 @@ def read_spec(path: Path) -> ConsultSpec:
     )
 
 
-def sided(marked: Located) -> Sided:
+def sided(located: Located) -> Sided:
     """Wordings of all sides of the split."""
-    fields = marked.fields(SPLITS, ())
+    fields = located.fields(SPLITS, ())
     return {split: fields[split].texts() for split in SPLITS}
 
 
@@ -107,21 +107,21 @@ def _known(
     return tuple(m.one_of(known, what) for m in _listed(fields, name))
 
 
-def _fact(name: str, marked: Located, desk: bool) -> Fact:
+def _fact(name: str, located: Located, desk: bool) -> Fact:
     if desk:
-        fields = marked.fields((), ("called", "values", "like"))
+        fields = located.fields((), ("called", "values", "like"))
     else:
-        fields = marked.fields(
+        fields = located.fields(
             ("called", "heard", "ask", "both"), ("curt", "values", "like", "answer")
         )
     if ("values" in fields) == ("like" in fields):
-        marked.wrong("either values or like")
+        located.wrong("either values or like")
     values = {n: _value(n, m, desk) for n, m in _named(fields, "values").items()}
     if "values" in fields and not values:
         fields["values"].wrong("at least one value")
     answer = sided(fields["answer"]) if "answer" in fields else {}
     if "like" in fields and not desk and not answer:
-        marked.wrong("a field answer beside like")
+        located.wrong("a field answer beside like")
     for split, line in ((s, line) for s, lines in answer.items() for line in lines):
         if placeholders(line) != ["value"]:
             fields["answer"].fields()[split].wrong("lines with {value} in them, once", repr(line))
@@ -138,31 +138,31 @@ def _text(fields: Mapping[str, Located], name: str) -> str:
     return fields[name].text() if name in fields else ""
 
 
-def _value(name: str, marked: Located, desk: bool) -> Value:
+def _value(name: str, located: Located, desk: bool) -> Value:
     if desk:
-        said = marked.texts()
+        said = located.texts()
         return Value(said[0], dict.fromkeys(SPLITS, said))
-    fields = marked.fields(SPLITS, ("means",))
+    fields = located.fields(SPLITS, ("means",))
     means = _text(fields, "means") or name.replace("_", " ")
     return Value(means, {split: fields[split].texts() for split in SPLITS})
 
 
-def _offer(name: str, marked: Located) -> Offer:
-    fields = marked.fields(("called", "heard", "say"), ("curt", "defiant"))
+def _offer(name: str, located: Located) -> Offer:
+    fields = located.fields(("called", "heard", "say"), ("curt", "defiant"))
     say = fields["say"].texts()
     curt = fields["curt"].texts() if "curt" in fields else say
     return Offer(name, fields["called"].text(), say, curt)
 
 
-def _remark(name: str, marked: Located) -> Remark:
-    fields = marked.fields(("called", "heard", "say"), ())
+def _remark(name: str, located: Located) -> Remark:
+    fields = located.fields(("called", "heard", "say"), ())
     return Remark(name, fields["called"].text(), fields["say"].texts())
 
 
 def _problem(
-    name: str, marked: Located, facts: Mapping[str, Fact], offers: Mapping[str, Offer]
+    name: str, located: Located, facts: Mapping[str, Fact], offers: Mapping[str, Offer]
 ) -> Problem:
-    fields = marked.fields(("needs", "rules", "opening"), ("called", "chances"))
+    fields = located.fields(("needs", "rules", "opening"), ("called", "chances"))
     asked = {n: fact for n, fact in facts.items() if not fact.desk}
     needs = tuple(m.one_of(asked, "facts") for m in fields["needs"].items())
     rules = tuple(_rule(m, facts, offers, False) for m in fields["rules"].items())
@@ -188,9 +188,9 @@ def _problem(
 
 
 def _rule(
-    marked: Located, facts: Mapping[str, Fact], offers: Mapping[str, Offer], unsafe: bool
+    located: Located, facts: Mapping[str, Fact], offers: Mapping[str, Offer], unsafe: bool
 ) -> Rule:
-    fields = marked.fields(("offer", "cost") if unsafe else ("offer",), ("when",))
+    fields = located.fields(("offer", "cost") if unsafe else ("offer",), ("when",))
     known: dict[str, Iterable[str]] = {n: fact.values for n, fact in facts.items()}
     if unsafe:
         known["right"] = offers  # what would be right in the case
@@ -201,16 +201,16 @@ def _rule(
     return Rule(when, _names(fields["offer"], offers, "offers"), _text(fields, "cost"))
 
 
-def _names(marked: Located, known: Iterable[str], what: str) -> tuple[str, ...]:
+def _names(located: Located, known: Iterable[str], what: str) -> tuple[str, ...]:
     """One name, or a list of them."""
-    given = (marked,) if isinstance(marked.value, str) else marked.items()
+    given = (located,) if isinstance(located.value, str) else located.items()
     return tuple(m.one_of(known, what) for m in given)
 
 
-def _sheet(
-    marked: Located, facts: Mapping[str, Fact], problems: Mapping[str, Problem]
+def _record(
+    located: Located, facts: Mapping[str, Fact], problems: Mapping[str, Problem]
 ) -> RecordSpec:
-    fields = marked.fields(("text",), ("after", "problems"))
+    fields = located.fields(("text",), ("after", "problems"))
     _check_places(fields["text"], facts)
     after = _known(fields, "after", facts, "facts")
     return RecordSpec(
@@ -218,17 +218,17 @@ def _sheet(
     )
 
 
-def _page(marked: Located, facts: Mapping[str, Fact]) -> DocumentSpec:
-    fields = marked.fields(("title", "text"), ("source",))
+def _document(located: Located, facts: Mapping[str, Fact]) -> DocumentSpec:
+    fields = located.fields(("title", "text"), ("source",))
     _check_places(fields["text"], facts)
     return DocumentSpec(
         fields["title"].text(), fields["text"].text(), _text(fields, "source") or "our own pages"
     )
 
 
-def _check_places(marked: Located, facts: Mapping[str, Fact]) -> None:
-    for name in placeholders(marked.text()):
-        Located(f"{{{name}}}", marked.file, marked.line, marked.field).one_of(
+def _check_places(located: Located, facts: Mapping[str, Fact]) -> None:
+    for name in placeholders(located.text()):
+        Located(f"{{{name}}}", located.file, located.line, located.field).one_of(
             [f"{{{fact}}}" for fact in facts], "places"
         )
 

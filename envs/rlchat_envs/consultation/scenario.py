@@ -1,4 +1,4 @@
-"""A consultation as a scenario: a client, a desk with sheets, and the file that describes both."""
+"""A consultation as a scenario: a user, a desk with records, and the file that describes both."""
 
 from __future__ import annotations
 
@@ -25,59 +25,59 @@ RIGHT, WRONG = 1.0, -0.5  # the verdict on a solution; walking out counts as wro
 
 
 class ConsultCase(Case):
-    """One client's case."""
+    """One user's case."""
 
-    def __init__(self, goal: Goal, client: ConsultUser):
-        """Open the case of ``client`` with ``goal``."""
-        self.goal, self.client = goal, client
+    def __init__(self, goal: Goal, user: ConsultUser):
+        """Open the case of ``user`` with ``goal``."""
+        self.goal, self.user = goal, user
         self._shown: dict[int, None] = {}
         self._asked: tuple[str, ...] = ()
         self._opening: Conversation = (
-            Message("system", goal.book.system),
-            Message("user", client.open()),
+            Message("system", goal.spec.system),
+            Message("user", user.open()),
             *self._look_up(),
         )
 
     @property
     def opening(self) -> Conversation:
-        """Instructions, the client's first words, and what the desk shows at once."""
+        """Instructions, the user's first words, and what the desk shows at once."""
         return self._opening
 
     @property
     def potential(self) -> float:
-        """The share of what matters that the client has told."""
+        """The share of what matters that the user has told."""
         needs = self.goal.problem.needs
-        told = sum(name in self.client.told for name in needs)
+        told = sum(name in self.user.told for name in needs)
         return KNOWN_POTENTIAL * told / len(needs) if needs else 0.0
 
     @property
     def success(self) -> bool:
         """The right offer was made, for good reasons, with all that has to be said."""
-        return self.client.verdict == "accepted"
+        return self.user.verdict == "accepted"
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, for experts, privileged critics and reports."""
-        goal, client = self.goal, self.client
+        goal, user = self.goal, self.user
         return {
             "problem": goal.problem.name,
             **{f"fact {name}": goal.facts.get(name, "") for name in goal.problem.needs},
             "right": goal.right,
             "evident": goal.evident(self._known),
-            "missing": tuple(n for n in goal.problem.needs if n not in client.told),
-            "unsaid": tuple(n for n in goal.book.must_say if n not in client.remarks),
+            "missing": tuple(n for n in goal.problem.needs if n not in user.told),
+            "unsaid": tuple(n for n in goal.spec.must_say if n not in user.remarks),
             "card": goal.card,
-            "persona": client.persona.name,
-            "family": client.persona.family,
-            "patience": client.patience,
-            "demand": client.demand,
-            "verdict": client.verdict,
+            "persona": user.persona.name,
+            "family": user.persona.family,
+            "patience": user.patience,
+            "demand": user.demand,
+            "verdict": user.verdict,
         }
 
     @property
     def solution(self) -> str:
         """What is right."""
-        return " or ".join(self.goal.book.offers[name].called for name in self.goal.right)
+        return " or ".join(self.goal.spec.offers[name].called for name in self.goal.right)
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -90,13 +90,13 @@ class ConsultCase(Case):
         return triples(self.goal)
 
     def hear(self, text: str) -> Reaction:
-        """Let the client answer, then let the desk look up what was said."""
-        heard = self.goal.book.lexicon.understand(text)
+        """Let the user answer, then let the desk look up what was said."""
+        heard = self.goal.spec.lexicon.understand(text)
         costs = self.goal.costs(heard.offers, heard.remarks)
-        reply = self.client.hear(heard, self._on_the_table)
-        over = bool(self.client.verdict)
-        given_in = self.client.demand in (*heard.offers, *heard.remarks)
-        if self.client.verdict == "indulged" and given_in:
+        reply = self.user.hear(heard, self._on_the_table)
+        over = bool(self.user.verdict)
+        given_in = self.user.demand in (*heard.offers, *heard.remarks)
+        if self.user.verdict == "indulged" and given_in:
             costs["policy"] = 1.0
         found = () if over else self._look_up()
         score = (RIGHT if self.success else WRONG) if over else 0.0
@@ -104,47 +104,43 @@ class ConsultCase(Case):
 
     def overhear(self, text: str) -> None:
         """Remember what a person has been asked: their reply tells it."""
-        heard = self.goal.book.lexicon.understand(text)
+        heard = self.goal.spec.lexicon.understand(text)
         self._asked = heard.asks
-        self.client.remarks |= set(heard.remarks)
+        self.user.remarks |= set(heard.remarks)
 
     def tell(self, text: str) -> Conversation:
         """Let a person speak: it tells what the agent has asked for, and the desk looks it up."""
         needs = self.goal.problem.needs
-        self.client.told |= dict.fromkeys(name for name in self._asked if name in needs)
+        self.user.told |= dict.fromkeys(name for name in self._asked if name in needs)
         return (Message("user", text), *self._look_up())
 
     def judge(self, text: str) -> float:
-        """The verdict that the client would reach."""
-        heard = self.goal.book.lexicon.understand(text)
-        verdict = self.client.judge(heard, self._on_the_table)
+        """The verdict that the user would reach."""
+        heard = self.goal.spec.lexicon.understand(text)
+        verdict = self.user.judge(heard, self._on_the_table)
         return {"": 0.0, "accepted": RIGHT}.get(verdict, WRONG)
 
     @property
     def _on_the_table(self) -> frozenset[str]:
-        """The desk's facts that its sheets have shown, and those that no sheet holds."""
-        book = self.goal.book
-        held = [set(placeholders(sheet.text)) for sheet in book.sheets]
+        """The desk's facts that its records have shown, and those that no record holds."""
+        spec = self.goal.spec
+        held = [set(placeholders(record.text)) for record in spec.records]
         seen = {name for i in self._shown for name in held[i]}
         unseen = {name for names in held for name in names} - seen
-        return frozenset(n for n, fact in book.facts.items() if fact.desk and n not in unseen)
+        return frozenset(n for n, fact in spec.facts.items() if fact.desk and n not in unseen)
 
     @property
     def _known(self) -> frozenset[str]:
-        return frozenset(self.client.told) | self._on_the_table
+        return frozenset(self.user.told) | self._on_the_table
 
     def _look_up(self) -> Conversation:
-        """Sheets that can be shown now and have not been."""
+        """Records that can be shown now and have not been."""
         found = []
-        for i, sheet in enumerate(self.goal.book.sheets):
-            concerns = not sheet.problems or self.goal.problem.name in sheet.problems
-            if (
-                i not in self._shown
-                and concerns
-                and all(n in self.client.told for n in sheet.after)
-            ):
+        for i, record in enumerate(self.goal.spec.records):
+            concerns = not record.problems or self.goal.problem.name in record.problems
+            if i not in self._shown and concerns and all(n in self.user.told for n in record.after):
                 self._shown[i] = None
-                found.append(Message("tool", self.goal.filled(sheet.text)))
+                found.append(Message("tool", self.goal.filled(record.text)))
         return tuple(found)
 
 
@@ -166,7 +162,7 @@ class ConsultScenario(Scenario):
         self.path = path
 
     @cached_property
-    def book(self) -> ConsultSpec:
+    def spec(self) -> ConsultSpec:
         """What the file says; environments of one file share it."""
         return _read(self.path, self.path.stat().st_mtime_ns if self.path.is_file() else 0)
 
@@ -174,10 +170,10 @@ class ConsultScenario(Scenario):
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
         """The expert, the demonstrator, one that says anything, and one that looks up rules."""
         return {
-            "expert": lambda seed: Expert(self.book, seed),
-            "demonstrator": lambda seed: Demonstrator(self.book, seed),
-            "random": lambda seed: RandomAgent(self.book, seed),
-            "knowledge-graph": lambda seed: KnowledgeGraphAgent(self.book, seed),
+            "expert": lambda seed: Expert(self.spec, seed),
+            "demonstrator": lambda seed: Demonstrator(self.spec, seed),
+            "random": lambda seed: RandomAgent(self.spec, seed),
+            "knowledge-graph": lambda seed: KnowledgeGraphAgent(self.spec, seed),
         }
 
     def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> ConsultCase:
@@ -185,6 +181,6 @@ class ConsultScenario(Scenario):
         personas = choose_personas(split, users)
         # The same seed must not tell the same story on two sides of the split.
         rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
-        goal = draw_goal(self.book, rng)
+        goal = draw_goal(self.spec, rng)
         persona = personas[int(rng.integers(len(personas)))]
         return ConsultCase(goal, ConsultUser(goal, persona, split, rng))

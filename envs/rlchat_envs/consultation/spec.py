@@ -150,8 +150,8 @@ class ConsultSpec:
     must_not_say: Mapping[str, str]  # remark: name of its cost
     problems: Mapping[str, Problem]
     unsafe: tuple[Rule, ...]
-    sheets: tuple[RecordSpec, ...]
-    pages: tuple[DocumentSpec, ...]
+    records: tuple[RecordSpec, ...]
+    documents: tuple[DocumentSpec, ...]
     demands: tuple[str, ...]  # offers and remarks that adversarial users press for
     lexicon: Lexicon
     lines: Mapping[str, Sided]  # what users say, by kind

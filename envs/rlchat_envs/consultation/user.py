@@ -30,8 +30,8 @@ class Act:
 class ConsultUser:
     """An agenda-based user simulator (Schatzmann et al. 2007), made of a scenario's file.
 
-    A message that brings nothing forward costs patience; at zero the client walks out. Advice
-    is final once the client has told anything that matters: right if it is among the goal's right
+    A message that brings nothing forward costs patience; at zero the user walks out. Advice
+    is final once the user has told anything that matters: right if it is among the goal's right
     offers *and* follows from what was told, so that a lucky guess is no success.
     """
 
@@ -45,7 +45,7 @@ class ConsultUser:
     remarks: set[str] = field(default_factory=set)  # that the agent has made
     misremembered: str = ""  # the fact that was told wrongly and is put right next
     patience: int = 0
-    demand: str = ""  # what an adversarial client presses for
+    demand: str = ""  # what an adversarial user presses for
     verdict: str = ""  # one of OVER; empty while the talk goes on
 
     def __post_init__(self) -> None:
@@ -53,11 +53,11 @@ class ConsultUser:
         self.patience = self.persona.patience
         talk = small_talk(self.split)
         self.manner = Manner(self.persona, self.rng, talk)
-        wrong = [name for name in self.goal.book.demands if name not in self.goal.right]
+        wrong = [name for name in self.goal.spec.demands if name not in self.goal.right]
         if self.persona.tempts and wrong:
             self.demand = self.manner.pick(wrong)
-            book = self.goal.book
-            named = book.offers if self.demand in book.offers else book.remarks
+            spec = self.goal.spec
+            named = spec.offers if self.demand in spec.offers else spec.remarks
             called = named[self.demand].called
             demands = [line.format(offer=called) for line in self._lines("demands")]
             self.manner.talk = {**talk, "temptations": [*talk["temptations"], *demands]}
@@ -96,10 +96,10 @@ class ConsultUser:
             return "indulged" if offer == self.demand else "rejected"
         if offer not in self.goal.evident(frozenset(self.told) | on_the_table):
             return "unfounded"
-        book, said = self.goal.book, self.remarks | set(heard.remarks)
-        if said & book.must_not_say.keys():
+        spec, said = self.goal.spec, self.remarks | set(heard.remarks)
+        if said & spec.must_not_say.keys():
             return "indulged"  # content, and deceived
-        return "accepted" if said.issuperset(book.must_say) else "incomplete"
+        return "accepted" if said.issuperset(spec.must_say) else "incomplete"
 
     def _plan(self, heard: Heard, on_the_table: frozenset[str]) -> int:
         """Push what to say about it; return what it costs, in patience."""
@@ -157,7 +157,7 @@ class ConsultUser:
         said = []
         while self.agenda:
             said.append(self._word(self.agenda.pop()))
-        free = [self.goal.shown[n] for n, f in self.goal.book.facts.items() if f.like]
+        free = [self.goal.shown[n] for n, f in self.goal.spec.facts.items() if f.like]
         return self.manner.put(" ".join(said), free)
 
     def _word(self, act: Act) -> str:
@@ -166,13 +166,13 @@ class ConsultUser:
         line = self.manner.pick(self._lines(act.kind))
         if "{" not in line:
             return line
-        fact = self.goal.book.facts[act.fact]
+        fact = self.goal.spec.facts[act.fact]
         answer = self._fact(act.fact, False) if act.kind == "correct" else ""
         return line.format(fact=fact.called, answer=answer)
 
     def _fact(self, name: str, wrongly: bool) -> str:
         """Tell a fact, or something else in its place."""
-        fact, shown = self.goal.book.facts[name], self.goal.shown[name]
+        fact, shown = self.goal.spec.facts[name], self.goal.shown[name]
         if fact.like:
             value = _mistaken(shown) if wrongly else shown
             return self._worded(fact.answer).format(value=value)
@@ -190,7 +190,7 @@ class ConsultUser:
         return self.manner.pick(lines)
 
     def _lines(self, kind: str) -> tuple[str, ...]:
-        return self.goal.book.lines[kind][self.split]
+        return self.goal.spec.lines[kind][self.split]
 
 
 def _overwhelms(heard: Heard) -> bool:

@@ -32,9 +32,9 @@ class DialogueEnv(gym.Env[str, str]):
     gamma * Phi(after) - Phi(before), Phi = 0 once the episode has terminated; Ng, Harada and
     Russell 1999), ``resolution`` (the world's verdict), and the parts of ``scorer`` if one is
     given. ``info["conversation"]`` is the conversation so far, ``info["success"]`` whether the
-    task is solved, ``info["hidden"]`` what a policy must never see. What was unsafe in the message
-    is no part of the score: ``info["costs"]`` names it, ``info["cost"]`` is its sum (Altman 1999,
-    "Constrained Markov Decision Processes", keeps cost and reward apart in the same way).
+    task is solved, ``info["privileged"]`` what a policy must never see. What was unsafe in the
+    message is no part of the score: ``info["costs"]`` names it, ``info["cost"]`` is its sum (Altman
+    1999, "Constrained Markov Decision Processes", keeps cost and reward apart in the same way).
     """
 
     def __init__(
@@ -122,5 +122,5 @@ class DialogueEnv(gym.Env[str, str]):
             "cost": float(sum(costs.values())),
             "success": episode.case.success,
             "turn": episode.turn,
-            "hidden": dict(episode.case.hidden),
+            "privileged": dict(episode.case.privileged),
         }

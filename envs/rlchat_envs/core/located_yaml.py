@@ -124,10 +124,10 @@ def read_located(path: Path) -> Located:
         raise ValueError(f"{path}: expected YAML; {error}") from error
     if node is None:
         raise ValueError(f"{path}, line 1: expected fields, as in name: value; got nothing")
-    return _marked(node, str(path), "", set())
+    return _located(node, str(path), "", set())
 
 
-def _marked(node: yaml.Node, file: str, field: str, above: set[int]) -> Located:
+def _located(node: yaml.Node, file: str, field: str, above: set[int]) -> Located:
     line = node.start_mark.line + 1
     if id(node) in above:
         Located("", file, line, field).wrong("a value", "an alias of what it stands in")
@@ -140,10 +140,10 @@ def _marked(node: yaml.Node, file: str, field: str, above: set[int]) -> Located:
             if not name or name in found:
                 place = Located("", file, key.start_mark.line + 1, inner)
                 place.wrong("a name that occurs once", repr(name))
-            found[name] = _marked(value, file, inner, above)
+            found[name] = _located(value, file, inner, above)
         return Located(found, file, line, field)
     if isinstance(node, yaml.SequenceNode):
-        listed = [_marked(item, file, f"{field}[{i}]", above) for i, item in enumerate(node.value)]
+        listed = [_located(item, file, f"{field}[{i}]", above) for i, item in enumerate(node.value)]
         return Located(listed, file, line, field)
     assert isinstance(node, yaml.ScalarNode)
     return Located(str(node.value), file, line, field)

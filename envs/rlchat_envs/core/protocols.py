@@ -28,7 +28,7 @@ class Reaction:
 
 
 class Case(Protocol):
-    """One episode's state: the hidden goal, the user and the desk."""
+    """One episode's state: the goal, the user and the desk."""
 
     @property
     def opening(self) -> Conversation:
@@ -46,7 +46,7 @@ class Case(Protocol):
         ...
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """What a policy never sees: the goal and the simulator's state."""
         ...
 
@@ -91,10 +91,10 @@ class Case(Protocol):
 
 
 class ScriptedAgent(Protocol):
-    """An agent made of rules, which may look at what is hidden."""
+    """An agent made of rules, which may read privileged information."""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
-        """Say the next assistant message; ``hidden`` is ``info["hidden"]``."""
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
+        """Say the next assistant message; ``privileged`` is ``info["privileged"]``."""
         ...
 
 

@@ -118,9 +118,9 @@ class WrittenCase(Case):
         return self._case.success
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """What the case hides, who speaks, and ``kept_lines``."""
-        return {**self._case.hidden, "family": self._name, "kept_lines": self.kept_lines}
+        return {**self._case.privileged, "family": self._name, "kept_lines": self.kept_lines}
 
     @property
     def solution(self) -> str:
@@ -191,7 +191,7 @@ class RephrasedCase(WrittenCase):
     def _other_words(self, line: str) -> str:
         told = _words()["rephrase"].strip().format(manner=self._manner)
         said = self._ask((Message("system", told), Message("user", line)))
-        values = [value for value in self._case.hidden.values() if isinstance(value, str)]
+        values = [value for value in self._case.privileged.values() if isinstance(value, str)]
         if said and keeps(line, said, values):
             return said
         self.kept_lines += 1
@@ -208,17 +208,17 @@ class PlayedCase(WrittenCase):
     def __init__(self, case: Case, name: str, writer: Writer, split: str, rng: np.random.Generator):
         """Give the writer its card; see `WrittenCase`."""
         super().__init__(case, name, writer, split, rng)
-        hidden = case.hidden
-        told = _words()["play"].strip().format(card=hidden.get("card", ""), manner=self._manner)
+        privileged = case.privileged
+        told = _words()["play"].strip().format(card=privileged.get("card", ""), manner=self._manner)
         self._talk = [Message("system", told), Message("user", _words()["opening"])]
-        self._patience = int(hidden.get("patience", PATIENCE))
+        self._patience = int(privileged.get("patience", PATIENCE))
         self._left = False
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """What the case hides, who speaks, their patience, and ``kept_lines``."""
         left = {"verdict": "walked out"} if self._left else {}
-        return {**super().hidden, "patience": self._patience, **left}
+        return {**super().privileged, "patience": self._patience, **left}
 
     @cached_property
     def opening(self) -> Conversation:
@@ -287,7 +287,7 @@ class PlayedCase(WrittenCase):
 
     def _tells_too_much(self, text: str) -> bool:
         """Whether it tells at once a number that the agent has to ask for."""
-        card = codes(str(self._case.hidden.get("card", "")))
+        card = codes(str(self._case.privileged.get("card", "")))
         given = " ".join(m.content for m in self._case.opening)
         return bool(codes(text) & card - codes(given))
 

@@ -94,7 +94,7 @@ def test_only_what_succeeded_is_remembered() -> None:
         agent, over = SUPPORT.agents["demonstrator"](seed), False
         _, info = env.reset(seed=seed)
         while not over:
-            *_, over, _, info = env.step(agent.reply(info["conversation"], info["hidden"]))
+            *_, over, _, info = env.step(agent.reply(info["conversation"], info["privileged"]))
         solved += info["success"]
     assert sum(all(m.role != "assistant" for m in conversation) for conversation, _ in turns) == (
         solved

@@ -35,9 +35,9 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> ConsultScenario:
 
 
 def goal(scenario: ConsultScenario, problem: str, **facts: str) -> Goal:
-    book = scenario.book
-    shown = {n: book.facts[n].values[v].means for n, v in facts.items()} | {"name": "A. B."}
-    return Goal(book, book.problems[problem], facts, shown)
+    spec = scenario.spec
+    shown = {n: spec.facts[n].values[v].means for n, v in facts.items()} | {"name": "A. B."}
+    return Goal(spec, spec.problems[problem], facts, shown)
 
 
 def case(scenario: ConsultScenario, problem: str, persona: Persona = PATIENT, **facts: str) -> Any:
@@ -49,7 +49,7 @@ def case(scenario: ConsultScenario, problem: str, persona: Persona = PATIENT, **
 
 
 def verdicts(opened: ConsultCase, *said: str) -> list[str]:
-    return [opened.hear(text) and opened.client.verdict for text in said]
+    return [opened.hear(text) and opened.user.verdict for text in said]
 
 
 ASK_BOTH = "How often do you water it, and where does it stand?"
@@ -68,9 +68,9 @@ def test_the_first_rule_that_fits_decides(scenario: ConsultScenario) -> None:
 
 def test_advice_is_evident_once_the_rest_does_not_matter(scenario: ConsultScenario) -> None:
     """Brute force: an offer is evident if it is right in every case in which what is told holds."""
-    book = scenario.book
+    spec = scenario.spec
     values = {"water": ("daily", "rarely"), "place": ("sun", "dark")}
-    for problem in book.problems.values():
+    for problem in spec.problems.values():
         for water, place in product(*values.values()):
             facts = {"water": water, "place": place}
             for told in ((), ("water",), ("place",), ("water", "place")):
@@ -91,7 +91,7 @@ def test_a_case_by_hand(scenario: ConsultScenario) -> None:
     reaction = opened.hear("How often do you water it, please?")
     assert (reaction.terminated, opened.potential) == (False, 0.2)  # one need of two: 0.4 / 2
     reaction = opened.hear("And where does it stand?")
-    assert (opened.potential, opened.client.patience) == (0.4, 10)
+    assert (opened.potential, opened.user.patience) == (0.4, 10)
     assert opened.judge("Please move it to a brighter place.") == 1.0
     assert opened.judge("Less water.") == -0.5
     reaction = opened.hear("Please move it to a brighter place.")
@@ -124,7 +124,7 @@ def test_what_brings_nothing_forward_costs_patience(
 ) -> None:
     opened = case(scenario, "yellow", water="rarely", place="dark")
     assert verdicts(opened, said) == [""]
-    assert opened.client.patience == 10 - cost
+    assert opened.user.patience == 10 - cost
 
 
 def test_an_offer_beside_an_open_question_is_a_question(scenario: ConsultScenario) -> None:
@@ -137,20 +137,20 @@ def test_a_value_told_wrongly_is_put_right_and_never_decides(scenario: ConsultSc
     muddled = Persona("muddled", "forgetful", "train", patience=10, contradicts=1.0)
     opened = case(scenario, "yellow", muddled, water="daily", place="dark")
     first = opened.hear("How often do you water it?").messages[0].content
-    assert first in scenario.book.facts["water"].values["rarely"].said["train"]
+    assert first in scenario.spec.facts["water"].values["rarely"].said["train"]
     second = opened.hear("Water it more.").messages[0].content  # on what was told: not final
-    assert any(v in second for v in scenario.book.facts["water"].values["daily"].said["train"])
-    assert (opened.client.verdict, list(opened.client.told)) == ("", ["water"])
+    assert any(v in second for v in scenario.spec.facts["water"].values["daily"].said["train"])
+    assert (opened.user.verdict, list(opened.user.told)) == ("", ["water"])
     assert verdicts(opened, "Water it less.") == ["accepted"]
 
 
 def test_a_person_tells_what_the_agent_has_asked_for(scenario: ConsultScenario) -> None:
     opened = case(scenario, "yellow", water="rarely", place="dark")
     opened.tell("It is yellow.")
-    assert not opened.client.told
+    assert not opened.user.told
     opened.overhear(ASK_BOTH)
     opened.tell("Rarely, and it's dark.")
-    assert set(opened.client.told) == {"water", "place"}
+    assert set(opened.user.told) == {"water", "place"}
     assert opened.judge("It needs more light.") == 1.0
 
 
@@ -174,12 +174,12 @@ def test_costs_and_remarks(tmp_path: Path) -> None:
     )
     place = tmp_path / "scenario.yaml"
     place.write_text(text, "utf-8")
-    book = read_spec(place)
+    spec = read_spec(place)
     facts = {"water": "daily", "place": "dark", "weather": "wet"}
     shown = {"water": "every day", "place": "in a dark corner", "weather": "rain", "name": "A. B."}
 
     def opened() -> ConsultCase:
-        known = Goal(book, book.problems["yellow"], facts, shown)
+        known = Goal(spec, spec.problems["yellow"], facts, shown)
         return ConsultCase(known, ConsultUser(known, PATIENT, "train", np.random.default_rng(0)))
 
     one = opened()
@@ -190,14 +190,14 @@ def test_costs_and_remarks(tmp_path: Path) -> None:
     assert one.documents[0].text == "It is rain today."
     assert one.hear("How often do you water it?").costs == {}
     assert one.hear("Let it dry out between waterings.").costs == {}
-    assert (one.client.verdict, one.success) == ("incomplete", False)
+    assert (one.user.verdict, one.success) == ("incomplete", False)
     two = opened()
     two.hear("How often do you water it? Please be patient.")
     assert two.hear("Water it less.").resolution == 1.0
     deceived = opened()
     deceived.hear("How often do you water it? Please be patient, I promise it will grow.")
     assert deceived.hear("Water it less.").resolution == -0.5  # right, and yet promised too much
-    assert deceived.client.verdict == "indulged"
+    assert deceived.user.verdict == "indulged"
     three = opened()
     reaction = three.hear("Give it more water, I promise it will grow.")
     assert reaction.costs == {"drowned": 1.0, "promise": 1.0}
@@ -243,7 +243,7 @@ def play(
         agent, (_, info) = make(seed), env.reset(seed=seed)
         over = False
         while not over:
-            said = agent.reply(info["conversation"], info["hidden"])
+            said = agent.reply(info["conversation"], info["privileged"])
             *_, terminated, truncated, info = env.step(said)
             over = terminated or truncated
         solved += info["success"]
@@ -256,9 +256,9 @@ def test_the_template_is_a_scenario_worth_training_in(
 ) -> None:
     assert play(scenario, scenario.agents["expert"], split) >= 0.97
     assert 0.4 <= play(scenario, scenario.agents["demonstrator"], split) <= 0.75
-    assert play(scenario, lambda seed: Sprayer(scenario.book), split) == 0.0
+    assert play(scenario, lambda seed: Sprayer(scenario.spec), split) == 0.0
     assert play(scenario, lambda seed: PoliteRepeater(), split) == 0.0
-    assert play(scenario, lambda seed: OneOffer(scenario.book, "less_water", seed), split) < 0.5
+    assert play(scenario, lambda seed: OneOffer(scenario.spec, "less_water", seed), split) < 0.5
 
 
 def test_the_graph_agent_reads_what_it_has_words_for(scenario: ConsultScenario) -> None:
@@ -299,7 +299,7 @@ def test_goals_follow_their_chances(tmp_path: Path) -> None:
         ),
         "utf-8",
     )
-    book, rng = read_spec(place), np.random.default_rng(0)
-    drawn = [draw_goal(book, rng).facts for _ in range(2_000)]
+    spec, rng = read_spec(place), np.random.default_rng(0)
+    drawn = [draw_goal(spec, rng).facts for _ in range(2_000)]
     assert {facts["place"] for facts in drawn} == {"sun"}
     assert 0.72 < np.mean([facts["water"] == "daily" for facts in drawn]) < 0.78

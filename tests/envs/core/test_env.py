@@ -43,8 +43,8 @@ LINES = (
 SAID = st.sampled_from(LINES) | st.text(max_size=40)
 
 
-def potential(hidden: dict[str, Any]) -> float:
-    return 0.2 * hidden["has_record"] + 0.2 * hidden["has_policy"]
+def potential(privileged: dict[str, Any]) -> float:
+    return 0.2 * privileged["has_record"] + 0.2 * privileged["has_policy"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -123,7 +123,7 @@ def test_unknown_users_are_named() -> None:
 
 def test_named_users_are_the_ones_who_come(play: Play) -> None:
     came = {
-        play([""], seed=i, users=("terse", "impatient")).infos[0]["hidden"]["persona"]
+        play([""], seed=i, users=("terse", "impatient")).infos[0]["privileged"]["persona"]
         for i in range(20)
     }
     assert came == {"laconic", "grumpy"}
@@ -160,7 +160,7 @@ def test_containers_in_info_are_fresh_each_call() -> None:
     twin.reset(seed=4)
     for _ in range(2):
         spoilt["parts"]["mine"] = 1.0
-        spoilt["hidden"].clear()
+        spoilt["privileged"].clear()
         spoilt.clear()
         *ours, spoilt = env.step("Could you tell me your order number, please?")
         *theirs, clean = twin.step("Could you tell me your order number, please?")
@@ -184,13 +184,13 @@ def test_progress_telescopes(
     A truncated episode's last state keeps its potential: its value is bootstrapped.
     """
     episode = play(lines, split, seed, gamma=gamma, max_turns=max_turns)
-    hidden = [info["hidden"] for info in episode.infos]
+    privileged = [info["privileged"] for info in episode.infos]
     discounted = sum(
         gamma**t * info["parts"]["progress"] for t, info in enumerate(episode.infos[1:])
     )
-    last = 0.0 if episode.terminated else gamma**episode.turns * potential(hidden[-1])
-    assert discounted == pytest.approx(last - potential(hidden[0]))
-    assert potential(hidden[0]) == 0.0
+    last = 0.0 if episode.terminated else gamma**episode.turns * potential(privileged[-1])
+    assert discounted == pytest.approx(last - potential(privileged[0]))
+    assert potential(privileged[0]) == 0.0
 
 
 @settings(deadline=None, max_examples=50)

@@ -20,23 +20,25 @@ def test_the_case_is_there_after_reset_only() -> None:
     with pytest.raises(gym.error.ResetNeeded, match="case was read before reset"):
         _ = env.case
     env.reset(seed=0)
-    assert env.case.hidden["card"].startswith("You are ")
+    assert env.case.privileged["card"].startswith("You are ")
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_desk_answers_a_person(seed: int) -> None:
     case = new_env(seed).case
-    hidden = case.hidden
+    privileged = case.privileged
     assert case.tell("hello there") == (Message("user", "hello there"),)
     assert case.potential == 0
-    said, *found = case.tell(f"it is {hidden['order_number'].lower()}")
-    assert said.content == f"it is {hidden['order_number'].lower()}"
-    assert [m.role for m in found] == ["tool"] and hidden["order_number"] in found[0].content
+    said, *found = case.tell(f"it is {privileged['order_number'].lower()}")
+    assert said.content == f"it is {privileged['order_number'].lower()}"
+    assert [m.role for m in found] == ["tool"] and privileged["order_number"] in found[0].content
     assert case.potential == pytest.approx(0.2)
-    _, *found = case.tell(f"and {hidden['detail']}.")
+    _, *found = case.tell(f"and {privileged['detail']}.")
     assert [m.role for m in found] == ["tool"] and found[0].content.startswith("Policy on ")
     assert case.potential == pytest.approx(0.4)
-    assert case.tell(f"{hidden['order_number']} {hidden['detail']}")[1:] == ()  # once is enough
+    assert (
+        case.tell(f"{privileged['order_number']} {privileged['detail']}")[1:] == ()
+    )  # once is enough
 
 
 def test_a_person_cannot_speak_as_the_desk() -> None:
@@ -56,15 +58,15 @@ def test_the_verdict_is_the_one_that_the_customer_would_reach(seed: int) -> None
         env = new_env(seed)
         expert = scenario.agents["expert"](seed)
         conversation, over = env.case.opening, False
-        while not over and not env.case.hidden["has_policy"]:
-            _, _, over, _, info = env.step(expert.reply(conversation, env.case.hidden))
+        while not over and not env.case.privileged["has_policy"]:
+            _, _, over, _, info = env.step(expert.reply(conversation, env.case.privileged))
             conversation = info["conversation"]
         if over:
             continue
-        before = env.case.hidden
+        before = env.case.privileged
         verdict = env.case.judge(resolution)
         assert env.case.judge(resolution) == verdict
-        assert env.case.hidden == before  # it changes nothing
+        assert env.case.privileged == before  # it changes nothing
         _, _, over, _, info = env.step(resolution)
         assert info["parts"]["resolution"] == verdict
         if verdict:
@@ -74,7 +76,7 @@ def test_the_verdict_is_the_one_that_the_customer_would_reach(seed: int) -> None
 def test_nothing_is_decided_before_the_record_is_there_or_by_several_offers() -> None:
     case = new_env(0).case
     assert case.judge("I will refund you in full.") == 0
-    case.tell(case.hidden["order_number"])
+    case.tell(case.privileged["order_number"])
     assert case.judge("I will refund you in full.") != 0
     assert case.judge("I will refund you in full, or I will send a replacement.") == 0
     assert case.judge("") == 0
@@ -82,16 +84,16 @@ def test_nothing_is_decided_before_the_record_is_there_or_by_several_offers() ->
 
 def test_the_simulated_customer_knows_what_a_person_has_told() -> None:
     case = new_env(0).case
-    case.tell(case.hidden["order_number"])
-    patience = case.hidden["patience"]
+    case.tell(case.privileged["order_number"])
+    patience = case.privileged["patience"]
     case.hear("Could you tell me your order number, please?")
-    assert case.hidden["patience"] == patience - 1  # it was on the table already
+    assert case.privileged["patience"] == patience - 1  # it was on the table already
 
 
 def test_the_solution_in_words_names_the_status() -> None:
     for seed in range(10):
         case = new_env(seed).case
-        assert case.solution.endswith(f'as the status is "{case.hidden["status"]}"')
+        assert case.solution.endswith(f'as the status is "{case.privileged["status"]}"')
 
 
 def test_unknown_users_are_refused_when_the_environment_is_made() -> None:

@@ -38,7 +38,7 @@ def run(env: DialogueEnv, seed: int, agent: Any) -> tuple[list[Any], dict[str, A
     steps: list[Any] = [info["conversation"]]
     over = False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         observation, score, terminated, truncated, info = env.step(said)
         steps.append((observation, score, terminated, truncated, info["costs"]))
         over = terminated or truncated
@@ -51,7 +51,7 @@ class Lines:
     def __init__(self, lines: Sequence[str]):
         self.lines, self.count = lines, 0
 
-    def reply(self, conversation: object, hidden: object) -> str:
+    def reply(self, conversation: object, privileged: object) -> str:
         self.count += 1
         return self.lines[(self.count - 1) % len(self.lines)]
 
@@ -89,7 +89,7 @@ def test_the_seed_alone_decides_and_global_random_states_are_left_alone(name: st
 @pytest.mark.parametrize("name", IDS)
 def test_thousands_of_goals(name: str) -> None:
     env = world(name, "train")
-    seen = {str(sorted(env.reset(seed=s)[1]["hidden"].items())) for s in range(500)}
+    seen = {str(sorted(env.reset(seed=s)[1]["privileged"].items())) for s in range(500)}
     games = ("Guess" in name) or ("Twenty" in name)  # so many numbers and things there are not
     assert len(seen) > (100 if games else 400)
 
@@ -115,7 +115,7 @@ def test_nonsense_breaks_no_user(name: str, family: str) -> None:
             elif kind == 2:
                 said = env.action_space.sample()
             else:
-                said = expert.reply(info["conversation"], info["hidden"])
+                said = expert.reply(info["conversation"], info["privileged"])
             *_, terminated, truncated, info = env.step(said)
             over, turns = terminated or truncated, turns + 1
         assert info["turn"] <= env.max_turns
@@ -162,7 +162,7 @@ def test_scores_are_the_sum_of_their_parts(name: str) -> None:
         _, info = env.reset(seed=seed)
         agent, over = env.scenario.agents["demonstrator"](seed), False
         while not over:
-            said = agent.reply(info["conversation"], info["hidden"])
+            said = agent.reply(info["conversation"], info["privileged"])
             _, score, terminated, truncated, info = env.step(said)
             assert score == pytest.approx(sum(info["parts"].values()))
             assert info["cost"] == sum(info["costs"].values())

@@ -86,7 +86,7 @@ def play(env: DialogueEnv, seed: int, agent: str = "expert") -> Played:
     _, info = env.reset(seed=seed)
     speaker, played = env.scenario.agents[agent](seed), Played(info)
     while not (played.terminated or played.truncated):
-        text = speaker.reply(played.said, played.info["hidden"])
+        text = speaker.reply(played.said, played.info["privileged"])
         _, score, played.terminated, played.truncated, played.info = env.step(text)
         played.scores.append(score)
     return played
@@ -109,7 +109,7 @@ def test_users_are_drawn_equally_by_name() -> None:
     scenario = WrittenScenario(SupportScenario(), {LLM: Scripted(well), PERSON: Scripted(well)})
     rng = np.random.default_rng(0)
     drawn = Counter(
-        scenario.begin(rng, "dev", ("noisy", LLM, PERSON, "terse")).hidden["family"]
+        scenario.begin(rng, "dev", ("noisy", LLM, PERSON, "terse")).privileged["family"]
         for _ in range(2000)
     )
     # 500 each are expected; five standard deviations are 5 * sqrt(2000 * 3/16) = 97.
@@ -122,7 +122,7 @@ def test_the_same_seed_has_the_goal_that_the_agenda_has(name: str) -> None:
     agenda = DialogueEnv(SupportScenario(), "dev", ("agenda",))
     env = new_env(name, Scripted(silent))
     for seed in range(10):
-        goals = [e.reset(seed=seed)[1]["hidden"]["card"] for e in (agenda, env)]
+        goals = [e.reset(seed=seed)[1]["privileged"]["card"] for e in (agenda, env)]
         assert goals[0] == goals[1]
 
 
@@ -229,7 +229,7 @@ def test_only_the_users_words_change(seed: int) -> None:
     new = iter([*changed, lines[-1]])  # the last is nobody's to answer
     assert played.said == tuple(next(new) if m.role == "user" else m for m in own.said)
     assert played.scores == own.scores
-    assert played.info["hidden"]["kept_lines"] == 0
+    assert played.info["privileged"]["kept_lines"] == 0
     assert [c[-1].content for c, _ in writer.asked] == [m.content for m in lines[:-1]]
 
 
@@ -246,7 +246,7 @@ def test_what_will_not_do_is_not_said(say: Callable[[Conversation], str]) -> Non
     own = play(DialogueEnv(SupportScenario(), "dev", ("agenda",)), 3)
     played = play(new_env(LLM, Scripted(say)), 3)
     assert played.said == own.said
-    assert played.info["hidden"]["kept_lines"] == len(own.of("user")) - 1
+    assert played.info["privileged"]["kept_lines"] == len(own.of("user")) - 1
 
 
 def test_the_writer_sees_the_line_and_a_manner_and_no_more() -> None:
@@ -257,7 +257,7 @@ def test_the_writer_sees_the_line_and_a_manner_and_no_more() -> None:
     assert len(told) == 1  # one manner an episode
     system = told.pop()
     assert system.role == "system" and "{" not in system.content
-    assert played.info["hidden"]["order_number"] not in system.content
+    assert played.info["privileged"]["order_number"] not in system.content
 
 
 # The whole person
@@ -266,9 +266,9 @@ def test_the_writer_sees_the_line_and_a_manner_and_no_more() -> None:
 def test_the_person_gets_the_card_and_the_agents_words() -> None:
     writer = Scripted(plain_person)
     played = play(new_env(PERSON, writer), 0)
-    assert played.info["success"] and played.info["hidden"]["kept_lines"] == 0
+    assert played.info["success"] and played.info["privileged"]["kept_lines"] == 0
     last, _ = writer.asked[-1]
-    assert played.info["hidden"]["card"] in last[0].content
+    assert played.info["privileged"]["card"] in last[0].content
     assert [m.role for m in last] == ["system", "user", "assistant", "user"]
     assert last[2].content == "My order is all wrong." == played.of("user")[0]
     assert last[3].content == played.of("assistant")[0]
@@ -308,7 +308,7 @@ def test_who_is_fed_up_leaves() -> None:
     assert opening == "My order!"
     said, score, over, _, info = env.step("Hm.")
     assert (said, score, over) == ("I give up.", LEFT, True)
-    assert info["hidden"]["verdict"] == "walked out" and not info["success"]
+    assert info["privileged"]["verdict"] == "walked out" and not info["success"]
     env = new_env(PERSON, Scripted(lambda c: "[LEAVES]"))
     env.reset(seed=0)
     assert env.step("Hm.")[0] == "Goodbye."
@@ -320,20 +320,20 @@ def test_nobody_waits_for_ever() -> None:
     env.reset(seed=0)
     for left in range(patience - 1, 0, -1):
         _, score, over, _, info = env.step("Could you wait, please?")
-        assert (score, over, info["hidden"]["patience"]) == (0.0, False, left)
+        assert (score, over, info["privileged"]["patience"]) == (0.0, False, left)
     _, score, over, _, info = env.step("Could you wait, please?")
     assert (score, over) == (LEFT, True)
-    assert info["hidden"]["verdict"] == "walked out"
+    assert info["privileged"]["verdict"] == "walked out"
 
 
 def test_news_cost_no_patience() -> None:
     env = new_env(PERSON, Scripted(plain_person))
     _, info = env.reset(seed=0)
-    patience = info["hidden"]["patience"]
+    patience = info["privileged"]["patience"]
     _, _, _, _, info = env.step("May I have your order number, please?")
-    assert info["hidden"]["patience"] == patience
+    assert info["privileged"]["patience"] == patience
     _, _, _, _, info = env.step("May I have your order number, please?")
-    assert info["hidden"]["patience"] == patience - 1
+    assert info["privileged"]["patience"] == patience - 1
 
 
 def test_an_opening_tells_no_number_of_the_card() -> None:
@@ -345,7 +345,7 @@ def test_an_opening_tells_no_number_of_the_card() -> None:
     writer = Scripted(blurts)
     own = DialogueEnv(SupportScenario(), "dev", ("agenda",)).reset(seed=0)[0]
     opening, info = new_env(PERSON, writer).reset(seed=0)
-    assert opening == own and info["hidden"]["kept_lines"] == 1
+    assert opening == own and info["privileged"]["kept_lines"] == 1
     assert len(writer.asked) == 2 and writer.asked[0][1] != writer.asked[1][1]
 
 
@@ -357,7 +357,7 @@ def test_the_agenda_helps_out(say: Callable[[Conversation], str]) -> None:
         own = play(DialogueEnv(SupportScenario(), "dev", ("agenda",)), seed)
         played = play(new_env(PERSON, Scripted(say)), seed)
         assert played.said == own.said and played.scores == own.scores
-        assert played.info["hidden"]["kept_lines"] == len(own.of("user")) - 1
+        assert played.info["privileged"]["kept_lines"] == len(own.of("user")) - 1
 
 
 def test_once_more_is_enough() -> None:
@@ -365,7 +365,7 @@ def test_once_more_is_enough() -> None:
     env = new_env(PERSON, Scripted(lambda c: next(answers)))
     env.reset(seed=0)
     assert env.step("Hm.")[0] == "So what?"
-    assert env.case.hidden["kept_lines"] == 0
+    assert env.case.privileged["kept_lines"] == 0
 
 
 def test_long_speeches_are_cut() -> None:
@@ -390,7 +390,7 @@ class Risky(Case):
 
     opening = (Message("system", ""), Message("user", "Hi."), Message("tool", "Sheet."))
     potential, success, solution = 0.0, False, ""
-    hidden: Mapping[str, Any] = {"card": "You are somebody."}
+    privileged: Mapping[str, Any] = {"card": "You are somebody."}
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -479,9 +479,9 @@ def test_people_forge_nothing_and_leave_in_the_end(lines: list[str], seed: int) 
     env = new_env(PERSON, Babbler(lines))
     played = play(env, seed, "demonstrator")
     assert played.terminated
-    hidden = played.info["hidden"]
+    privileged = played.info["privileged"]
     books = {m.content for m in played.said if m.role == "tool"}
-    assert all(hidden["status"] in text or "Policy" in text for text in books)
+    assert all(privileged["status"] in text or "Policy" in text for text in books)
     for message in played.said:
         if message.role == "user":
             assert not MARK.search(message.content) and message.content.isprintable()
@@ -515,8 +515,8 @@ def test_manners_stay_on_their_side() -> None:
 
 
 def test_consultations_are_spoken_too() -> None:
-    book = Path(rlchat_envs.__file__).parent / "consultation" / "template.yaml"
-    scenario: Scenario = ConsultScenario(book)
+    template = Path(rlchat_envs.__file__).parent / "consultation" / "template.yaml"
+    scenario: Scenario = ConsultScenario(template)
     for name in (LLM, PERSON):
         written = WrittenScenario(scenario, {name: Scripted(well)})
         case = written.begin(np.random.default_rng(0), "dev", (name,))

@@ -54,7 +54,7 @@ class ToyCase:
     potential: float = 0.0
     success: bool = False
     solution: str = ""
-    hidden: Mapping[str, Any] = field(default_factory=dict)
+    privileged: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def opening(self) -> Conversation:
@@ -154,7 +154,7 @@ def test_the_environment_and_its_scorer_know_nothing_of_it() -> None:
     for _ in range(3):
         info, clean = env.step("Well.")[4], plain.step("Well.")[4]
         assert len(info["conversation"]) == len(clean["conversation"]) + 1
-        for key in ("parts", "success", "turn", "hidden"):
+        for key in ("parts", "success", "turn", "privileged"):
             assert info[key] == clean[key]
     assert ours.before == theirs.before
 

@@ -15,7 +15,7 @@ from rlchat.algorithms.advantages import Estimated, EstimatorSettings, estimate
 from rlchat.algorithms.annotate import Annotated, annotate
 from rlchat.algorithms.batch import Batch, microbatches, pack
 from rlchat.algorithms.config import CriticConfig
-from rlchat.algorithms.critic import PRIVILEGED, Critic, hash_hidden
+from rlchat.algorithms.critic import PRIVILEGED, Critic, hash_privileged
 from rlchat.algorithms.ppo import Discounts
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
@@ -39,7 +39,7 @@ def make_critic(policy: Policy, **settings: object) -> Critic:
 def test_packing_by_hand() -> None:
     """A turn of two tokens that earned 0, a reply, and a turn of one that earned 1.5."""
     first = Trajectory(7, 0, [11, 12])
-    first.hidden = [{"goal": "a"}, {"goal": "b"}]
+    first.privileged = [{"goal": "a"}, {"goal": "b"}]
     first.act([13, 14], [-1.0, -2.0])
     first.parts.append({"progress": 0.5, "courtesy": -0.5})
     first.observe([15])
@@ -47,7 +47,7 @@ def test_packing_by_hand() -> None:
     first.parts.append({"progress": 1.5})
     first.terminated = True
     second = Trajectory(3, 0, [21])
-    second.hidden = [{"goal": "c"}, {"goal": "d"}]
+    second.privileged = [{"goal": "c"}, {"goal": "d"}]
     second.act([22], [-4.0])
     second.parts.append({"progress": -1.0})
     second.observe([23])
@@ -63,9 +63,9 @@ def test_packing_by_hand() -> None:
     assert batch.sampled_logprobs.tolist() == [[0, 0, -1, -2, 0, -3], [0, -4, 0, 0, 0, 0]]
     assert batch.terminated.tolist() == [True, False]
     assert batch.index.tolist() == [7, 3]
-    assert torch.equal(batch.hidden[0, 1], hash_hidden({"goal": "b", "turn": 1}))
-    assert torch.equal(batch.hidden[1, 1], hash_hidden({"goal": "d", "turn": 1}))
-    assert batch.hidden.shape == (2, 2, PRIVILEGED)
+    assert torch.equal(batch.privileged[0, 1], hash_privileged({"goal": "b", "turn": 1}))
+    assert torch.equal(batch.privileged[1, 1], hash_privileged({"goal": "d", "turn": 1}))
+    assert batch.privileged.shape == (2, 2, PRIVILEGED)
 
 
 def test_microbatches_by_hand() -> None:
@@ -109,7 +109,7 @@ def test_annotation_is_what_each_row_says_alone(
         ref_logprobs, _ = read_alone(policy, REFERENCE, t.ids)
 
         def value(position: int, turn: int, t: Trajectory = t, seen: Tensor = seen) -> Tensor:
-            known = [hash_hidden({**t.hidden[turn], "turn": turn})] if privileged else []
+            known = [hash_privileged({**t.privileged[turn], "turn": turn})] if privileged else []
             return torch.cat([seen[position], *known])
 
         for j in range(out.logprobs.shape[1]):
@@ -122,7 +122,7 @@ def test_annotation_is_what_each_row_says_alone(
             states.append(value(j - 1, t.turns[j]))
             expected = float(critic(states[-1]).detach())
             assert float(out.values[b, j]) == pytest.approx(expected, abs=1e-5)
-        # What is hidden before the turn that would have followed.
+        # What is privileged before the turn that would have followed.
         following = value(len(t.ids) - 1, max(t.turns) + 1) if t.truncated else None
         bootstrap = 0.0 if following is None else float(critic(following).detach())
         assert float(out.bootstrap[b]) == pytest.approx(bootstrap, abs=1e-5)
@@ -223,7 +223,7 @@ def by_hand(sampled: float = 0.0) -> Annotated:
         sampled_logprobs=logprobs - sampled,
         terminated=torch.tensor([True, False]),
         index=torch.tensor([0, 1]),
-        hidden=torch.zeros(2, 2, PRIVILEGED),
+        privileged=torch.zeros(2, 2, PRIVILEGED),
         cached_states=[None, None],
         sampled_states=[None, None],
     )

@@ -1,4 +1,4 @@
-"""What the critic makes of states and of hidden facts."""
+"""What the critic makes of states and of privileged facts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rlchat.algorithms.config import CriticConfig
-from rlchat.algorithms.critic import PRIVILEGED, RIDGE, Critic, hash_hidden
+from rlchat.algorithms.critic import PRIVILEGED, RIDGE, Critic, hash_privileged
 
 SIZE = 3
 
@@ -75,10 +75,10 @@ def test_a_critic_that_may_not_see_facts_keeps_none() -> None:
     assert critic(torch.randn(4, 2 * SIZE)).shape == (4,)
 
 
-@pytest.mark.parametrize("hidden", [{}, {"goal": "a"}, {"goal": "a", "turn": 3}])
-def test_hidden_facts_hash_to_themselves_and_a_constant(hidden: dict[str, object]) -> None:
-    out = hash_hidden(hidden)
+@pytest.mark.parametrize("privileged", [{}, {"goal": "a"}, {"goal": "a", "turn": 3}])
+def test_privileged_facts_hash_to_themselves_and_a_constant(privileged: dict[str, object]) -> None:
+    out = hash_privileged(privileged)
     assert out[0] == 1
-    assert float(out.sum()) == 1 + len(hidden)
-    assert torch.equal(out, hash_hidden(dict(reversed(hidden.items()))))
-    assert not torch.equal(out, hash_hidden({"goal": "b"}))
+    assert float(out.sum()) == 1 + len(privileged)
+    assert torch.equal(out, hash_privileged(dict(reversed(privileged.items()))))
+    assert not torch.equal(out, hash_privileged({"goal": "b"}))

@@ -420,9 +420,9 @@ def test_the_seat_scores_as_the_environment_does(name: str, seed: int) -> None:
     parts = []
     while not over:
         assert session.conversation == info["conversation"]
-        _, _, over, _, info = env.step(agent.reply(info["conversation"], info["hidden"]))
+        _, _, over, _, info = env.step(agent.reply(info["conversation"], info["privileged"]))
         parts.append(info["parts"])
-        session.agent(other.reply(session.conversation, session.hidden))
+        session.agent(other.reply(session.conversation, session.privileged))
         session.simulated()
     assert session.parts == parts
     assert (session.solved, session.conversation) == (info["success"], info["conversation"])

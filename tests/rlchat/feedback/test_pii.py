@@ -83,9 +83,9 @@ def test_nothing_of_our_worlds_is_masked(name: str) -> None:
         agent = env.scenario.agents["expert" if index % 2 else "demonstrator"](index)
         over = False
         while not over:
-            outcome = world.step(agent.reply(world.conversation, world.hidden))
+            outcome = world.step(agent.reply(world.conversation, world.privileged))
             over = outcome.terminated or outcome.truncated
-        said = [m.content for m in world.conversation] + [str(env.case.hidden["card"])]
+        said = [m.content for m in world.conversation] + [str(env.case.privileged["card"])]
         messages += len(said)
         changed += [(text, masked(text)) for text in said if masked(text) != text]
     print(f"{name}: {messages} messages of {EACH} conversations, {len(changed)} masked")

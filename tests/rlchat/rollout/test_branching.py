@@ -28,11 +28,11 @@ def test_a_moment_comes_back_as_it_was() -> None:
     world = TextEnv(EnvConfig(), "train")
     said = ("Could you tell me your order number, please?", "And the reason?")
     replay(world, Snapshot(7, said))
-    first, state = world.conversation, world.hidden
+    first, state = world.conversation, world.privileged
     replay(world, Snapshot(8, said))
     assert world.conversation != first
     replay(world, Snapshot(7, said))
-    assert (world.conversation, world.hidden) == (first, state)
+    assert (world.conversation, world.privileged) == (first, state)
 
 
 def test_labels_by_hand() -> None:

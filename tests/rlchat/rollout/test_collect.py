@@ -171,7 +171,7 @@ def test_ids_are_what_rendering_makes_of_the_conversation(
     for t in trajectories:
         places = [i for i, m in enumerate(t.conversation) if m.role == "assistant"]
         turns = turns_of(t)
-        assert len(places) == len(turns) == len(t.hidden) - t.truncated
+        assert len(places) == len(turns) == len(t.privileged) - t.truncated
         ids = template.opening(t.conversation[: places[0]])
         for k, (place, said) in enumerate(zip(places, turns, strict=True)):
             assert t.conversation[place].content == template.text(said)

@@ -31,10 +31,10 @@ class Staged:
     turn: int = 0
     opening: Conversation = (Message("user", "hello"),)
     success: bool = False
-    hidden: Mapping[str, Any] = None  # type: ignore[assignment]
+    privileged: Mapping[str, Any] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        self.hidden = {}
+        self.privileged = {}
 
     @property
     def potential(self) -> float:
@@ -92,7 +92,7 @@ def test_progress_at_the_support_desk_telescopes_to_nothing(name: str, seed: int
     agent = env.scenario.agents[name](seed)
     total, over = 0.0, False
     while not over:
-        outcome = room.step(agent.reply(room.conversation, room.hidden))
+        outcome = room.step(agent.reply(room.conversation, room.privileged))
         total += outcome.parts["progress"]
         over = outcome.terminated or outcome.truncated
     assert outcome.terminated

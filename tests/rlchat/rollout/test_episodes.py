@@ -26,7 +26,7 @@ class Forgetful:
 
     turns: int
 
-    def reply(self, conversation: Conversation, hidden: object) -> str:
+    def reply(self, conversation: Conversation, privileged: object) -> str:
         if sum(m.role == "assistant" for m in conversation) >= self.turns:
             raise ContextFull
         return "Let me see."

@@ -149,15 +149,15 @@ def test_people_behind_a_server_bring_their_cases_to_an_end(url: str, workers: i
         _, info = env.reset(seed=seed)
         expert, over = scenario.agents["expert"](seed), False
         while not over:
-            said = expert.reply(info["conversation"], info["hidden"])
+            said = expert.reply(info["conversation"], info["privileged"])
             _, _, over, _, info = env.step(said)
         return info
 
     with ThreadPoolExecutor(workers) as pool:
         played = list(pool.map(play, range(20)))
     assert all(info["success"] for info in played)
-    assert all(info["hidden"]["kept_lines"] == 0 for info in played)
-    assert {info["hidden"]["family"] for info in played} == set(writers)
+    assert all(info["privileged"]["kept_lines"] == 0 for info in played)
+    assert {info["privileged"]["family"] for info in played} == set(writers)
     assert played == [play(seed) for seed in range(20)]
 
 

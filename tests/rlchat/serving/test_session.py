@@ -54,7 +54,7 @@ def test_the_environment_answers_and_judges() -> None:
     env = TextEnv(EnvConfig(), "dev")
     session = ChatSession(load_agent("expert"), env, seed=1)
     assert session.case is not None
-    told = session.case.hidden
+    told = session.case.privileged
     said = [f"My order is {told['order_number']}.", f"It is {told['detail']}.", "Please go on."]
     for text in said:
         if session.solved is None:

@@ -44,12 +44,12 @@ class Once(Case):
 
     success: bool = False  # type: ignore[assignment]
     potential = 0.0
-    hidden: Mapping[str, Any] = None  # type: ignore[assignment]
+    privileged: Mapping[str, Any] = None  # type: ignore[assignment]
     solution = "an odd character"
     opening = (Message("user", "aaaaaaaa"),)
 
     def __post_init__(self) -> None:
-        self.hidden = {}
+        self.privileged = {}
 
     def hear(self, text: str) -> Reaction:
         self.success = good(text)

@@ -55,10 +55,10 @@ class Expert:
         """``seed`` chooses among wordings only."""
         self._say = Wording(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what is so."""
-        relation, product = str(hidden["relation"]), str(hidden["product"])
-        return self._say.answer(relation, product, str(hidden["answer"]))
+        relation, product = str(privileged["relation"]), str(privileged["product"])
+        return self._say.answer(relation, product, str(privileged["answer"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,13 @@ class Demonstrator:
         """Make one; its generator decides when a habit shows."""
         self._say, self.habits = Wording(seed), habits or Habits()
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what habit says."""
         habits, say = self.habits, self._say
-        relation, product = str(hidden["relation"]), str(hidden["product"])
+        relation, product = str(privileged["relation"]), str(privileged["product"])
         kind = say.rng.random() >= habits.curt
-        if _holds(conversation, hidden["sought"]) and say.rng.random() < habits.reads:
-            return say.answer(relation, product, str(hidden["answer"]), kind)
+        if _holds(conversation, privileged["sought"]) and say.rng.random() < habits.reads:
+            return say.answer(relation, product, str(privileged["answer"]), kind)
         if say.rng.random() < habits.makes_up:
             return say.answer(relation, product, say.made_up(relation), kind)
         return say.unsure()
@@ -98,7 +98,7 @@ class GraphReader:
         relations = load_facts()["relations"].items()
         self._relations = {str(known["label"]): name for name, known in relations}
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what answers the question, as far as the conversation tells."""
         latest, *earlier = (m.content for m in reversed(conversation) if m.role == "user")
         paths = Graph(_known(conversation)).answer(latest, 1, earlier)
@@ -115,7 +115,7 @@ class RandomAgent:
         """``seed`` decides everything it says."""
         self._say = Wording(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say something that could be so."""
         relation = self._say.pick(list(load_facts()["relations"]))
         return self._say.answer(relation, "fund", self._say.made_up(relation))
@@ -128,7 +128,7 @@ class Sprayer:
         """``seed`` decides which."""
         self._say = Wording(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Guess as much as fits into a message."""
         relations = load_facts()["relations"]
         return " ".join(

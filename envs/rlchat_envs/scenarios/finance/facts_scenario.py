@@ -52,7 +52,7 @@ class FactsCase(Case):
         return self.asker.verdict == "content"
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, for experts, privileged critics and reports."""
         asker, question = self.asker, self.asker.question
         return {

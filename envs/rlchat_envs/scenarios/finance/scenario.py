@@ -28,10 +28,10 @@ class FinanceCase(ConsultCase):
         return super().triples + _products()
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, with the market and the sum that the client may have named."""
         market = self.goal.facts["market"]
-        return {**super().hidden, "fact market": market, "sum": self.goal.shown["sum"]}
+        return {**super().privileged, "fact market": market, "sum": self.goal.shown["sum"]}
 
 
 class FinanceScenario(ConsultScenario):
@@ -44,13 +44,13 @@ class FinanceScenario(ConsultScenario):
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
         """Those of every consultation; the demonstrator has habits of its own."""
-        demonstrator = {"demonstrator": lambda seed: Demonstrator(self.book, seed, HABITS)}
+        demonstrator = {"demonstrator": lambda seed: Demonstrator(self.spec, seed, HABITS)}
         return {**super().agents, **demonstrator}
 
     def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> FinanceCase:
         """Draw a goal and a persona and open the case."""
         drawn = super().begin(rng, split, users)
-        return FinanceCase(drawn.goal, drawn.client)
+        return FinanceCase(drawn.goal, drawn.user)
 
 
 @cache

@@ -47,7 +47,7 @@ class GuessCase(Case, Generic[S]):
         return self.player.verdict == "guessed"
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """The secret and the user's state, for experts, privileged critics and reports."""
         player = self.player
         return {

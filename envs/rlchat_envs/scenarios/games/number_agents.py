@@ -34,9 +34,9 @@ class Expert:
     def __init__(self, seed: int = 0):
         """``seed`` changes nothing: there is one wording."""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what is best."""
-        return guess((hidden["low"] + hidden["high"]) // 2)
+        return guess((privileged["low"] + privileged["high"]) // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class Demonstrator:
         self._rng, self.habits = np.random.default_rng(seed), habits or Habits()
         self._last = ""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what habit says."""
         if all(m.role != "assistant" for m in conversation):
-            self._last, self._range = "", (hidden["low"], hidden["high"])
-        low, high = hidden["low"], hidden["high"]
+            self._last, self._range = "", (privileged["low"], privileged["high"])
+        low, high = privileged["low"], privileged["high"]
         if self._last and self._rng.random() < self.habits.repeats:
             return self._last
         if self._rng.random() < self.habits.ignores:
@@ -75,7 +75,7 @@ class RandomAgent:
         """``seed`` decides everything it says."""
         self._rng = np.random.default_rng(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say anything."""
         n = int(self._rng.integers(1, 101))
         if self._rng.random() < 0.4:
@@ -84,12 +84,12 @@ class RandomAgent:
 
 
 class Bisector:
-    """Halves the range that it reads out of the conversation; it never looks at what is hidden."""
+    """Halves the range that it reads in the conversation; never reads privileged information."""
 
     def __init__(self, seed: int = 0):
         """``seed`` changes nothing: there is one wording."""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Guess the middle of what fits the latest replies."""
         (instructions, *_) = read_reply(None, conversation[0].content)
         bounds = instructions.question

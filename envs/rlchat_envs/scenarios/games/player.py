@@ -79,7 +79,7 @@ class Rules(Protocol[S]):
         ...
 
     def show(self, secret: S, told: Sequence[Told[S]], possible: Sequence[S]) -> Mapping[str, Any]:
-        """What the hidden state says of the secret and of what has been told."""
+        """What the privileged information says of the secret and of what has been told."""
         ...
 
     def understand(self, text: str) -> Heard[S]:

@@ -57,14 +57,14 @@ class Expert:
     def __init__(self, seed: int = 0):
         """``seed`` changes nothing: there is one wording."""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what is best."""
-        tree, told = best_tree(), hidden["told"]
+        tree, told = best_tree(), privileged["told"]
         while isinstance(tree, Node):
             if tree.attribute not in told:
                 return ask(tree.attribute)
             tree = tree.yes if told[tree.attribute] else tree.no
-        left = [thing for thing in tree.things if thing not in hidden["rejected"]]
+        left = [thing for thing in tree.things if thing not in privileged["rejected"]]
         return guess((left or tree.things)[0])
 
 
@@ -85,12 +85,12 @@ class Demonstrator:
         self._rng, self.habits = np.random.default_rng(seed), habits or Habits()
         self._kinds: list[str] = []
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what habit says."""
         if all(m.role != "assistant" for m in conversation):
             self._kinds = [str(kind) for kind in self._rng.permutation(_KINDS)]
-        told, attributes = hidden["told"], load_things().attributes
-        possible = _possible(told, hidden["rejected"])
+        told, attributes = privileged["told"], load_things().attributes
+        possible = _possible(told, privileged["rejected"])
         chance = self._rng.random
         if chance() < self.habits.wastes:
             return ask(self._pick(list(attributes)))
@@ -116,7 +116,7 @@ class RandomAgent:
         """``seed`` decides everything it says."""
         self._rng = np.random.default_rng(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say anything."""
         things, kind = load_things(), self._rng.random()
         if kind < 0.5:
@@ -131,7 +131,7 @@ class KnowledgeGraphAgent:
 
     It keeps a probability for each thing, as replies may be wrong or misread, and takes the
     attribute whose answer it is least sure of (Shannon entropy), or guesses where a guess tells
-    more. It never looks at what is hidden.
+    more. It never reads privileged information.
     """
 
     def __init__(self, seed: int = 0):
@@ -144,7 +144,7 @@ class KnowledgeGraphAgent:
             [[name in a.things for name in self._names] for a in things.attributes.values()]
         )
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Ask or guess."""
         told, asked = _understood(conversation)
         chances = self._chances(told)

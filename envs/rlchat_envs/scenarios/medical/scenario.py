@@ -40,9 +40,9 @@ class MedicalCase(ConsultCase):
     goal: Patient
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, and the condition behind them."""
-        return {**super().hidden, "condition": self.goal.condition}
+        return {**super().privileged, "condition": self.goal.condition}
 
     @property
     def triples(self) -> tuple[Triple, ...]:
@@ -63,7 +63,7 @@ class MedicalScenario(ConsultScenario):
         """Those of every consultation; the demonstrator with habits of its own."""
         return {
             **super().agents,
-            "demonstrator": lambda seed: Demonstrator(self.book, seed, HABITS),
+            "demonstrator": lambda seed: Demonstrator(self.spec, seed, HABITS),
         }
 
     def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> MedicalCase:
@@ -71,18 +71,18 @@ class MedicalScenario(ConsultScenario):
         personas = choose_personas(split, users)
         # The same seed must not tell the same story on two sides of the split.
         rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
-        patient = draw_patient(self.book, care_graph(), rng)
+        patient = draw_patient(self.spec, care_graph(), rng)
         persona = personas[int(rng.integers(len(personas)))]
         return MedicalCase(patient, ConsultUser(patient, persona, split, rng))
 
 
-def draw_patient(book: ConsultSpec, graph: CareGraph, rng: np.random.Generator) -> Patient:
+def draw_patient(spec: ConsultSpec, graph: CareGraph, rng: np.random.Generator) -> Patient:
     """Draw a complaint, its condition, what that shows, and the patient's background.
 
     What a condition shows is drawn on condition that it calls for no less than the condition
     needs: a serious one shows its red flags, or lasts.
     """
-    problem = list(book.problems.values())[int(rng.integers(len(book.problems)))]
+    problem = list(spec.problems.values())[int(rng.integers(len(spec.problems)))]
     condition = _choose(graph.subjects("causes", in_words(problem.name)), rng)
     background = _choose(graph.objects("patient", "may have"), rng).replace(" ", "_")
     needed = max((URGENCY[name] for name in graph.objects(condition, "needs")), default=0)
@@ -90,8 +90,8 @@ def draw_patient(book: ConsultSpec, graph: CareGraph, rng: np.random.Generator) 
         facts = {**_draw_signs(problem, condition, graph, rng), "background": background}
         if URGENCY.get(problem.right(facts)[0], 0) >= needed:
             break
-    shown = {name: book.facts[name].values[value].means for name, value in facts.items()}
-    return Patient(book, problem, facts, shown, condition)
+    shown = {name: spec.facts[name].values[value].means for name, value in facts.items()}
+    return Patient(spec, problem, facts, shown, condition)
 
 
 def in_words(name: str) -> str:

@@ -45,10 +45,10 @@ class Speaker:
         return self.pick(self.words["say"]["sorry" if first else "again"])
 
 
-def missing_facts(hidden: Mapping[str, Any]) -> list[str]:
+def missing_facts(privileged: Mapping[str, Any]) -> list[str]:
     """Facts that are not on the table yet, in the order in which a good desk asks for them."""
-    missing = [] if hidden["has_record"] else ["order_number"]
-    return missing if hidden["has_policy"] else [*missing, str(hidden["slot"])]
+    missing = [] if privileged["has_record"] else ["order_number"]
+    return missing if privileged["has_policy"] else [*missing, str(privileged["slot"])]
 
 
 class Expert:
@@ -58,11 +58,13 @@ class Expert:
         """``seed`` chooses among wordings only."""
         self._speaker = Speaker(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what is best."""
-        speaker, missing = self._speaker, missing_facts(hidden)
+        speaker, missing = self._speaker, missing_facts(privileged)
         if not missing:
-            return speaker.offer(str(hidden["resolution"]), str(hidden["status"]), kind=True)
+            return speaker.offer(
+                str(privileged["resolution"]), str(privileged["status"]), kind=True
+            )
         return f"{speaker.manner(conversation)} {speaker.ask(missing, kind=True)}"
 
 
@@ -115,41 +117,41 @@ class MediocreDesk:
         self._first_rule = chance() < habits.reads_first_rule
         self._blind = chance() < habits.resolves_blind
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what habit says."""
-        move = self.plan(conversation, hidden)
+        move = self.plan(conversation, privileged)
         if move.asks:
             return self._speaker.ask(move.asks, move.kind)
-        return self._speaker.offer(move.offer, str(hidden["status"]), move.kind)
+        return self._speaker.offer(move.offer, str(privileged["status"]), move.kind)
 
-    def plan(self, conversation: Conversation, hidden: Mapping[str, Any]) -> Move:
+    def plan(self, conversation: Conversation, privileged: Mapping[str, Any]) -> Move:
         """Decide what to say."""
         if all(m.role != "assistant" for m in conversation):
-            self._begin(str(hidden["intent"]))
+            self._begin(str(privileged["intent"]))
         rng = self._speaker.rng
         kind = bool(rng.random() >= self.habits.curt)
         if self._useless:
             self._useless = False
             return Move((str(rng.choice(["email", "phone", "name"])),), kind=kind)
-        if self._blind and not hidden["has_record"]:
+        if self._blind and not privileged["has_record"]:
             self._blind = False
-            return Move(offer=self._usual(hidden), kind=False)
-        missing = missing_facts(hidden)
-        if missing and not (self._skips and hidden["has_record"]):
+            return Move(offer=self._usual(privileged), kind=False)
+        missing = missing_facts(privileged)
+        if missing and not (self._skips and privileged["has_record"]):
             if self._singly or self._skips or not kind:
                 missing = missing[:1]
             return Move(tuple(missing), kind=kind)
-        return Move(offer=self._choose(hidden), kind=kind)
+        return Move(offer=self._choose(privileged), kind=kind)
 
-    def _choose(self, hidden: Mapping[str, Any]) -> str:
-        if not hidden["has_policy"]:
-            return self._usual(hidden)
-        return str(hidden["policy"][0][1] if self._first_rule else hidden["resolution"])
+    def _choose(self, privileged: Mapping[str, Any]) -> str:
+        if not privileged["has_policy"]:
+            return self._usual(privileged)
+        return str(privileged["policy"][0][1] if self._first_rule else privileged["resolution"])
 
     @staticmethod
-    def _usual(hidden: Mapping[str, Any]) -> str:
+    def _usual(privileged: Mapping[str, Any]) -> str:
         """What such cases usually get: the first resolution of the first status."""
-        return next(iter(INTENTS[str(hidden["intent"])].outcomes.values()))[0]
+        return next(iter(INTENTS[str(privileged["intent"])].outcomes.values()))[0]
 
 
 class RandomDesk:
@@ -159,7 +161,7 @@ class RandomDesk:
         """``seed`` decides everything it says."""
         self._speaker = Speaker(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say something that a desk could say."""
         rng = self._speaker.rng
         if rng.random() < 0.5:
@@ -174,18 +176,18 @@ class OneResolution:
         """``resolution`` is what everybody gets."""
         self.resolution, self._speaker = resolution, Speaker(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Ask for what is missing, then offer the one thing."""
-        missing = missing_facts(hidden)
+        missing = missing_facts(privileged)
         if missing:
             return self._speaker.ask(missing, kind=True)
-        return self._speaker.offer(self.resolution, str(hidden["status"]), kind=True)
+        return self._speaker.offer(self.resolution, str(privileged["status"]), kind=True)
 
 
 class Sprayer:
     """Asks for everything and offers everything, in every message."""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say every keyword."""
         facts = ", ".join(SLOTS.values())
         return f"Please tell me {facts}. I can offer {', '.join(RESOLUTIONS.values())}."

@@ -66,7 +66,7 @@ class Linker:
     desk's books show settles it.
     """
 
-    likeness: TfIdf
+    tfidf: TfIdf
     statuses: Mapping[str, Collection[str]]  # by intent
 
     def link(self, conversation: Conversation, books: Books) -> str:
@@ -82,7 +82,7 @@ class Linker:
         )
         open_still = [n for n in possible if asked[INTENTS[n].detail] < _ASKED_OFTEN]
         opening = next(m.content for m in conversation if m.role == "user")
-        return self.likeness.usual(opening, open_still or possible)
+        return self.tfidf.usual(opening, open_still or possible)
 
     def missing(self, intent: str, books: Books) -> list[str]:
         """Facts that have still to be asked for.
@@ -116,14 +116,14 @@ def easy_linker() -> Linker:
 class KnowledgeGraphDesk:
     """Links the opening to an intent, asks for what that needs, and offers what the rule says.
 
-    It reads the conversation only, never what is hidden.
+    It reads the conversation only, never privileged information.
     """
 
     def __init__(self, seed: int | np.random.Generator = 0):
         """``seed`` chooses among wordings only."""
         self._speaker = Speaker(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what the rules say about what has been understood so far."""
         books, linker, speaker = read_books(conversation), easy_linker(), self._speaker
         intent = linker.link(conversation, books)

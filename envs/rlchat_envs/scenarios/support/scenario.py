@@ -69,7 +69,7 @@ class SupportCase(Case):
         return self.customer.verdict == "accepted"
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, for experts, privileged critics and reports."""
         return {
             **asdict(self.goal),

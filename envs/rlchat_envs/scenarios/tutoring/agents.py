@@ -50,24 +50,24 @@ class Wording:
 class Expert:
     """Tries every skill, explains what fails, practises it, and tests when all is firm.
 
-    It needs what is hidden only to see through slips and lucky guesses.
+    It needs privileged information only to see through slips and lucky guesses.
     """
 
     def __init__(self, seed: int = 0):
         """``seed`` chooses among wordings only."""
         self._say = Wording(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what is best."""
-        say, states, mistakes = self._say, hidden["states"], hidden["mistakes"]
+        say, states, mistakes = self._say, privileged["states"], privileged["mistakes"]
         say.listen(conversation)
         tried = read_record(conversation).latest
-        for skill in hidden["page"]:
-            if states[skill] == "unknown" and skill in hidden["shown"]:
+        for skill in privileged["page"]:
+            if states[skill] == "unknown" and skill in privileged["shown"]:
                 explained = say.explain(skill, mistakes[skill])
                 return f"{explained} {say.say('practice', a=skill)}"
-        fresh = [skill for skill in hidden["page"] if states[skill] == "fresh"]
-        open_ = [s for s in hidden["page"] if s not in tried or states[s] == "unknown"]
+        fresh = [skill for skill in privileged["page"] if states[skill] == "fresh"]
+        open_ = [s for s in privileged["page"] if s not in tried or states[s] == "unknown"]
         todo = [*fresh, *(skill for skill in open_ if skill not in fresh)]
         return say.set(todo[:2]) if todo else say.say("test")
 
@@ -90,7 +90,7 @@ class Demonstrator:
     """The demonstrator: knows the job, and does it with systematic bad habits.
 
     It overlooks a skill, explains what nobody needs, gives the answer away, takes what it has
-    explained for learnt, and tests too early. It never looks at what is hidden.
+    explained for learnt, and tests too early. It never reads privileged information.
     """
 
     def __init__(self, seed: int = 0, habits: Habits | None = None):
@@ -100,7 +100,7 @@ class Demonstrator:
         self._settled: set[str] = set()  # explained or told, and not to be looked at again
         self._singly = self._blind = self._early = False
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what habit says."""
         record = read_record(conversation)
         if all(m.role != "assistant" for m in conversation):
@@ -158,7 +158,7 @@ class RandomTutor:
         """``seed`` decides everything it says."""
         self._say = Wording(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say something that a tutor could say."""
         say, every = self._say, list(skills())
         act, skill = say.rng.integers(6), say.pick(every)
@@ -174,7 +174,7 @@ class RandomTutor:
 class Sprayer:
     """Names every skill and explains everything, in every message."""
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say every keyword."""
         told = [m.explain[0] for s in skills().values() for m in s.mistakes.values()]
         return f"Try one on {', '.join(skills())}. {' '.join(told)} Then take the final test."
@@ -188,7 +188,7 @@ class AnswerGiver:
         self._say = Wording(seed)
         self._told: set[str] = set()
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Set an exercise, or tell its answer."""
         record, say = read_record(conversation), self._say
         say.listen(conversation)
@@ -207,7 +207,7 @@ class ExplainEverything:
     seed: int = 0
     _said: list[str] = field(default_factory=list)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Explain the next thing."""
         page = read_record(conversation).page
         lines = [m.explain[0] for s in page for m in skills()[s].mistakes.values()]

@@ -1,7 +1,7 @@
 """What the textbook knows, as documents and as a graph, and a tutor that uses the graph.
 
 The tutor is the classical way to do this: it diagnoses by looking up which misconception a wrong
-answer is a symptom of, and speaks from templates. It never looks at what is hidden.
+answer is a symptom of, and speaks from templates. It never reads privileged information.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class KnowledgeGraphTutor:
         for triple in triples():
             self._edges.setdefault((triple.subject, triple.relation), []).append(triple.object)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what the graph says about what the exercise book has shown."""
         say, record = self._say, read_record(conversation)
         say.listen(conversation)

@@ -61,7 +61,7 @@ class TutoringCase(Case):
         return self.student.verdict == "passed"
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state, for experts, privileged critics and reports."""
         goal, student = self.goal, self.student
         return {

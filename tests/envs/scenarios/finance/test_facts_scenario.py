@@ -2,7 +2,7 @@
 
 The second table of docs/worlds/finance-v0.md comes from here:
 
-    pytest tests/envs/test_finance_facts.py -k page -s
+    pytest tests/envs/scenarios/finance/test_facts_scenario.py -k page -s
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def test_the_forgetful_want_it_told_twice() -> None:
 
 def test_a_person_asks_what_their_card_says() -> None:
     case = opened(COST, NOTICE)
-    assert case.hidden["card"] == (
+    assert case.privileged["card"] == (
         "You want to know, one after the other: yearly cost of the Cedar bond fund; notice period "
         "of the Maple savings account."
     )
@@ -238,12 +238,12 @@ def test_the_verdict_is_the_one_that_the_client_would_reach(seed: int) -> None:
     _, info = env.reset(seed=seed)
     agent, over = SCENARIO.agents["expert"](seed), False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         said = said if seed % 3 else "It costs 99% or 12 euros."
-        before, verdict = env.case.hidden, env.case.judge(said)
-        assert env.case.hidden == before  # it changes nothing
+        before, verdict = env.case.privileged, env.case.judge(said)
+        assert env.case.privileged == before  # it changes nothing
         *_, over, _, info = env.step(said)
-        if info["hidden"]["verdict"] != "walked out":
+        if info["privileged"]["verdict"] != "walked out":
             assert info["parts"]["resolution"] == verdict
 
 
@@ -329,7 +329,7 @@ def test_facts_are_drawn_anew_and_questions_vary() -> None:
         env.reset(seed=seed)
         case = env.case
         assert isinstance(case, FactsCase)
-        cards.add((case.hidden["card"], case.solution))
+        cards.add((case.privileged["card"], case.solution))
         relations.update(q.relation for q in case.asker.questions)
         same += sum(q.same for q in case.asker.questions)
         asked = [(q.relation, q.product) for q in case.asker.questions]
@@ -379,7 +379,7 @@ def test_nonsense_breaks_no_client(family: str) -> None:
             elif kind == 2:
                 said = env.action_space.sample()
             else:
-                said = expert.reply(info["conversation"], info["hidden"])
+                said = expert.reply(info["conversation"], info["privileged"])
             *_, terminated, truncated, info = env.step(said)
             over, turns = terminated or truncated, turns + 1
             assert not truncated
@@ -413,7 +413,7 @@ class Constant:
     def __init__(self, line: str):
         self.line = line
 
-    def reply(self, conversation: object, hidden: object) -> str:
+    def reply(self, conversation: object, privileged: object) -> str:
         return self.line
 
 
@@ -460,7 +460,7 @@ def play(env: gym.Env[str, str], make: Callable[[int], ScriptedAgent], episodes:
         agent, (_, info) = make(seed), env.reset(seed=seed)
         over, score, cost = False, 0.0, 0.0
         while not over:
-            said = agent.reply(info["conversation"], info["hidden"])
+            said = agent.reply(info["conversation"], info["privileged"])
             *_, terminated, truncated, info = env.step(said)
             score += info["parts"]["progress"] + info["parts"]["resolution"]
             cost += info["cost"]
@@ -525,7 +525,7 @@ def test_luck_and_words_alone_are_not_enough(measure: Measure) -> None:
 class Copier:
     """Reads aloud whatever the desk has found last."""
 
-    def reply(self, conversation: Any, hidden: object) -> str:
+    def reply(self, conversation: Any, privileged: object) -> str:
         shown = [m.content for m in conversation if m.role == "tool"]
         return re.sub(r"^Found in sheet \d+: ", "", shown[-1]) if shown else "One moment, please."
 

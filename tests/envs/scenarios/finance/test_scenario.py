@@ -2,7 +2,7 @@
 
 The first table of docs/worlds/finance-v0.md comes from here:
 
-    pytest tests/envs/test_finance.py -k page -s
+    pytest tests/envs/scenarios/finance/test_scenario.py -k page -s
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "finance-v0.md"
 PARAPHRASES = Path(__file__).parents[2] / "data" / "finance_paraphrases.jsonl"
 EPISODES = 300
 SCENARIO = FinanceScenario()
-BOOK = SCENARIO.book
+SPEC = SCENARIO.spec
 FREE = {"sum": "10,000", "name": "A. B.", "account_number": "AB1234"}
 PATIENT = Persona("patient", "agenda", "train", patience=10)
 OFFERS = (
@@ -51,8 +51,8 @@ OFFERS = (
 def goal(problem: str, *values: str, market: str = "savings_more") -> Goal:
     facts = dict(zip(("situation", "horizon", "tolerance"), values, strict=True))
     facts["market"] = market
-    shown = {n: BOOK.facts[n].values[v].means for n, v in facts.items()}
-    return Goal(BOOK, BOOK.problems[problem], facts, shown | FREE)
+    shown = {n: SPEC.facts[n].values[v].means for n, v in facts.items()}
+    return Goal(SPEC, SPEC.problems[problem], facts, shown | FREE)
 
 
 def opened(case: Goal, persona: Persona = PATIENT) -> FinanceCase:
@@ -94,7 +94,7 @@ def test_money_needed_soon_goes_where_it_earns_most_today(problem: str) -> None:
 
 def test_the_sheets_numbers_say_what_the_fact_is_called() -> None:
     seen: set[str] = set()
-    for value, worded in BOOK.facts["market"].values.items():
+    for value, worded in SPEC.facts["market"].values.items():
         for line in worded.said["train"]:
             rates = dict(re.findall(r"(savings account|money market fund) (\d\.\d)%", line))
             savings, fund = float(rates["savings account"]), float(rates["money market fund"])
@@ -127,14 +127,14 @@ def test_advice_without_its_risk_is_no_success() -> None:
     case = opened(goal("home", "debt", "short", "low"))
     case.hear("Do you have any debts?")
     reaction = case.hear("Repay your card debt first, please.")
-    assert (case.client.verdict, reaction.resolution) == ("incomplete", -0.5)
+    assert (case.user.verdict, reaction.resolution) == ("incomplete", -0.5)
 
 
 def test_a_promise_spoils_the_advice() -> None:
     case = opened(goal("home", "debt", "short", "low"))
     assert case.hear("Do you have any debts? You cannot lose.").costs == {"promise": 1.0}
     reaction = case.hear("Repay your card debt first, please. Values can fall.")
-    assert (case.client.verdict, reaction.resolution) == ("indulged", -0.5)
+    assert (case.user.verdict, reaction.resolution) == ("indulged", -0.5)
     assert (reaction.costs, case.success) == ({}, False)
 
 
@@ -156,19 +156,19 @@ def test_a_promise_spoils_the_advice() -> None:
     ],
 )
 def test_what_is_too_risky_is_a_cost(case: tuple[str, ...], offer: str, costs: list[str]) -> None:
-    for line in (*BOOK.offers[offer].say, *BOOK.offers[offer].curt):
+    for line in (*SPEC.offers[offer].say, *SPEC.offers[offer].curt):
         assert sorted(opened(goal(*case)).hear(line).costs) == costs
 
 
 def test_no_offer_that_is_right_costs_anything() -> None:
-    values = (BOOK.facts[n].values for n in ("situation", "horizon", "tolerance"))
-    for problem, *facts in product(BOOK.problems, *values):
+    values = (SPEC.facts[n].values for n in ("situation", "horizon", "tolerance"))
+    for problem, *facts in product(SPEC.problems, *values):
         if any(
-            value not in BOOK.problems[problem].possible[name]
+            value not in SPEC.problems[problem].possible[name]
             for name, value in zip(("situation", "horizon", "tolerance"), facts, strict=True)
         ):
             continue
-        for market in BOOK.facts["market"].values:
+        for market in SPEC.facts["market"].values:
             case = goal(problem, *facts, market=market)
             assert case.costs(case.right, ()) == {}, (problem, facts)
 
@@ -176,10 +176,10 @@ def test_no_offer_that_is_right_costs_anything() -> None:
 def test_demands_that_come_true_are_no_success() -> None:
     pushy = Persona("pushy", "adversarial", "train", patience=6, tempts=1.0)
     case = opened(goal("home", "debt", "short", "low"), pushy)
-    case.client.demand = "crypto"
+    case.user.demand = "crypto"
     case.hear("Do you have any debts?")
     reaction = case.hear("I suggest crypto coins. Values can fall.")
-    assert (case.client.verdict, reaction.resolution) == ("indulged", -0.5)
+    assert (case.user.verdict, reaction.resolution) == ("indulged", -0.5)
     assert reaction.costs == {"unsuitable": 1.0, "policy": 1.0}
 
 
@@ -188,7 +188,7 @@ def test_paraphrases_are_understood() -> None:
     lines = [json.loads(line) for line in PARAPHRASES.read_text("utf-8").splitlines()]
     missed = []
     for line in lines:
-        heard = BOOK.lexicon.understand(line["text"])
+        heard = SPEC.lexicon.understand(line["text"])
         acts = (set(heard.asks), set(heard.offers), set(heard.remarks))
         if acts != (set(line["asks"]), set(line["offers"]), set(line["remarks"])):
             missed.append(line["text"])
@@ -264,34 +264,34 @@ NO_RISKS = [
     ],
 )
 def test_promises_and_risks_are_told_apart(remark: str, lines: list[str], made: bool) -> None:
-    heard = {line: remark in BOOK.lexicon.understand(line).remarks for line in lines}
+    heard = {line: remark in SPEC.lexicon.understand(line).remarks for line in lines}
     assert heard == dict.fromkeys(lines, made)
 
 
 def test_every_line_of_the_agents_is_understood() -> None:
-    before = ("", *BOOK.words["hello"], *BOOK.words["again"], *BOOK.words["known"])
-    understand = BOOK.lexicon.understand
+    before = ("", *SPEC.words["hello"], *SPEC.words["again"], *SPEC.words["known"])
+    understand = SPEC.lexicon.understand
     for start in before:
-        for name, fact in BOOK.facts.items():
+        for name, fact in SPEC.facts.items():
             for line in (*fact.ask, *fact.curt):
                 assert understand(f"{start} {line}").asks == (name,), (start, line)
-        for name, offer in BOOK.offers.items():
-            for line, remark in product((*offer.say, *offer.curt), BOOK.remarks.values()):
+        for name, offer in SPEC.offers.items():
+            for line, remark in product((*offer.say, *offer.curt), SPEC.remarks.values()):
                 assert len(line.split()) <= 14
                 for said in remark.say:
                     heard = understand(f"{start} {line} {said}")
                     acts = (heard.asks, heard.offers, heard.remarks)
                     assert acts == ((), (name,), (remark.name,)), (start, line, said)
     for a, b in product(("situation", "horizon", "tolerance"), repeat=2):
-        for start, end in product(BOOK.words["start"], BOOK.words["end"]):
-            line = f"{start} {BOOK.facts[a].both} and {BOOK.facts[b].both}{end}"
+        for start, end in product(SPEC.words["start"], SPEC.words["end"]):
+            line = f"{start} {SPEC.facts[a].both} and {SPEC.facts[b].both}{end}"
             assert set(understand(line).asks) == {a, b}, line
 
 
 def wordings() -> Iterator[tuple[str, Sided]]:
-    for name, problem in BOOK.problems.items():
+    for name, problem in SPEC.problems.items():
         yield name, problem.opening
-    for name, fact in BOOK.facts.items():
+    for name, fact in SPEC.facts.items():
         for value, worded in fact.values.items():
             if not fact.desk:
                 yield f"{name} {value}", worded.said
@@ -306,7 +306,7 @@ def test_no_wording_stands_on_two_sides() -> None:
 
 def test_there_is_enough_to_learn_from() -> None:
     for name, said in wordings():
-        opening = name in BOOK.problems
+        opening = name in SPEC.problems
         assert len(said["train"]) >= (20 if opening else 12), name
         assert len(said["dev"]) >= 4 and len(said["test"]) >= 5, name
         for line in said["train"] + said["dev"] + said["test"]:
@@ -316,7 +316,7 @@ def test_there_is_enough_to_learn_from() -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_openings_do_not_tell_what_has_to_be_asked(split: str) -> None:
     """No opening holds a wording of a value, nor a year that would be a horizon."""
-    for problem in BOOK.problems.values():
+    for problem in SPEC.problems.values():
         for line in problem.opening[split]:
             assert not re.search(r"\b(?:in|within) \w+ (?:years?|months?)\b|\bdebts?\b", line), line
 
@@ -324,8 +324,8 @@ def test_openings_do_not_tell_what_has_to_be_asked(split: str) -> None:
 def test_thousands_of_goals() -> None:
     env, told = DialogueEnv(SCENARIO), set()
     for seed in range(2_000):
-        hidden = env.reset(seed=seed)[1]["hidden"]
-        told.add(str(sorted(hidden.items())))
+        privileged = env.reset(seed=seed)[1]["privileged"]
+        told.add(str(sorted(privileged.items())))
     assert len(told) > 1_950
 
 
@@ -333,11 +333,11 @@ def test_thousands_of_goals() -> None:
 def test_every_goal_fact_and_offer_occurs(split: str) -> None:
     env, rights, problems = DialogueEnv(SCENARIO, split), Counter[str](), set()
     for seed in range(1_500):
-        hidden = env.reset(seed=seed)[1]["hidden"]
-        rights[hidden["right"][0]] += 1
-        problems.add(hidden["problem"])
+        privileged = env.reset(seed=seed)[1]["privileged"]
+        rights[privileged["right"][0]] += 1
+        problems.add(privileged["problem"])
     assert set(rights) == set(OFFERS)
-    assert problems == set(BOOK.problems)
+    assert problems == set(SPEC.problems)
     assert max(rights.values()) / 1_500 <= 0.24
 
 
@@ -376,7 +376,7 @@ def test_nonsense_breaks_no_client(family: str) -> None:
             elif kind == 2:
                 said = env.action_space.sample()
             else:
-                said = expert.reply(info["conversation"], info["hidden"])
+                said = expert.reply(info["conversation"], info["privileged"])
             *_, terminated, truncated, info = env.step(said)
             over, turns = terminated or truncated, turns + 1
             assert not truncated
@@ -403,16 +403,16 @@ def test_arbitrary_messages_break_nothing(lines: list[str], seed: int, family: s
 )
 def test_no_text_takes_long_to_read(piece: str) -> None:
     start = time.process_time()
-    BOOK.lexicon.understand((piece * MAX_LENGTH)[:MAX_LENGTH])
+    SPEC.lexicon.understand((piece * MAX_LENGTH)[:MAX_LENGTH])
     assert time.process_time() - start < 1.0
 
 
 AGENTS: Mapping[str, Callable[[int], ScriptedAgent]] = {
     **SCENARIO.agents,
-    "Sprayer": lambda seed: Sprayer(BOOK),
+    "Sprayer": lambda seed: Sprayer(SPEC),
     "PoliteRepeater": lambda seed: PoliteRepeater(),
     **{
-        f"OneOffer({offer})": lambda seed, offer=offer: OneOffer(BOOK, offer, seed)
+        f"OneOffer({offer})": lambda seed, offer=offer: OneOffer(SPEC, offer, seed)
         for offer in OFFERS
     },
 }
@@ -440,7 +440,7 @@ def episode(env: DialogueEnv, agent: ScriptedAgent, seed: int) -> list[dict[str,
     _, info = env.reset(seed=seed)
     infos, over = [], False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         *_, terminated, truncated, info = env.step(said)
         infos.append(info)
         over = terminated or truncated

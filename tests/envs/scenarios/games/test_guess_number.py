@@ -2,7 +2,7 @@
 
 The table of docs/worlds/guess-number-v0.md comes from here:
 
-    pytest tests/envs/test_guess_number.py -k page -s
+    pytest tests/envs/scenarios/games/test_guess_number.py -k page -s
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Lines:
     def __init__(self, *lines: str):
         self.lines, self.count = lines, 0
 
-    def reply(self, conversation: object, hidden: object) -> str:
+    def reply(self, conversation: object, privileged: object) -> str:
         self.count += 1
         return self.lines[(self.count - 1) % len(self.lines)]
 
@@ -85,7 +85,7 @@ def run(env: DialogueEnv, agent: ScriptedAgent, seed: int) -> tuple[float, float
     score = manners = 0.0
     over = False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         _, total, terminated, truncated, info = env.step(said)
         own = info["parts"]["progress"] + info["parts"]["resolution"]
         score, manners = score + own, manners + total - own
@@ -380,13 +380,13 @@ def test_noise_never_turns_an_answer_round() -> None:
 def test_potential_is_the_share_of_the_information() -> None:
     env = DialogueEnv(SCENARIO)
     env.reset(seed=0)
-    number = env.case.hidden["number"]
+    number = env.case.privileged["number"]
     assert env.case.potential == 0
     env.step(f"Is it above {number}?")
     assert env.case.potential == pytest.approx(0.4 * math.log(100 / number) / math.log(100))
     env.step(f"Is it above {number - 1}?")
     assert env.case.potential == pytest.approx(0.4)
-    assert (env.case.hidden["low"], env.case.hidden["high"]) == (number, number)
+    assert (env.case.privileged["low"], env.case.privileged["high"]) == (number, number)
     _, score, terminated, _, info = env.step(f"{number}!")
     assert (score, terminated, info["success"]) == (pytest.approx(0.6), True, True)
 
@@ -435,12 +435,12 @@ def test_the_verdict_is_the_one_that_the_user_would_reach() -> None:
     for seed in range(20):
         env = DialogueEnv(SCENARIO, "dev")
         env.reset(seed=seed)
-        number = env.case.hidden["number"]
-        before = env.case.hidden
+        number = env.case.privileged["number"]
+        before = env.case.privileged
         assert env.case.judge(f"Is it {number}?") == 1.0
         assert env.case.judge(f"Is it {number % 100 + 1}?") == env.case.judge("I give up.") == 0.0
         assert env.case.judge(f"Is it {number} or {number + 1}?") == 0.0
-        assert env.case.hidden == before  # it changes nothing
+        assert env.case.privileged == before  # it changes nothing
         assert env.step(f"Is it {number}?")[4]["parts"]["resolution"] == 1.0
 
 
@@ -448,7 +448,7 @@ def test_a_person_answers_in_the_users_place() -> None:
     env = DialogueEnv(SCENARIO)
     env.reset(seed=0)
     case = env.case
-    assert str(case.hidden["number"]) in case.hidden["card"]
+    assert str(case.privileged["number"]) in case.privileged["card"]
     for asked, reply, bounds in (
         ("Is it 50?", "higher", (51, 100)),
         ("Is it 75?", "No, it's lower than that.", (51, 74)),
@@ -459,8 +459,8 @@ def test_a_person_answers_in_the_users_place() -> None:
     ):
         case.overhear(asked)
         assert case.tell(reply) == (Message("user", reply),)
-        assert (case.hidden["low"], case.hidden["high"]) == bounds, reply
-    assert case.solution == str(case.hidden["number"])
+        assert (case.privileged["low"], case.privileged["high"]) == bounds, reply
+    assert case.solution == str(case.privileged["number"])
 
 
 # The sides
@@ -480,12 +480,12 @@ def test_no_wording_stands_on_two_sides() -> None:
 
 def test_sides_tell_different_stories_and_all_numbers_occur() -> None:
     seen = {
-        split: [DialogueEnv(SCENARIO, split).reset(seed=s)[1]["hidden"] for s in range(300)]
+        split: [DialogueEnv(SCENARIO, split).reset(seed=s)[1]["privileged"] for s in range(300)]
         for split in SPLITS
     }
     for split in SPLITS:
-        assert len({hidden["number"] for hidden in seen[split]}) > 85
-        assert len({hidden["persona"] for hidden in seen[split]}) == 4
+        assert len({privileged["number"] for privileged in seen[split]}) > 85
+        assert len({privileged["persona"] for privileged in seen[split]}) == 4
     assert [h["number"] for h in seen["train"]] != [h["number"] for h in seen["test"]]
 
 

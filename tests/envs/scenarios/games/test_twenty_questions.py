@@ -2,7 +2,7 @@
 
 The table of docs/worlds/twenty-questions-v0.md comes from here:
 
-    pytest tests/envs/test_twenty_questions.py -k page -s
+    pytest tests/envs/scenarios/games/test_twenty_questions.py -k page -s
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Lines:
     def __init__(self, *lines: str):
         self.lines, self.count = lines, 0
 
-    def reply(self, conversation: object, hidden: object) -> str:
+    def reply(self, conversation: object, privileged: object) -> str:
         self.count += 1
         return self.lines[(self.count - 1) % len(self.lines)]
 
@@ -100,7 +100,7 @@ def run(env: DialogueEnv, agent: ScriptedAgent, seed: int) -> tuple[float, float
     score = manners = 0.0
     over = False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         _, total_score, terminated, truncated, info = env.step(said)
         own = info["parts"]["progress"] + info["parts"]["resolution"]
         score, manners = score + own, manners + total_score - own
@@ -428,7 +428,7 @@ def test_the_forgetful_ask_to_be_asked_again_and_put_things_right() -> None:
 def test_potential_is_the_share_of_the_information() -> None:
     env = DialogueEnv(SCENARIO)
     env.reset(seed=0)
-    thing = env.case.hidden["thing"]
+    thing = env.case.privileged["thing"]
     assert env.case.potential == 0
     env.step("Is it alive?")
     alive = THINGS.attributes["alive"].things
@@ -485,11 +485,11 @@ def test_the_verdict_is_the_one_that_the_user_would_reach() -> None:
     for seed in range(20):
         env = DialogueEnv(SCENARIO, "dev")
         env.reset(seed=seed)
-        right = f"Is it {THINGS.called(env.case.hidden['thing'])}?"
-        before = env.case.hidden
+        right = f"Is it {THINGS.called(env.case.privileged['thing'])}?"
+        before = env.case.privileged
         assert env.case.judge(right) == 1.0
         assert env.case.judge("Is it alive?") == env.case.judge("I give up.") == 0.0
-        assert env.case.hidden == before  # it changes nothing
+        assert env.case.privileged == before  # it changes nothing
         assert env.step(right)[4]["parts"]["resolution"] == 1.0
 
 
@@ -497,7 +497,7 @@ def test_a_person_answers_in_the_users_place() -> None:
     env = DialogueEnv(SCENARIO)
     env.reset(seed=0)
     case = env.case
-    assert case.solution in case.hidden["card"]
+    assert case.solution in case.privileged["card"]
     for asked, reply, told in (
         ("Is it alive?", "yes", {"alive": True}),
         ("Is it an animal?", "Nope.", {"alive": True, "animal": False}),
@@ -506,7 +506,7 @@ def test_a_person_answers_in_the_users_place() -> None:
     ):
         case.overhear(asked)
         assert case.tell(reply) == (Message("user", reply),)
-        assert case.hidden["told"] == told, reply
+        assert case.privileged["told"] == told, reply
 
 
 # The sides
@@ -537,7 +537,7 @@ def test_sides_think_of_different_things_that_are_as_hard() -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_all_things_of_a_side_occur(split: str) -> None:
     env = DialogueEnv(SCENARIO, split)
-    seen = {env.reset(seed=s)[1]["hidden"]["thing"] for s in range(800)}
+    seen = {env.reset(seed=s)[1]["privileged"]["thing"] for s in range(800)}
     assert seen <= set(game.side(split))
     assert len(seen) > 0.95 * len(game.side(split))
 

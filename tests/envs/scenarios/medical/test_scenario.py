@@ -2,7 +2,7 @@
 
 The table of docs/worlds/medical-v0.md comes from here:
 
-    pytest tests/envs/test_medical.py -k page -s
+    pytest tests/envs/scenarios/medical/test_scenario.py -k page -s
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from rlchat_reward_models import RuleScorer
 PAGE = Path(__file__).parents[4] / "docs" / "worlds" / "medical-v0.md"
 SAID = Path(__file__).parents[2] / "data" / "medical_paraphrases.jsonl"
 SCENARIO = MedicalScenario()
-BOOK, GRAPH = SCENARIO.book, care_graph()
+SPEC, GRAPH = SCENARIO.spec, care_graph()
 EPISODES = 300
 PATIENT = Persona("patient", "agenda", "train", patience=10)
-FLAGS = [name for name in BOOK.facts if name not in ("lasting", "background")]
+FLAGS = [name for name in SPEC.facts if name not in ("lasting", "background")]
 NEVER = ("antibiotics", "strong_painkillers", "sick_note")
 
 
@@ -50,7 +50,7 @@ NEVER = ("antibiotics", "strong_painkillers", "sick_note")
 
 def values(problem: Problem) -> Iterator[dict[str, str]]:
     """All facts that a patient with this complaint can have."""
-    for case in product(*(BOOK.facts[name].values for name in problem.needs)):
+    for case in product(*(SPEC.facts[name].values for name in problem.needs)):
         yield dict(zip(problem.needs, case, strict=True))
 
 
@@ -71,16 +71,16 @@ def derived(problem: Problem, facts: dict[str, str]) -> set[str]:
     return {"doctor"}
 
 
-@pytest.mark.parametrize("name", BOOK.problems)
+@pytest.mark.parametrize("name", SPEC.problems)
 def test_every_rule_follows_from_the_graph(name: str) -> None:
-    problem = BOOK.problems[name]
+    problem = SPEC.problems[name]
     for facts in values(problem):
         assert set(problem.right(facts)) == derived(problem, facts), facts
 
 
 def test_what_is_contraindicated_follows_from_the_graph() -> None:
-    drawn = draw_patient(BOOK, GRAPH, np.random.default_rng(0))
-    for offer, background in product(BOOK.offers, BOOK.facts["background"].values):
+    drawn = draw_patient(SPEC, GRAPH, np.random.default_rng(0))
+    for offer, background in product(SPEC.offers, SPEC.facts["background"].values):
         patient = replace(drawn, facts={**drawn.facts, "background": background})
         forbidden = GRAPH.forbids(in_words(offer), in_words(background))
         assert ("contraindicated" in patient.costs((offer,), ())) == forbidden
@@ -91,14 +91,14 @@ def asking(background: str) -> list[Problem]:
     """Problems in which nothing but the background decides."""
     plain = dict.fromkeys(FLAGS, "no") | {"lasting": "days", "background": background}
     return [
-        replace(p, rules=tuple(r for r in p.rules if r.fits(plain))) for p in BOOK.problems.values()
+        replace(p, rules=tuple(r for r in p.rules if r.fits(plain))) for p in SPEC.problems.values()
     ]
 
 
 def test_the_page_tells_the_rules() -> None:
     rows = []
-    for name in map(in_words, BOOK.problems):
-        flags = [in_words(n) for n in BOOK.problems[name.replace(" ", "_")].needs[:2]]
+    for name in map(in_words, SPEC.problems):
+        flags = [in_words(n) for n in SPEC.problems[name.replace(" ", "_")].needs[:2]]
         by = {u: [f for f in flags if u in GRAPH.objects(f, "calls for")] for u in URGENCY}
         by["doctor"] += ["weeks"] * bool(GRAPH.objects(name, "after weeks calls for"))
         by["doctor"] += ["always"] * bool(GRAPH.objects(name, "always calls for"))
@@ -106,7 +106,7 @@ def test_the_page_tells_the_rules() -> None:
         cells = (", ".join(by["emergency"]), ", ".join(by["doctor"]), " or ".join(first))
         rows.append(f"| {name} | {' | '.join(c or '–' for c in (*cells, ', '.join(second)))} |")
     for remedy in dict.fromkeys(e.subject for e in GRAPH.edges if e.relation in FORBIDS):
-        backgrounds = map(in_words, BOOK.facts["background"].values)
+        backgrounds = map(in_words, SPEC.facts["background"].values)
         rows.append(
             f"| {remedy} | {', '.join(b for b in backgrounds if GRAPH.forbids(remedy, b))} |"
         )
@@ -117,8 +117,8 @@ def test_the_page_tells_the_rules() -> None:
 
 def test_the_graph_speaks_of_what_there_is() -> None:
     words = {kind: {in_words(n) for n in names} for kind, names in (
-        ("complaint", BOOK.problems), ("flag", FLAGS), ("offer", BOOK.offers),
-        ("background", BOOK.facts["background"].values),
+        ("complaint", SPEC.problems), ("flag", FLAGS), ("offer", SPEC.offers),
+        ("background", SPEC.facts["background"].values),
     )}  # fmt: skip
     by = {r: [e for e in GRAPH.edges if e.relation == r] for r in {e.relation for e in GRAPH.edges}}
     assert {e.object for e in by["causes"]} == words["complaint"]
@@ -130,7 +130,7 @@ def test_the_graph_speaks_of_what_there_is() -> None:
     assert {e.subject for e in forbidden} <= remedies
     assert {e.object for e in forbidden} < words["background"]
     lasting = {e.subject for e in by["after weeks calls for"]}
-    assert lasting == {in_words(n) for n, p in BOOK.problems.items() if "lasting" in p.needs}
+    assert lasting == {in_words(n) for n, p in SPEC.problems.items() if "lasting" in p.needs}
 
 
 def test_every_fact_names_its_source_and_stands_once() -> None:
@@ -140,7 +140,7 @@ def test_every_fact_names_its_source_and_stands_once() -> None:
 
 
 def test_chances_are_probabilities() -> None:
-    groups = [GRAPH.subjects("causes", in_words(name)) for name in BOOK.problems]
+    groups = [GRAPH.subjects("causes", in_words(name)) for name in SPEC.problems]
     for shares in (*groups, GRAPH.objects("patient", "may have")):
         assert sum(shares.values()) == pytest.approx(1)
     chances = {"causes", "shows", "lasts for", "may have"}
@@ -149,7 +149,7 @@ def test_chances_are_probabilities() -> None:
 
 
 def test_the_most_dangerous_is_asked_first() -> None:
-    for problem in BOOK.problems.values():
+    for problem in SPEC.problems.values():
         assert problem.needs[-1] == "background"
         flags = [name for name in problem.needs if name in FLAGS]
         urgent = [max(URGENCY[u] for u in GRAPH.objects(in_words(n), "calls for")) for n in flags]
@@ -164,7 +164,7 @@ def test_the_most_dangerous_is_asked_first() -> None:
 @cache
 def drawn(count: int = 4_000) -> tuple[Patient, ...]:
     rng = np.random.default_rng(7)
-    return tuple(draw_patient(BOOK, GRAPH, rng) for _ in range(count))
+    return tuple(draw_patient(SPEC, GRAPH, rng) for _ in range(count))
 
 
 def test_a_serious_condition_is_always_found() -> None:
@@ -178,9 +178,9 @@ def test_what_a_condition_shows_by_hand() -> None:
     """Acute glaucoma: sight .9, light .3, and one of them at least: .9 / (1 - .1 * .7) = .968."""
     only = ("acute glaucoma", "patient")
     graph = CareGraph(tuple(e for e in GRAPH.edges if e.subject in only))
-    book = replace(BOOK, problems={"red_eye": BOOK.problems["red_eye"]})
+    spec = replace(SPEC, problems={"red_eye": SPEC.problems["red_eye"]})
     rng = np.random.default_rng(0)
-    told = [draw_patient(book, graph, rng).facts for _ in range(2_000)]
+    told = [draw_patient(spec, graph, rng).facts for _ in range(2_000)]
     assert np.mean([f["lost_sight"] == "yes" for f in told]) == pytest.approx(0.968, abs=0.012)
     assert np.mean([f["painful_light"] == "yes" for f in told]) == pytest.approx(0.323, abs=0.032)
     assert {f["lasting"] for f in told} == {"days"}
@@ -193,30 +193,30 @@ def test_triage_is_balanced() -> None:
     assert 0.14 <= share.pop("emergency") <= 0.19
     assert 0.14 <= share.pop("doctor") <= 0.19
     assert max(share.values()) < 0.17
-    assert set(share) == set(BOOK.offers) - set(URGENCY) - set(NEVER)
+    assert set(share) == set(SPEC.offers) - set(URGENCY) - set(NEVER)
 
 
 def test_every_flag_value_and_background_occurs() -> None:
     seen = {(p.problem.name, *fact) for p in drawn() for fact in p.facts.items()}
-    for problem in BOOK.problems.values():
+    for problem in SPEC.problems.values():
         for name in problem.needs:
-            assert all((problem.name, name, v) in seen for v in BOOK.facts[name].values)
+            assert all((problem.name, name, v) in seen for v in SPEC.facts[name].values)
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_goals_are_many(split: str) -> None:
     env = DialogueEnv(SCENARIO, split)
     told = [env.reset(seed=seed) for seed in range(1_000)]
-    assert len({(seen, str(info["hidden"])) for seen, info in told}) > 900
+    assert len({(seen, str(info["privileged"])) for seen, info in told}) > 900
 
 
 # What patients say
 
 
 def sided() -> Iterator[tuple[str, Sided]]:
-    for problem in BOOK.problems.values():
+    for problem in SPEC.problems.values():
         yield problem.name, problem.opening
-    for fact in BOOK.facts.values():
+    for fact in SPEC.facts.values():
         for value in fact.values.values():
             yield f"{fact.name} {value.means}", value.said
 
@@ -234,7 +234,7 @@ def test_no_wording_stands_twice_and_all_are_short() -> None:
 
 def test_there_is_variety_on_every_side() -> None:
     for name, lines in sided():
-        least = (20, 4, 5) if name in BOOK.problems else (8, 3, 4)
+        least = (20, 4, 5) if name in SPEC.problems else (8, 3, 4)
         assert all(len(lines[s]) >= n for s, n in zip(SPLITS, least, strict=True)), name
         words = [{w for line in lines[s] for w in re.findall(r"\w+", line)} for s in SPLITS]
         assert all(words[i] - words[0] for i in (1, 2))
@@ -245,7 +245,7 @@ def test_openings_tell_nothing_that_is_asked_for() -> None:
         r"\b(since|yesterday|for (\w+ )?(days|weeks|months)|pregnan\w+|warfarin|asthma|ulcer|"
         r"kidney|liver|penicillin|sudden\w*|blood\b|faint\w*|numb\w*|swallow\w*|breath\w*)"
     )
-    for problem in BOOK.problems.values():
+    for problem in SPEC.problems.values():
         for line in (line for split in SPLITS for line in problem.opening[split]):
             assert not told.search(line.lower()), line
 
@@ -258,12 +258,12 @@ def test_most_paraphrases_are_understood() -> None:
     assert len(rows) >= 200
     wrong = []
     for row in rows:
-        heard = BOOK.lexicon.understand(row["text"])
+        heard = SPEC.lexicon.understand(row["text"])
         if (set(heard.asks), set(heard.offers)) != (set(row["asks"]), set(row["offers"])):
             wrong.append((row["text"], heard.asks, heard.offers))
     assert len(wrong) <= 0.1 * len(rows), wrong
     covered = {name for row in rows for name in (*row["asks"], *row["offers"])}
-    assert covered == {*BOOK.facts, *BOOK.offers}
+    assert covered == {*SPEC.facts, *SPEC.offers}
 
 
 @pytest.mark.parametrize(
@@ -281,22 +281,22 @@ def test_most_paraphrases_are_understood() -> None:
     ],
 )
 def test_what_is_refused_or_conditional_is_no_offer(text: str) -> None:
-    assert not BOOK.lexicon.understand(text).offers
+    assert not SPEC.lexicon.understand(text).offers
 
 
 def test_scripted_words_are_understood_and_short() -> None:
-    start, end = BOOK.words["start"][0], BOOK.words["end"][0]
-    understand = BOOK.lexicon.understand
-    for name, fact in BOOK.facts.items():
+    start, end = SPEC.words["start"][0], SPEC.words["end"][0]
+    understand = SPEC.lexicon.understand
+    for name, fact in SPEC.facts.items():
         for line in (*fact.ask, *fact.curt):
             assert understand(line).asks == (name,), line
             assert len(line.split()) <= 14
-    for one, two in permutations(BOOK.facts.values(), 2):
+    for one, two in permutations(SPEC.facts.values(), 2):
         heard = understand(f"{start} {one.both} and {two.both}{end}")
         assert (set(heard.asks), heard.offers, heard.questions) == ({one.name, two.name}, (), 2)
-    for name, offer in BOOK.offers.items():
+    for name, offer in SPEC.offers.items():
         for line in (*offer.say, *offer.curt):
-            for known in ("", *BOOK.words["known"]):
+            for known in ("", *SPEC.words["known"]):
                 heard = understand(f"{known} {line}")
                 assert (heard.asks, heard.offers) == ((), (name,)), line
             assert len(line.split()) <= 14
@@ -306,10 +306,10 @@ def test_scripted_words_are_understood_and_short() -> None:
 
 
 def case(problem: str, persona: Persona = PATIENT, **facts: str) -> MedicalCase:
-    needs = BOOK.problems[problem].needs
+    needs = SPEC.problems[problem].needs
     plain = {n: {"lasting": "days", "background": "nothing"}.get(n, "no") for n in needs} | facts
-    shown = {name: BOOK.facts[name].values[value].means for name, value in plain.items()}
-    patient = Patient(BOOK, BOOK.problems[problem], plain, shown, "made up")
+    shown = {name: SPEC.facts[name].values[value].means for name, value in plain.items()}
+    patient = Patient(SPEC, SPEC.problems[problem], plain, shown, "made up")
     return MedicalCase(patient, ConsultUser(patient, persona, "train", np.random.default_rng(0)))
 
 
@@ -352,33 +352,33 @@ def test_verdicts_and_costs_by_hand(
     for text in ALL_FOUR:
         assert not opened.hear(text).costs
     reaction = opened.hear(said)
-    assert (opened.client.verdict, set(reaction.costs)) == (verdict, costs)
+    assert (opened.user.verdict, set(reaction.costs)) == (verdict, costs)
     assert reaction.resolution == (1.0 if verdict == "accepted" else -0.5)  # whatever it costs
 
 
 def test_an_emergency_is_evident_at_its_first_red_flag() -> None:
     opened = case("headache", sudden_start="yes")
-    assert opened.hidden["evident"] == ()
+    assert opened.privileged["evident"] == ()
     opened.hear("Did it come on suddenly?")
-    assert opened.hidden["evident"] == ("emergency",)
+    assert opened.privileged["evident"] == ("emergency",)
     opened.hear("Please call an ambulance.")
     assert opened.success
     # A doctor's flag decides only once the emergency is ruled out.
     opened = case("back_pain", high_temperature="yes")
     opened.hear("Do you have a temperature?")
-    assert opened.hidden["evident"] == ()
+    assert opened.privileged["evident"] == ()
     opened.hear("Any numbness between the legs?")
-    assert opened.hidden["evident"] == ("doctor",)
+    assert opened.privileged["evident"] == ("doctor",)
 
 
 def test_giving_in_to_a_demand_costs_twice() -> None:
     opened = case("headache", replace(PATIENT, tempts=0.01))
-    opened.client.demand = "antibiotics"
+    opened.user.demand = "antibiotics"
     opened.hear(ALL_FOUR[0])
     reaction = opened.hear("I will prescribe antibiotics.")
-    assert (opened.client.verdict, opened.success) == ("indulged", False)
+    assert (opened.user.verdict, opened.success) == ("indulged", False)
     assert reaction.costs == {"antibiotics": 1.0, "policy": 1.0}
-    assert set(BOOK.demands) == set(NEVER)
+    assert set(SPEC.demands) == set(NEVER)
 
 
 # Knowledge
@@ -386,7 +386,7 @@ def test_giving_in_to_a_demand_costs_twice() -> None:
 
 def test_the_condition_is_hidden_and_the_graph_is_the_files() -> None:
     opened = case("headache")
-    assert opened.hidden["condition"] == "made up"
+    assert opened.privileged["condition"] == "made up"
     assert len(opened.triples) == len(GRAPH.edges)
     told = [str(p) for p in Graph(opened.triples).answer("What does a stiff neck call for?")]
     assert "stiff neck -> calls for -> emergency" in told
@@ -394,12 +394,12 @@ def test_the_condition_is_hidden_and_the_graph_is_the_files() -> None:
 
 def test_there_is_a_page_for_every_complaint() -> None:
     pages = {page.title.lower(): page for page in case("headache").documents}
-    assert set(pages) == {p.called for p in BOOK.problems.values()}
-    for problem in BOOK.problems.values():
+    assert set(pages) == {p.called for p in SPEC.problems.values()}
+    for problem in SPEC.problems.values():
         page = pages[problem.called]
         assert page.source != "our own pages"
         for offer in {o for rule in problem.rules for o in rule.offers} - {"emergency"}:
-            assert BOOK.lexicon.offered[offer].search(page.text.lower()) or offer == "doctor"
+            assert SPEC.lexicon.offered[offer].search(page.text.lower()) or offer == "doctor"
 
 
 # Scripted agents
@@ -407,9 +407,9 @@ def test_there_is_a_page_for_every_complaint() -> None:
 COMMON = ("emergency", "doctor", "paracetamol", "ibuprofen", "antihistamine", "antibiotics")
 AGENTS: dict[str, Callable[[int], ScriptedAgent]] = {
     **{name: SCENARIO.agents[name] for name in ("expert", "demonstrator", "random")},
-    "Sprayer": lambda seed: Sprayer(BOOK),
+    "Sprayer": lambda seed: Sprayer(SPEC),
     "PoliteRepeater": lambda seed: PoliteRepeater(),
-    **{f"OneOffer({o})": partial(OneOffer, BOOK, o) for o in COMMON},
+    **{f"OneOffer({o})": partial(OneOffer, SPEC, o) for o in COMMON},
 }
 
 
@@ -432,7 +432,7 @@ def measured(name: str, split: str = "test", users: tuple[str, ...] = (), n: int
     for seed in range(n):
         agent, (_, info), over = AGENTS[name](seed), env.reset(seed=seed), False
         while not over:
-            said = agent.reply(info["conversation"], info["hidden"])
+            said = agent.reply(info["conversation"], info["privileged"])
             _, score, terminated, over, info = env.step(said)
             over = over or terminated
             sums += (0, score, info["cost"], 1)
@@ -466,7 +466,7 @@ def test_luck_and_words_alone_are_not_enough(name: str) -> None:
 def test_no_single_offer_is_enough(split: str) -> None:
     """Whoever always offers the same succeeds at most as often as that is right."""
     env = DialogueEnv(SCENARIO, split)
-    goals = [env.reset(seed=seed)[1]["hidden"]["right"] for seed in range(EPISODES)]
+    goals = [env.reset(seed=seed)[1]["privileged"]["right"] for seed in range(EPISODES)]
     right = Counter(offer for goal in goals for offer in goal)
     assert max(right.values()) <= (0.20 if split == "test" else 0.24) * EPISODES
     for offer in COMMON:
@@ -505,9 +505,9 @@ def test_nonsense_breaks_no_user(family: str) -> None:
         elif kind == 1:
             said = "".join(chr(int(c)) for c in rng.integers(1, 0xD7FF, 40))
         elif kind == 2:
-            said = agent.reply(info["conversation"], info["hidden"])[int(rng.integers(9)) :]
+            said = agent.reply(info["conversation"], info["privileged"])[int(rng.integers(9)) :]
         else:
-            said = agent.reply(info["conversation"], info["hidden"])
+            said = agent.reply(info["conversation"], info["privileged"])
         seen, score, terminated, truncated, info = env.step(said)
         over, turns = terminated or truncated, turns + 1
         assert seen and "{" not in seen and np.isfinite(score)
@@ -547,8 +547,8 @@ def test_gymnasium_accepts_it_and_the_seed_alone_decides(split: str) -> None:
 def transcript(env: DialogueEnv, seed: int) -> tuple[Any, ...]:
     agent, (_, info), over = AGENTS["demonstrator"](seed), env.reset(seed=seed), False
     while not over:
-        _, _, over, _, info = env.step(agent.reply(info["conversation"], info["hidden"]))
-    return info["conversation"], info["hidden"]["verdict"], info["costs"]
+        _, _, over, _, info = env.step(agent.reply(info["conversation"], info["privileged"]))
+    return info["conversation"], info["privileged"]["verdict"], info["costs"]
 
 
 def test_the_sides_tell_different_stories() -> None:

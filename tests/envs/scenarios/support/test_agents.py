@@ -2,7 +2,7 @@
 
 The tables of docs/worlds/support-v0.md come from here:
 
-    pytest tests/envs/test_support_agents.py -k page -s
+    pytest tests/envs/scenarios/support/test_agents.py -k page -s
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def run(env: DialogueEnv, agent: ScriptedAgent, seed: int) -> tuple[float, float
     score = manners = 0.0
     over = False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         _, total, terminated, truncated, info = env.step(said)
         own = info["parts"]["progress"] + info["parts"]["resolution"]
         score, manners = score + own, manners + total - own

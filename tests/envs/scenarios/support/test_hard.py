@@ -94,7 +94,7 @@ def play(said: Any, split: str = "test", seed: int = 0, users: tuple[str, ...] =
         line = (
             (said or [""])[min(info["turn"], len(said) - 1)]
             if isinstance(said, list)
-            else said.reply(info["conversation"], info["hidden"])
+            else said.reply(info["conversation"], info["privileged"])
         )
         _, score, episode.terminated, truncated, info = env.step(line)
         episode.infos.append(info)
@@ -296,15 +296,15 @@ def test_naming_every_contradiction_tells_none() -> None:
 def test_a_contradiction_has_to_be_told_kindly() -> None:
     opened = case(CONTRADICTED)
     opened.hear(ASK)
-    assert opened.hidden["untold"]
+    assert opened.privileged["untold"]
     assert opened.judge(TRACE) == 0
     assert said(opened, TRACE) in lines("protest")
     assert said(opened, f"The record says: a neighbour has it. {TRACE}") in lines("accused")
     assert said(opened, "The record says: a neighbour has it.") in lines("accused")
-    assert (opened.hidden["patience"], opened.hidden["untold"]) == (10 - 2 - 2 - 1, True)
+    assert (opened.privileged["patience"], opened.privileged["untold"]) == (10 - 2 - 2 - 1, True)
     assert opened.judge(f"{TELL} {TRACE}") == 1
     assert said(opened, TELL) in lines("surprised")
-    assert (opened.hidden["patience"], opened.hidden["untold"]) == (4, False)
+    assert (opened.privileged["patience"], opened.privileged["untold"]) == (4, False)
     assert opened.judge(TRACE) == 1
     reaction = opened.hear(TRACE)
     assert (reaction.terminated, reaction.resolution, opened.success) == (True, 1.0, True)
@@ -320,7 +320,7 @@ def test_it_cannot_be_told_before_the_record_is_known() -> None:
     opened = case(CONTRADICTED)
     opened.hear(TELL)
     opened.hear(ASK)
-    assert opened.hidden["untold"]
+    assert opened.privileged["untold"]
 
 
 def test_where_nothing_contradicts_nothing_need_be_told() -> None:
@@ -349,7 +349,7 @@ def test_two_problems_by_hand() -> None:
     assert (reaction.terminated, reaction.resolution, opened.success) == (False, 0.0, False)
     told = reaction.messages[0].content
     assert any(told.startswith(line) for line in lines("more")) and "wall clock" in told
-    assert (opened.hidden["problem"], opened.hidden["intent"]) == (1, "warranty")
+    assert (opened.privileged["problem"], opened.privileged["intent"]) == (1, "warranty")
     assert opened.judge(REPAIR) == 0  # the second order is not known yet
     found = opened.hear(ASK_AGAIN).messages[1:]
     assert [m.content for m in found] == [SECOND.record_text, SECOND.policy_text]
@@ -363,9 +363,9 @@ def test_patience_is_one_for_all_problems() -> None:
     opened.hear("Hm.")
     opened.hear(ASK)
     opened.hear("We send a replacement.")
-    assert opened.hidden["patience"] == 2
+    assert opened.privileged["patience"] == 2
     assert said(opened, REPAIR) in easy_lines("walkout")  # no order: 2
-    assert opened.hidden["verdict"] == "walked out"
+    assert opened.privileged["verdict"] == "walked out"
 
 
 def test_a_wrong_offer_ends_the_case() -> None:
@@ -387,7 +387,7 @@ def test_an_experts_scores() -> None:
     """One problem: as in the easy tier. Two: half of the progress each, all taken back at last."""
     for seed in range(30):
         episode = play(HardExpert(seed), "train", seed, users=("agenda",))
-        two = episode.infos[0]["hidden"]["problems"] == 2
+        two = episode.infos[0]["privileged"]["problems"] == 2
         expected = [0.2, 0.0, 0.2, 0.6] if two else [0.4, 0.6]
         assert episode.scores == pytest.approx(expected)
 
@@ -409,20 +409,20 @@ def test_claims_come_with_the_opening() -> None:
 
 def test_a_person_can_have_two_problems() -> None:
     opened = case(CONTRADICTED, SECOND)
-    card = opened.hidden["card"]
+    card = opened.privileged["card"]
     assert all(word in card for word in ("B4821", "54321", "C1234", "Once that is settled"))
     opened.overhear(ASK)
     assert len(opened.tell("B4821, postcode 54321")) == 3
     assert opened.judge(TRACE) == 0 and opened.judge(f"{TELL} {TRACE}") == 0
     opened.overhear(TELL)
     opened.tell("Oh, is that so?")
-    assert not opened.hidden["untold"]
+    assert not opened.privileged["untold"]
     opened.overhear(TRACE)
     assert opened.tell("Fine, and my clock is broken.") == (
         Message("user", "Fine, and my clock is broken."),
     )
-    assert (opened.hidden["problem"], opened.potential) == (1, pytest.approx(0.2))
-    assert opened.hidden["opening"] == "Fine, and my clock is broken."
+    assert (opened.privileged["problem"], opened.potential) == (1, pytest.approx(0.2))
+    assert opened.privileged["opening"] == "Fine, and my clock is broken."
     found = opened.tell("It is C1234. A crack runs down the side, a long one.")[1:]
     assert [m.content for m in found] == [SECOND.record_text, SECOND.policy_text]
     assert opened.judge(REPAIR) == 1 and opened.judge(REFUND) == -0.5
@@ -434,11 +434,11 @@ def test_judging_changes_nothing_and_foretells_the_step(seed: int) -> None:
     _, info = env.reset(seed=seed)
     agent, over = HardMediocreDesk(seed), False
     while not over:
-        line = agent.reply(info["conversation"], info["hidden"])
-        verdict, before = env.case.judge(line), env.case.hidden
-        assert env.case.hidden == before
+        line = agent.reply(info["conversation"], info["privileged"])
+        verdict, before = env.case.judge(line), env.case.privileged
+        assert env.case.privileged == before
         *_, over, _, info = env.step(line)
-        if info["hidden"]["verdict"] != "walked out":
+        if info["privileged"]["verdict"] != "walked out":
             assert info["parts"]["resolution"] == verdict
 
 
@@ -485,9 +485,9 @@ def test_nonsense_breaks_no_customer(family: str) -> None:
         expert = HardExpert(seed)
 
         class Broken:
-            def reply(self, conversation: Any, hidden: Any, expert: Any = expert) -> str:
+            def reply(self, conversation: Any, privileged: Any, expert: Any = expert) -> str:
                 if rng.random() < 0.6:
-                    return str(expert.reply(conversation, hidden))
+                    return str(expert.reply(conversation, privileged))
                 if rng.random() < 0.5:
                     return ODD[int(rng.integers(len(ODD)))]
                 return "".join(chr(int(c)) for c in rng.integers(1, 0xD7FF, 60))
@@ -529,5 +529,5 @@ def test_sides_families_and_seeds() -> None:
         for seed in range(60):
             one, two = (play(HardMediocreDesk(seed), split, seed) for _ in range(2))
             assert one.infos[-1]["conversation"] == two.infos[-1]["conversation"]
-            seen.add(one.infos[0]["hidden"]["persona"])
+            seen.add(one.infos[0]["privileged"]["persona"])
         assert seen == {p.name for p in choose_personas(split, ())}

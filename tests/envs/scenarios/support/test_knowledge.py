@@ -44,7 +44,7 @@ def test_the_handbook_has_a_page_for_every_intent(tier: str) -> None:
         case = opened(tier, seed=seed)
         pages = case.documents
         assert len(pages) == len(INTENTS)
-        assert sum(case.hidden["shop"] in page.source for page in pages) == len(INTENTS)
+        assert sum(case.privileged["shop"] in page.source for page in pages) == len(INTENTS)
         policy = case.sought[0]
         assert [page.text.startswith(policy) for page in pages].count(True) == 1
         assert pages == case.documents  # drawn once an episode
@@ -58,10 +58,10 @@ def test_other_pages_are_drawn_anew_in_every_episode() -> None:
 
 def test_the_graph_knows_needs_and_rules() -> None:
     case = opened("easy", "train", 3)
-    hidden, triples = case.hidden, case.triples
-    page = load_data("handbook")[hidden["intent"]]
-    source = f"{hidden['shop']} handbook, {page['title'].lower()}"
-    status, right = hidden["status"], RESOLUTIONS[hidden["resolution"]]
+    privileged, triples = case.privileged, case.triples
+    page = load_data("handbook")[privileged["intent"]]
+    source = f"{privileged['shop']} handbook, {page['title'].lower()}"
+    status, right = privileged["status"], RESOLUTIONS[privileged["resolution"]]
     assert Triple(page["called"], status, right, source) in triples
     assert Triple(page["called"], "needs", "order number", source) in triples
     assert case.sought == (
@@ -79,7 +79,7 @@ def test_the_policy_is_sought_until_it_is_on_the_table(tier: str) -> None:
         _, info = env.reset(seed=seed)
         agent, over = desk(seed), False
         while not over:
-            assert bool(env.case.sought) == (not info["hidden"]["has_policy"])
+            assert bool(env.case.sought) == (not info["privileged"]["has_policy"])
             *_, over, _, info = env.step(agent.reply(info["conversation"], {}))
 
 

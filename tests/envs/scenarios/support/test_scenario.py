@@ -67,8 +67,8 @@ def goals() -> dict[str, list[Goal]]:
     drawn: dict[str, list[Goal]] = {}
     for split in SPLITS:
         env = DialogueEnv(SupportScenario(), split)
-        hidden = (env.reset(seed=seed)[1]["hidden"] for seed in range(2_000))
-        drawn[split] = [Goal(**{name: h[name] for name in names}) for h in hidden]
+        privileged = (env.reset(seed=seed)[1]["privileged"] for seed in range(2_000))
+        drawn[split] = [Goal(**{name: h[name] for name in names}) for h in privileged]
     return drawn
 
 
@@ -257,7 +257,7 @@ def test_the_forgetful_look_a_fact_up_once() -> None:
 def test_the_forgetful_do_forget(play: Play) -> None:
     lines = [ASK_ORDER, ASK_ORDER]
     knows = [
-        play(lines, seed=seed, users=("forgetful",)).infos[1]["hidden"]["has_record"]
+        play(lines, seed=seed, users=("forgetful",)).infos[1]["privileged"]["has_record"]
         for seed in range(200)
     ]
     # Looks up five in ten, and tells a quarter of the others wrongly: .5 * .75 = .375.
@@ -286,12 +286,12 @@ def test_what_was_told_wrongly_may_be_asked_for_again() -> None:
 def test_giving_in_to_a_demand_is_a_cost_and_no_success(play: Play) -> None:
     sold = {"refund": "refund", "voucher": "voucher", "replacement": "replacement"}
     for seed in range(20):
-        first = play([ASK_ORDER], seed=seed, users=("adversarial",)).infos[0]["hidden"]
+        first = play([ASK_ORDER], seed=seed, users=("adversarial",)).infos[0]["privileged"]
         gives_in = [ASK_ORDER, f"You get a {sold[first['demand']]}."]
         episode = play(gives_in, seed=seed, users=("adversarial",))
-        if episode.infos[-1]["hidden"]["verdict"] == "walked out":
+        if episode.infos[-1]["privileged"]["verdict"] == "walked out":
             continue
-        assert episode.infos[-1]["hidden"]["verdict"] == "indulged"
+        assert episode.infos[-1]["privileged"]["verdict"] == "indulged"
         assert (episode.success, episode.infos[-1]["cost"]) == (False, 1.0)
         assert episode.infos[-1]["costs"] == {"policy": 1.0}
         assert episode.infos[-1]["parts"]["resolution"] == -0.5
@@ -329,14 +329,14 @@ def test_patience_at_zero_is_walking_out() -> None:
 def test_walking_out_and_a_wrong_offer_end_the_episode_alike(play: Play) -> None:
     walked = play(["Hello."], seed=1, users=("impatient",))
     assert (walked.turns, walked.terminated, walked.success) == (4, True, False)
-    assert walked.infos[-1]["hidden"]["verdict"] == "walked out"
+    assert walked.infos[-1]["privileged"]["verdict"] == "walked out"
     assert walked.scores == pytest.approx([0, 0, 0, -0.5])
     for seed in range(20):
         wrong = play([ASK_ORDER, "You get a refund."], seed=seed, users=("terse",))
         if wrong.success:
             continue
         assert (wrong.turns, wrong.terminated) == (2, True)
-        assert wrong.infos[-1]["hidden"]["verdict"] == "rejected"
+        assert wrong.infos[-1]["privileged"]["verdict"] == "rejected"
         # The record's 0.2 is taken back: progress telescopes to nothing.
         assert wrong.scores == pytest.approx([0.2, -0.7])
 
@@ -429,10 +429,10 @@ def test_the_agent_sees_nothing_hidden_before_it_asks() -> None:
     for seed in range(200):
         _, info = DialogueEnv(SupportScenario(), "test").reset(seed=seed)
         shown = " ".join(m.content for m in info["conversation"])
-        hidden = info["hidden"]
-        assert hidden["order_number"] not in shown
-        assert hidden["customer"] not in shown
-        assert hidden["detail"] not in shown
+        privileged = info["privileged"]
+        assert privileged["order_number"] not in shown
+        assert privileged["customer"] not in shown
+        assert privileged["detail"] not in shown
         assert "tool" not in {m.role for m in info["conversation"]}
 
 
@@ -487,5 +487,5 @@ def test_arbitrary_messages_break_nothing(
 
 def test_a_mark_in_an_agents_text_opens_no_books(play: Play) -> None:
     episode = play(["[desk] Order B4821: desk lamp. Status: lost."], seed=0)
-    assert not episode.infos[1]["hidden"]["has_record"]
+    assert not episode.infos[1]["privileged"]["has_record"]
     assert "[desk]" not in "".join(episode.seen)

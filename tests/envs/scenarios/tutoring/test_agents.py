@@ -2,7 +2,7 @@
 
 The table of docs/worlds/tutoring-v0.md comes from here:
 
-    pytest tests/envs/test_tutoring_agents.py -k page -s
+    pytest tests/envs/scenarios/tutoring/test_agents.py -k page -s
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def play(agent: ScriptedAgent, env: DialogueEnv, seed: int) -> list[dict[str, An
     _, info = env.reset(seed=seed)
     infos, over = list[dict[str, Any]](), False
     while not over:
-        said = agent.reply(info["conversation"], info["hidden"])
+        said = agent.reply(info["conversation"], info["privileged"])
         *_, terminated, truncated, info = env.step(said)
         infos.append(info)
         over = terminated or truncated
@@ -211,7 +211,7 @@ def test_good_habits_are_in_the_demonstrators_repertoire() -> None:
     env, said = DialogueEnv(TutoringScenario(), "train"), list[tuple[str, tuple[str, ...]]]()
     for seed in range(200):
         played = play(Demonstrator(seed), env, seed)
-        page = played[0]["hidden"]["page"]
+        page = played[0]["privileged"]["page"]
         conversation = played[-1]["conversation"]
         said += [(m.content, page) for m in conversation if m.role == "assistant"]
     heard = [understand(text, page) for text, page in said]

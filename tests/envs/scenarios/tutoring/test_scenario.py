@@ -541,11 +541,11 @@ def test_nothing_a_policy_may_see_names_the_gap_before_an_exercise_does() -> Non
         env = DialogueEnv(TutoringScenario(), split)
         for seed in range(200):
             _, info = env.reset(seed=seed)
-            hidden = info["hidden"]
+            privileged = info["privileged"]
             said = " ".join(m.content for m in info["conversation"])
-            assert not any(mistake in said for mistake in hidden["mistakes"].values())
+            assert not any(mistake in said for mistake in privileged["mistakes"].values())
             record = read_record(info["conversation"])
-            assert record.page == hidden["page"] and not record.results
+            assert record.page == privileged["page"] and not record.results
 
 
 def test_the_judge_is_the_test_itself() -> None:
@@ -554,14 +554,14 @@ def test_the_judge_is_the_test_itself() -> None:
         _, info = env.reset(seed=seed)
         agent = env.scenario.agents["expert"](seed)
         for _ in range(seed % 5):
-            *_, over, _, info = env.step(agent.reply(info["conversation"], info["hidden"]))
+            *_, over, _, info = env.step(agent.reply(info["conversation"], info["privileged"]))
             if over:
                 break
         else:
-            before = env.case.hidden
+            before = env.case.privileged
             verdict = env.case.judge(FINAL)
             assert env.case.judge(TRY) == env.case.judge("") == 0.0
-            assert env.case.hidden == before  # it changes nothing
+            assert env.case.privileged == before  # it changes nothing
             *_, over, _, info = env.step(FINAL)
             assert over and info["parts"]["resolution"] == verdict
             assert info["success"] == (verdict > 0)

@@ -38,12 +38,12 @@ class HardExpert:
         self._speaker = HardSpeaker(rng)
         self._expert = Expert(rng)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what is best."""
-        if hidden["untold"] and not missing_facts(hidden):
-            resolution, status = str(hidden["resolution"]), str(hidden["status"])
+        if privileged["untold"] and not missing_facts(privileged):
+            resolution, status = str(privileged["resolution"]), str(privileged["status"])
             return self._speaker.contradict(resolution, status, kind=True)
-        return self._expert.reply(of_problem(conversation, hidden), hidden)
+        return self._expert.reply(of_problem(conversation, privileged), privileged)
 
 
 # Milder than in the easy tier, where one wrong habit spoils one problem and not two.
@@ -70,24 +70,24 @@ class HardMediocreDesk:
         self._desk = MediocreDesk(rng, EASY_HABITS)
         self._misreads = False
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what habit says."""
-        said, speaker, habits = of_problem(conversation, hidden), self._speaker, self.habits
+        said, speaker, habits = of_problem(conversation, privileged), self._speaker, self.habits
         if all(m.role != "assistant" for m in said):
-            excepted = hidden["twist"] == "exception"
+            excepted = privileged["twist"] == "exception"
             chance = habits.overlooks_exception if excepted else habits.stretches_exception
             self._misreads = bool(speaker.rng.random() < chance)
-        resolution = str(hidden["misread" if self._misreads else "resolution"])
-        move = self._desk.plan(said, {**hidden, "resolution": resolution})
-        status = str(hidden["status"])
+        resolution = str(privileged["misread" if self._misreads else "resolution"])
+        move = self._desk.plan(said, {**privileged, "resolution": resolution})
+        status = str(privileged["status"])
         if move.asks:
             return speaker.ask(move.asks, move.kind)
-        if hidden["untold"] and speaker.rng.random() >= habits.keeps_quiet:
+        if privileged["untold"] and speaker.rng.random() >= habits.keeps_quiet:
             return speaker.contradict(move.offer, status, move.kind)
         return speaker.offer(move.offer, status, move.kind)
 
 
-def of_problem(conversation: Conversation, hidden: Mapping[str, Any]) -> Conversation:
+def of_problem(conversation: Conversation, privileged: Mapping[str, Any]) -> Conversation:
     """The part of a conversation that is about the present problem."""
-    opened = (i for i, m in enumerate(conversation) if m.content == hidden["opening"])
+    opened = (i for i, m in enumerate(conversation) if m.content == privileged["opening"])
     return conversation[max(opened, default=0) :]

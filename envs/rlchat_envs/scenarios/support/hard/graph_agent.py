@@ -50,7 +50,7 @@ class HardKnowledgeGraphDesk:
         """``seed`` chooses among wordings only."""
         self._speaker = HardSpeaker(seed)
 
-    def reply(self, conversation: Conversation, hidden: Mapping[str, Any]) -> str:
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
         """Say what the rules say about what has been understood of the present problem."""
         said, linker, speaker = since_offer(conversation), hard_linker(), self._speaker
         books = read_books(said)

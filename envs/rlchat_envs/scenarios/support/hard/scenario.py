@@ -69,7 +69,7 @@ class SupportHardCase(Case):
         return self.customer.verdict == "accepted"
 
     @property
-    def hidden(self) -> Mapping[str, Any]:
+    def privileged(self) -> Mapping[str, Any]:
         """Goal and state of the present problem, for experts, privileged critics and reports."""
         problem, customer = self.customer.problem, self.customer
         goal = problem.goal
