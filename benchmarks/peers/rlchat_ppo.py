@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from rlchat.algorithms.advantages import estimate
+from rlchat.algorithms.advantages import estimate, estimator_settings
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import PPOConfig
@@ -69,7 +69,7 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
         policy.free_merged()
         scale.add([t.score for t in played])
         annotated = annotate(policy, learner.critic, pack(played), config.ppo.token_budget)
-        settings = config.ppo.settings(config.critic)
+        settings = estimator_settings(config.ppo, config.critic)
         scores = [(t.index, t.score) for t in played]
         estimated = estimate(annotated, settings, config.ppo.beta, scale, scores)
         fit_critic(learner, estimated)

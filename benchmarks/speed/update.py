@@ -11,7 +11,7 @@ import torch
 from bench import Report, SpeedOptions, runs
 from torch import Tensor
 
-from rlchat.algorithms.advantages import Estimated, estimate
+from rlchat.algorithms.advantages import Estimated, estimate, estimator_settings
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import Batch, pack
 from rlchat.algorithms.config import CriticConfig, PPOConfig
@@ -53,7 +53,7 @@ class Epoch:
         annotated = annotate(policy, critic, batch, config.token_budget)
         seconds = time.perf_counter() - begun
         turns = [(t.index, len(t.parts)) for t in played]
-        settings = config.settings(critic.config)
+        settings = estimator_settings(config, critic.config)
         estimated = estimate(annotated, settings, 0.03, RunningStd(), turns)
         return cls(Learner(policy, critic, *optimizers, Distributed(cpu=True)), estimated, seconds)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from rlchat.algorithms import ppo
 from rlchat.algorithms.annotate import Annotated
 from rlchat.algorithms.batch import Batch
+from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.statistics import RunningStd
 
 ROUNDING = 1e-5  # nats; what float32's rounding may make of two equal logprobs
@@ -37,6 +38,29 @@ class EstimatorSettings:
     std_floor: float
     score_floor: float
     sampler_gap: float
+
+
+def estimator_settings(
+    config: PPOConfig, critic: CriticConfig, compared: bool = False
+) -> EstimatorSettings:
+    """What the estimator needs to know of the settings of PPO.
+
+    Args:
+        config: settings of PPO.
+        critic: settings of the critic.
+        compared: whether scores come from comparisons of replies alone. Those know a reply's worth
+            in its context up to a constant, which a sum over turns would pay for.
+    """
+    gamma = (0.0 if compared else 1.0) if config.gamma_turn is None else config.gamma_turn
+    return EstimatorSettings(
+        config.estimator,
+        ppo.Discounts(config.gamma_token, config.lambda_token, gamma, config.lambda_turn),
+        critic.lambda_return,
+        config.group_size,
+        config.std_floor,
+        config.score_floor,
+        config.sampler_gap,
+    )
 
 
 def estimate(

@@ -9,7 +9,6 @@ from rlchat.settings import expect
 
 if TYPE_CHECKING:  # torch comes with them, for which --help need not wait
     from rlchat.algorithms import ppo
-    from rlchat.algorithms.advantages import EstimatorSettings
 
 
 @dataclass(frozen=True)
@@ -91,28 +90,6 @@ class PPOConfig:
         from rlchat.algorithms import ppo
 
         return ppo.Clip(self.clip_low, self.clip_high, self.dual_clip)
-
-    def settings(self, critic: CriticConfig, compared: bool = False) -> EstimatorSettings:
-        """What the estimator needs to know.
-
-        Args:
-            critic: its settings.
-            compared: whether scores come from comparisons of replies alone. Those know a reply's
-                worth in its context up to a constant, which a sum over turns would pay for.
-        """
-        from rlchat.algorithms import ppo
-        from rlchat.algorithms.advantages import EstimatorSettings
-
-        gamma = (0.0 if compared else 1.0) if self.gamma_turn is None else self.gamma_turn
-        return EstimatorSettings(
-            self.estimator,
-            ppo.Discounts(self.gamma_token, self.lambda_token, gamma, self.lambda_turn),
-            critic.lambda_return,
-            self.group_size,
-            self.std_floor,
-            self.score_floor,
-            self.sampler_gap,
-        )
 
 
 @dataclass(frozen=True)

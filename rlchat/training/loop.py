@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from rlchat.algorithms import ppo
-from rlchat.algorithms.advantages import estimate
+from rlchat.algorithms.advantages import estimate, estimator_settings
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
 from rlchat.algorithms.update import fit_critic, update_policy
@@ -111,7 +111,7 @@ def learn(
     annotated = annotate(learner.policy, learner.critic, batch, config.ppo.token_budget)
     release_memory()
     clock.lap("annotate")
-    settings = config.ppo.settings(config.critic, state.reward.compared)
+    settings = estimator_settings(config.ppo, config.critic, state.reward.compared)
     turns = [(t.index, len(t.parts)) for t in everyone]
     estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum)
     metrics = measure(estimated, everyone, ranks)

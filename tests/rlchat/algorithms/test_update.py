@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rlchat.algorithms import ppo, update
-from rlchat.algorithms.advantages import Estimated, estimate
+from rlchat.algorithms.advantages import Estimated, estimate, estimator_settings
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import CriticConfig, PPOConfig
@@ -54,7 +54,7 @@ def make_estimated(
 ) -> Estimated:
     annotated = annotate(learner.policy, learner.critic, pack(trajectories), 10_000)
     everyone = [(t.index, len(t.parts)) for t in trajectories]
-    settings = config.settings(learner.critic.config)
+    settings = estimator_settings(config, learner.critic.config)
     return estimate(annotated, settings, 0.1, RunningStd(1, 0, 1), everyone)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import rlchat.rewards.composite as room
+from rlchat.algorithms.advantages import estimator_settings
 from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.distributed import Distributed
 from rlchat.errors import UserError
@@ -116,9 +117,9 @@ def test_comparisons_are_not_summed_unless_the_world_counts(
     monkeypatch.setattr(room, "Toxicity", Letters)
     reward = CompositeReward(RewardConfig(letters, weights))
     assert reward.compared == compared
-    discounts = PPOConfig().settings(CriticConfig(), reward.compared).discounts
+    discounts = estimator_settings(PPOConfig(), CriticConfig(), reward.compared).discounts
     assert discounts.gamma_turn == (0 if compared else 1)
-    given = PPOConfig(gamma_turn=0.9).settings(CriticConfig(), reward.compared)
+    given = estimator_settings(PPOConfig(gamma_turn=0.9), CriticConfig(), reward.compared)
     assert given.discounts.gamma_turn == 0.9
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from rlchat.algorithms.advantages import estimate
+from rlchat.algorithms.advantages import estimate, estimator_settings
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import CriticConfig, PPOConfig
@@ -69,7 +69,7 @@ def main(folder: Path, count: int) -> None:
     scale = RunningStd()
     scale.add([sum(parts.values()) for *_, turns in everyone for parts in turns])
     turns = [(i, len(parts)) for i, *_, parts in everyone]
-    settings = CONFIG.ppo.settings(CONFIG.critic)
+    settings = estimator_settings(CONFIG.ppo, CONFIG.critic)
     estimated = estimate(annotated, settings, 0.1, scale, turns, ranks.sum)
     actions = float(ranks.sum(annotated.batch.action_mask.sum().double()))
     accumulate(learner, estimated, torch.arange(len(own)), CONFIG.ppo, actions)
