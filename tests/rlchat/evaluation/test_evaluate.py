@@ -8,13 +8,12 @@ from rlchat.evaluation import evaluate
 from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
-from rlchat.statistics import Interval
+from rlchat.statistics import Interval, bootstrap
 
 
 def test_intervals_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables, lines and files ask for them again and again."""
     drawn: list[int] = []
-    bootstrap = evaluate.bootstrap
 
     def counted(values: list[float]) -> Interval:
         drawn.append(len(values))
