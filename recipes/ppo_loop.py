@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rlchat import EnvConfig, RolloutConfig, Trajectory
 from rlchat.models.adapter_io import adapter_folder, base_spec
-from rlchat.models.adapters import AdapterConfig
+from rlchat.models.config import AdapterConfig
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.collect import collect

@@ -27,7 +27,7 @@ if _TYPE_CHECKING:
     from rlchat.evaluation.evaluate import EvaluationResult
     from rlchat.inference.agents import Agent, Reply
     from rlchat.inference.load_agent import load_agent
-    from rlchat.rewards.composite import RewardConfig
+    from rlchat.rewards.config import RewardConfig
     from rlchat.rewards.loading import load_scorer as load_reward_model
     from rlchat.rewards.training import train_reward_model
     from rlchat.rollout.config import RolloutConfig
@@ -78,7 +78,7 @@ _HOMES = {
     "Message": "rlchat_envs:Message",
     "PPOConfig": "rlchat.algorithms.config:PPOConfig",
     "Reply": "rlchat.inference.agents:Reply",
-    "RewardConfig": "rlchat.rewards.composite:RewardConfig",
+    "RewardConfig": "rlchat.rewards.config:RewardConfig",
     "RolloutConfig": "rlchat.rollout.config:RolloutConfig",
     "RunError": "rlchat.errors:RunError",
     "SFTConfig": "rlchat.training.config:SFTConfig",

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from rlchat.evaluation.evaluate import EvalConfig, EvaluationResult
+from rlchat.evaluation.config import EvalConfig
+from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.evaluation.evaluate import evaluate as measure
 from rlchat.inference.agents import Agent
 from rlchat.inference.load_agent import load_agent
