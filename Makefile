@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := --iterations 5 --ppo.layers 0.34
 
 .DEFAULT_GOAL := help
-.PHONY: help chat demo proof starters studies games reference test lint type bench bench-growth bench-peers clean
+.PHONY: help chat demo proof starters studies games reference test test-long lint type bench bench-growth bench-peers clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,10 @@ reference: .venv/.stamp  ## write docs/reference anew from the docstrings of the
 	$(BIN)/python scripts/reference.py
 
 test: .venv/.stamp  ## run the tests, as many at a time as there are cores
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist worksteal -m "not long"
+
+test-long: .venv/.stamp  ## run the proofs of learning and the marathons that `make test` leaves out
+	$(BIN)/pytest -n auto --dist worksteal -m long
 
 lint: .venv/.stamp  ## check style and the direction of imports
 	$(BIN)/ruff check .

@@ -66,6 +66,7 @@ def test_the_list_of_models_shows_them(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.skipif("smollm2-135m" not in HERE, reason="the base model is not in the cache")
+@pytest.mark.long
 def test_they_can_be_measured_against_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["eval", "starter", "--against", "starter:warm-start", "--episodes", "2"]
     assert main(words) == 0

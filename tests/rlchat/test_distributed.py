@@ -78,6 +78,7 @@ def test_two_processes_have_the_metrics_of_one(alone: Path, together: Path) -> N
     assert (alone / "run" / name).read_text("utf-8") == (together / "run" / name).read_text("utf-8")
 
 
+@pytest.mark.long
 def test_the_script_trains_under_torchrun(tmp_path: Path) -> None:
     """Warm start included, which only the first process makes; one run folder, one voice."""
     done = run(

@@ -559,6 +559,7 @@ def test_the_scripts_are_the_verbs(script: str, verb: str, tmp_path: Path) -> No
     assert done.stdout.startswith(f"usage: rlchat {verb} ")
 
 
+@pytest.mark.long
 def test_training_by_accelerate_launch(tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
     script = [str(ROOT / "scripts" / "train_ppo.py"), *SMALL.split(), "--run", "run"]

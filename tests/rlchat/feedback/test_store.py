@@ -277,6 +277,7 @@ def wanting(path: Path, told: dict[str, list[list[str]]]) -> list[tuple[str, ...
     return sorted(given - kept)
 
 
+@pytest.mark.long
 def test_no_acknowledged_rating_is_lost_when_the_program_is_killed(path: Path) -> None:
     rng = random.Random(0)
     told: dict[str, list[list[str]]] = {}

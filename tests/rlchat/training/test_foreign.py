@@ -79,6 +79,7 @@ def mean(x: list[float]) -> float:
     return sum(x) / len(x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["Plain", "Lower"])
 def test_a_foreign_environment_is_learned(name: str, tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(MODULE, encoding="utf-8")

@@ -19,7 +19,7 @@ from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
-from rlchat.training.learning_curve import Curve, draw_png
+from rlchat.training.learning_curve import Curve, draw_png, leave_curve
 from rlchat.training.run_folder import RunFolder
 
 ROWS: list[dict[str, Any]] = [
@@ -116,7 +116,8 @@ def run_of(folder: Path, rows: list[dict[str, Any]]) -> RunFolder:
 
 def shown(run: RunFolder, results: list[EvaluationResult], **console: Any) -> str:
     out = io.StringIO()
-    show_curve(run, results, TrainConfig(), Console(file=out, width=60, **console))
+    leave_curve(run, results, TrainConfig())
+    show_curve(run, TrainConfig(), Console(file=out, width=60, **console))
     return out.getvalue()
 
 

@@ -370,7 +370,9 @@ def random_acts(policy: Policy, acts: int) -> list[float]:
     return [heard.count(a) / size for a in range(acts)]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed", [SEEDS[0], *(pytest.param(seed, marks=pytest.mark.long) for seed in SEEDS[1:])]
+)
 @pytest.mark.parametrize("env", TASKS)
 def test_it_learns(env: str, seed: int, tmp_path: Path) -> None:
     """It goes at least three fifths of the way from random to the optimum.
@@ -390,7 +392,9 @@ def test_it_learns(env: str, seed: int, tmp_path: Path) -> None:
 # --- Test 12: it stays put without a signal -----------------------------------------------------
 
 
-@pytest.mark.parametrize("score, bound", [(0.0, 0.001), (0.5, 0.15)])
+@pytest.mark.parametrize(
+    "score, bound", [(0.0, 0.001), pytest.param(0.5, 0.15, marks=pytest.mark.long)]
+)
 def test_without_a_signal_it_stays_where_it_was(score: float, bound: float, tmp_path: Path) -> None:
     """Three turns of the same score, 20 iterations: mean KL to the start, nats per action token.
 
