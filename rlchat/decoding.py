@@ -407,5 +407,6 @@ class Decoder:
             if hole not in holders:
                 last = max(holders)
                 mover = holders.pop(last)
-                self._cache.copy(last, hole, self._before + len(self._ids[mover]))
+                if self._ids[mover]:  # of a row that has not begun, the cache may hold nothing yet
+                    self._cache.copy(last, hole, self._before + len(self._ids[mover]))
                 self._place[mover], holders[hole] = hole, mover

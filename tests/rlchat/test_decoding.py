@@ -345,3 +345,20 @@ def test_memory_grows_for_the_rows_that_are_left(model: PreTrainedModel) -> None
     assert held() == (2, 2 * GROWTH)
     record.speak(decoder, {2: words(6, 3), 3: words(7, 4)}, noise)
     record.check(model)
+
+
+def test_a_row_that_the_cache_has_no_place_for_yet_may_move(model: PreTrainedModel) -> None:
+    """The last place was let go and the cache grew without it; it is taken as a hole appears."""
+    decoder, record = make_decoder(model, 3, 300), Record()
+    noise = {c: uniform(c, ends=0.0) for c in range(4)}
+    record.speak(decoder, {c: words(c, 5) for c in range(3)}, noise, 4)
+    decoder.forget(2)
+    record.speak(decoder, {c: words(9, 90) for c in range(2)}, noise, 4)
+    assert decoder._cache.held == 2
+    prompt = words(6, 7)
+    decoder.submit(3, prompt, noise[3], 4)  # in the last place
+    decoder.forget(0)  # and before it begins, there is a hole below
+    while decoder.busy:
+        said = decoder.step()
+    expected = full_logprobs(model, [*prompt, *said[3].ids])[len(prompt) - 1 :]
+    torch.testing.assert_close(torch.tensor(said[3].logprobs), expected, atol=1e-5, rtol=0)
