@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import pytest
 
+from rlchat.errors import UserError
 from rlchat.evaluation import evaluate
+from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult
-from rlchat.rollout.environment import EnvConfig
-from rlchat.rollout.trajectory import Trajectory
-from rlchat.statistics import Interval, bootstrap
+from rlchat.inference.agents import AgentConversation, ConversationSettings
+from rlchat.inference.scripted_agent import ScenarioAgent
+from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.environment import EnvConfig, TextEnv
+from rlchat.rollout.trajectory import Episode, Trajectory
+from rlchat.statistics import Interval, bootstrap, wilson
 
 
 def test_intervals_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +34,82 @@ def test_intervals_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.metrics == result.metrics
     assert set(result.to_json()["metrics"]) == set(result.metrics)
     assert drawn == [3, 3, 3]
+
+
+def result_of(played: list[Episode], optimum: float | None = None) -> EvaluationResult:
+    return EvaluationResult("somebody", EnvConfig(), "dev", 0, 0.0, played, optimum)
+
+
+def episode(seed: int, success: bool | None, cost: float = 0.0, turns: int = 1) -> Episode:
+    """An episode that scores .5 a turn, and is as unsafe as it is told to be."""
+    costs = [{"advice": cost}] + [{}] * (turns - 1)
+    return Episode(seed, seed, parts=[{"a": 0.5}] * turns, costs=costs, success=success)
+
+
+def test_each_metric_by_hand() -> None:
+    """Success of three known ones out of four, by Wilson's interval; regret above an optimum."""
+    played = [
+        episode(0, True, 1.0, 2),
+        episode(1, True, 0.0, 4),
+        episode(2, False, 0.0, 3),
+        episode(3, None, 0.0, 3),
+    ]
+    metrics = result_of(played, optimum=2.0).metrics
+    assert metrics["success"] == wilson(2, 3)
+    assert metrics["cost"].mean == 0.25
+    assert metrics["score"].mean == 1.5
+    assert metrics["turns"].mean == 3.0
+    assert metrics["regret"].mean == 1.0
+
+
+def test_who_looked_nothing_up_has_no_hit_rate() -> None:
+    """Nothing sought is not nothing found."""
+    sought, idle = episode(0, True), episode(1, True)
+    sought.knowledge = {"sought": 4, "hits": 1}
+    idle.knowledge = {"sought": 0, "hits": 0}
+    assert result_of([sought, idle]).metrics["hit rate"].mean == 0.25
+    assert "hit rate" not in result_of([idle]).metrics
+
+
+def test_differences_are_of_pairs_and_have_a_sign() -> None:
+    better = result_of([episode(0, True, 0.0, 2), episode(1, True, 1.0, 2)])
+    worse = result_of([episode(0, False, 1.0, 3), episode(1, True, 2.0, 3)])
+    found = better.minus(worse)
+    assert found["success"].mean == 0.5
+    assert found["cost"].mean == -1.0
+    assert found["turns"].mean == -1.0
+    assert found["score"].mean == -0.5
+
+
+def test_other_users_are_not_compared() -> None:
+    with pytest.raises(UserError, match=r"expected results of the same users"):
+        result_of([episode(0, True)]).minus(result_of([episode(1, True)]))
+
+
+@dataclass(frozen=True)
+class Told:
+    """An agent that notes with which settings its conversations start."""
+
+    heard: list[ConversationSettings]
+    name: str = "told"
+    version: str = ""
+    batched: None = None
+
+    def start(self, seed: int, settings: ConversationSettings) -> AgentConversation:
+        self.heard.append(settings)
+        return ScenarioAgent("expert").start(seed, settings)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_the_split_and_the_temperature_reach_the_conversation(
+    split: Literal["dev", "test"],
+) -> None:
+    agent = Told([])
+    config = EvalConfig(split, 2, seed=3, temperature=0.7, rollout=RolloutConfig(max_tokens=300))
+    found = evaluate.evaluate(agent, EnvConfig(), config)
+    assert [(s.temperature, s.max_tokens) for s in agent.heard] == [(0.7, 300)] * 2
+    env = TextEnv(EnvConfig(), split)
+    for played in found.episodes:
+        opening = env.reset(played.seed)
+        assert played.conversation[: len(opening)] == opening
+    assert (found.agent, found.split, found.seed, found.temperature) == ("told", split, 3, 0.7)

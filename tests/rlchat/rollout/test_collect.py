@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
@@ -19,10 +22,11 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Ending, Trajectory
 from rlchat.training.sft import dataset
+from rlchat_envs import Message, Utterance
 
 MakePolicy = Callable[..., Policy]
 HERE = [model.name for model, here in list_models() if here or model.name == "tiny"]
@@ -283,3 +287,85 @@ def test_the_warm_start_and_a_trajectory_written_by_hand(name: str) -> None:
     assert row["input_ids"] == t.ids
     assert [label != -100 for label in row["labels"]] == t.action_mask
     assert all(a in (-100, b) for a, b in zip(row["labels"], t.ids, strict=True))
+
+
+class Short(gym.Env[str, str]):
+    """Says something long, answers twice, then stops: by a limit of its own, or at an end."""
+
+    observation_space = Utterance()
+    action_space = Utterance()
+
+    def __init__(self, cut: bool):
+        self.cut, self.steps = cut, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return " ".join(f"word{i}" for i in range(60)), {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        over = self.steps == 2
+        return "more", 1.0, over and not self.cut, over and self.cut, {}
+
+
+gym.register("tests/Cut-v0", lambda **_: Short(cut=True))
+gym.register("tests/Ends-v0", lambda **_: Short(cut=False))
+Keys = tuple[int, tuple[int, ...], tuple[int, ...]]
+
+
+def rolled(
+    policy: Policy, env: str, keys: Sequence[Keys], temperature: float = 1.0, most: int = 600
+) -> list[Trajectory]:
+    config = RolloutConfig(max_new_tokens=8, max_tokens=most)
+    pool = EnvPool(EnvConfig(env))
+    return collect(policy.generation_model(), policy.template, pool, keys, config, temperature)
+
+
+def sampled(t: Trajectory) -> list[int]:
+    return [token for token, acts in zip(t.ids, t.action_mask, strict=True) if acts]
+
+
+@pytest.mark.parametrize(
+    ("env", "ended"), [("tests/Cut-v0", (False, True)), ("tests/Ends-v0", (True, False))]
+)
+def test_an_environments_truncation_is_no_end(
+    env: str, ended: tuple[bool, bool], make_policy: MakePolicy
+) -> None:
+    """The value of what would have followed is read after a truncation, and 0 after an end."""
+    (t,) = rolled(make_policy(), env, [(0, (1,), (2,))])
+    assert (t.terminated, t.truncated) == ended
+    assert len(t.parts) == 2
+
+
+def test_noise_is_the_samplers_own_and_greedy_needs_none(make_policy: MakePolicy) -> None:
+    policy = make_policy()
+    same = rolled(policy, "tests/Ends-v0", [(0, (1,), (2,)), (1, (7,), (2,)), (2, (1,), (3,))])
+    assert sampled(same[0]) == sampled(same[1]) != sampled(same[2])
+    greedy = rolled(policy, "tests/Ends-v0", [(0, (1,), (2,)), (1, (1,), (3,))], temperature=0.0)
+    assert sampled(greedy[0]) == sampled(greedy[1]) != sampled(same[0])
+
+
+def test_of_a_long_opening_the_end_is_kept(make_policy: MakePolicy) -> None:
+    """Whoever opens at length has asked for something at the end of it."""
+    policy = make_policy()
+    (t,) = rolled(policy, "tests/Ends-v0", [(0, (1,), (2,))], most=100)
+    opening = policy.template.opening((Message("user", Short(False).reset()[0]),))
+    room = 100 - 8
+    assert len(opening) > room
+    assert t.ids[:room] == opening[-room:]
+    assert not any(t.action_mask[:room])
+
+
+def test_what_was_unsafe_is_noted_turn_by_turn(
+    make_policy: MakePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = TextEnv.step
+
+    def unsafe(env: TextEnv, text: str) -> StepResult:
+        return replace(step(env, text), costs={"advice": 0.5})
+
+    monkeypatch.setattr(TextEnv, "step", unsafe)
+    (t,) = rolled(make_policy(), "tests/Ends-v0", [(0, (1,), (2,))])
+    assert t.costs == [{"advice": 0.5}, {"advice": 0.5}]
+    assert t.cost == 1.0 and t.score != t.cost
