@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -400,3 +401,88 @@ def test_the_critic_is_fitted_to_the_returns(
     errors = (estimated.annotated.values - estimated.returns)[mask] ** 2
     last = fit_critic(learner, estimated)
     assert last < 0.1 * float(errors.mean()) / 2
+
+
+# --- What the settings say reaches the update -------------------------------------------------
+
+
+def policy_gradient(learner: Learner, estimated: Estimated, config: PPOConfig) -> Tensor:
+    """Of the adapter alone, flat; forgets it afterwards."""
+    rows = torch.arange(len(estimated.annotated.batch.lengths))
+    accumulate(learner, estimated, rows, config, 10.0)
+    flat = torch.cat([p.grad.flatten().clone() for p in learner.policy.parameters()])  # type: ignore[union-attr]
+    for parameter in learner.policy.parameters():
+        parameter.grad = None
+    return flat
+
+
+def test_importance_weights_scale_what_each_token_says(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    twice = replace(estimated, weights=torch.full_like(estimated.advantages, 2.0))
+    once = replace(estimated, weights=torch.ones_like(estimated.advantages))
+    plain = policy_gradient(learner, estimated, ONCE)
+    close(policy_gradient(learner, once, ONCE), plain)
+    close(policy_gradient(learner, twice, ONCE), 2 * plain)
+
+
+def test_outside_the_clip_a_good_token_says_nothing_more(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    """Ratios of 1.5: beyond 1.28 the gradient is gone, within 2 it is there."""
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    annotated = estimated.annotated
+    older = replace(annotated, logprobs=annotated.logprobs - math.log(1.5))
+    good = torch.where(annotated.batch.action_mask, 1.0, 0.0)
+    moved = replace(estimated, annotated=older, advantages=good)
+    assert float(policy_gradient(learner, moved, ONCE).abs().max()) == 0.0
+    wide = replace(ONCE, clip_high=1.0)
+    assert float(policy_gradient(learner, moved, wide).abs().max()) > 1e-2
+
+
+def test_the_gradients_norm_is_bounded(policy: Policy, trajectories: list[Trajectory]) -> None:
+    """Adam's first step is the same for any scale, so what is bounded is read before it."""
+    learner = make_learner(policy)
+    seen: list[float] = []
+    clip = learner.policy_optimizer.clip_
+
+    def bounded(norm: float) -> float:
+        found = clip(norm)
+        grads = [p.grad for p in learner.policy_optimizer.parameters if p.grad is not None]
+        seen.append(float(torch.cat([g.flatten() for g in grads]).norm()))
+        return found
+
+    learner.policy_optimizer.clip_ = bounded  # type: ignore[method-assign]
+    estimated = make_estimated(learner, trajectories)
+    config = replace(ONCE, gradient_norm=0.125)
+    metrics = update_policy(learner, estimated, config, EPISODES, (0, 0))
+    assert metrics["gradient_norm"] > 0.125
+    assert seen == [pytest.approx(0.125, rel=1e-4)]
+
+
+@pytest.mark.parametrize("states", ["shared", "detached"])
+def test_the_value_clip_reaches_the_loss(
+    states: str, policy: Policy, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared critic's loss is weighed too; the policy's is not."""
+    learner = make_learner(policy, states)
+    learner.critic.config = replace(learner.critic.config, value_clip=0.25)
+    clips: list[float] = []
+    value_loss = ppo.value_loss
+
+    def noted(*arguments: Any) -> Tensor:
+        clips.append(arguments[3])
+        return value_loss(*arguments)
+
+    monkeypatch.setattr(ppo, "value_loss", noted)
+    estimated = make_estimated(learner, trajectories)
+    if states == "detached":
+        fit_critic(learner, estimated)
+    else:
+        before = gradient(learner, estimated)[-9:]
+        learner.critic.config = replace(learner.critic.config, loss_weight=1.5)  # of .5 before
+        torch.testing.assert_close(gradient(learner, estimated)[-9:], 3 * before)
+    assert set(clips) == {0.25}
