@@ -20,15 +20,22 @@ from rlchat.settings import DTypeName
 from rlchat_reward_models.scorer import LearnedScorer
 
 
-def load_scorer(folder: Path, dtype: DTypeName = "auto", device: str = "auto") -> LearnedScorer:
+def load_scorer(
+    folder: str | Path, dtype: DTypeName = "auto", device: str = "auto"
+) -> LearnedScorer:
     """Open a reward model.
+
+    Args:
+        folder: where ``rlchat reward train`` left it.
+        dtype: precision of its products; auto measures what is faster.
+        device: where it computes.
 
     Raises:
         UserError: the folder holds none.
     """
     place = choose_device(device)
     try:
-        scorer = LearnedScorer.load(folder, open_base, str(place))
+        scorer = LearnedScorer.load(Path(folder), open_base, str(place))
     except UserError:
         raise
     except ValueError as error:

@@ -20,7 +20,7 @@ class Ending(StrEnum):
     TURN_LIMIT = "turn_limit"  # truncated by the environment
     TOKEN_LIMIT = "token_limit"  # the next turn might not have fitted into the episode's budget
     CONTEXT_FULL = "context_full"  # the agent had no room for another turn
-    ENV_ERROR = "env_error"  # the environment failed, and whoever played went on without it
+    ENV_ERROR = "env_error"  # the environment failed; nothing here goes on after that yet
 
 
 @dataclass

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rlchat.errors import UserError
 from rlchat.inference.agents import Agent, ContextFull, ConversationSettings, OnText, Reply
+from rlchat.inference.load_agent import load_agent
+from rlchat.inference.scripted_agent import Replies
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
@@ -30,7 +33,7 @@ class ChatSession(ScoredConversation):
 
     def __init__(
         self,
-        agent: Agent,
+        agent: Agent | str | Path | Replies,
         env: TextEnv | None = None,
         *,
         seed: int = 0,
@@ -42,7 +45,7 @@ class ChatSession(ScoredConversation):
         """Begin a conversation.
 
         Args:
-            agent: replies.
+            agent: replies; what `load_agent` takes is loaded.
             env: gives goal and simulated user, looks things up, and judges; it serves one session
                 at a time. Without one there is only talk.
             seed: decides goal, user and sampling, with the number.
@@ -73,7 +76,7 @@ class ChatSession(ScoredConversation):
             rollout.max_new_tokens,
             noise,
         )
-        self.agent_conversation = agent.start(env_seed, settings)
+        self.agent_conversation = load_agent(agent).start(env_seed, settings)
         self.last_reply: Reply | None = None
         self._cut_off_penalty = rollout.cut_off_penalty
 

@@ -95,6 +95,7 @@ class TrainConfig(EnvOptions):
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        object.__setattr__(self, "run", Path(self.run))  # callers from Python give strings too
         expect(self, "episodes", self.episodes >= 1, "of at least 1")
         for name in ("iterations", "evaluation"):
             expect(self, name, getattr(self, name) >= 0, "of at least 0")
@@ -141,6 +142,7 @@ class SFTConfig(EnvOptions):
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        object.__setattr__(self, "out", Path(self.out))  # callers from Python give strings too
         expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
 
 

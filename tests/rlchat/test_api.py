@@ -103,3 +103,25 @@ def test_an_object_with_reply_is_an_agent() -> None:
 
 def test_a_string_is_one_name() -> None:
     assert rlchat.make_env(users="terse").config.users == ("terse",)
+
+
+def test_folders_may_be_strings(tmp_path: Path) -> None:
+    assert rlchat.TrainConfig(run="runs/x").run == Path("runs/x")  # type: ignore[arg-type]
+    assert rlchat.SFTConfig(out="runs/y").out == Path("runs/y")  # type: ignore[arg-type]
+    with pytest.raises(rlchat.UserError, match=r"^(?!.*operand)"):
+        rlchat.load_reward_model(str(tmp_path))
+
+
+class Polite:
+    """A user's own agent."""
+
+    def reply(self, conversation: object, privileged: object) -> str:
+        return "Good day."
+
+
+@pytest.mark.parametrize("agent", ["expert", Polite()])
+def test_a_session_takes_what_load_agent_takes(agent: object) -> None:
+    env = rlchat.make_env("rlchat/Support-v0", split="dev")
+    session = rlchat.ChatSession(agent, env)  # type: ignore[arg-type]
+    assert "".join(session.reply("Hello"))
+    assert [m.role for m in session.conversation][-1] == "assistant"

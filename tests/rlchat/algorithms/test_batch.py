@@ -349,3 +349,17 @@ def test_rounding_between_two_forwards_costs_nothing() -> None:
 
     assert torch.equal(returns(5e-6), returns(0.0))
     assert not torch.equal(returns(5e-4), returns(0.0))
+
+
+def test_the_sampler_gap_is_that_of_all_ranks() -> None:
+    """Alone there is none; with another rank's, of 1 nat a token, the weights come in."""
+    everyone = [(0, 1), (1, 2)]
+
+    def with_another(x: Tensor) -> Tensor:
+        # Of (count, sum) pairs the other rank has as many tokens, each with a gap of 1.
+        return x + torch.tensor([4.0, 4.0], dtype=x.dtype) if x.numel() == 2 else x
+
+    alone = estimate(by_hand(), SETTINGS, 0.5, RunningStd(4, 0, 16), everyone)
+    assert alone.weights is None
+    both = estimate(by_hand(), SETTINGS, 0.5, RunningStd(4, 0, 16), everyone, with_another)
+    assert both.weights is not None
