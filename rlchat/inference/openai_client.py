@@ -17,10 +17,6 @@ from rlchat.errors import RunError, UserError
 from rlchat_envs import Conversation, as_text
 from rlchat_envs.users.llm_text import whole
 
-if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
-    pass
-
-
 if TYPE_CHECKING:  # nobody waits for it, or needs it, who asks no endpoint
     import openai
 

