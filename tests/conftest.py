@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Tiny networks gain nothing from a second thread, and a loaded machine makes threads wait.
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 MakePolicy = Callable[..., "Policy"]
 MakeTrajectories = Callable[..., "list[Trajectory]"]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of garbage collection: a training collects, and it is much."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlchat.inference.cuda_graphs import Replayed
-from rlchat.inference.kv_cache import Cache, RowGroup, StepLayout
+from rlchat.inference.kv_cache import Cache, RowGroup, StepLayout, is_lazy
 from rlchat.inference.rows import RowTable, group_rows, longest_beginning, slots_of
 from rlchat.models.attention import Mask, middle_layer, trunk_and_head
 from rlchat.models.generation_model import GenerationModel
@@ -89,7 +89,7 @@ class Decoder:
             buffers = torch.zeros(2, rows, dtype=torch.long, device=self._device)
             self._replayed = Replayed(*buffers)
             slots += 1  # for the token of a row that is full, and generates nothing
-        self._cache = Cache(layers, rows, slots + self._before)
+        self._cache = Cache(layers, rows, slots + self._before, is_lazy(weight))
         self._rows = RowTable(rows)
         self._ids: dict[int, list[int]] = {}  # conversation -> tokens in the cache
         self._kept_layers = kept_layers

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,16 +28,45 @@ class RowGroup:
     mask: Mask | None
 
 
+def lazy_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Zeros on the CPU whose memory the system gives page by page, as it is first written."""
+    count = math.prod(shape)
+    private: dict[str, Any] = {}
+    if hasattr(mmap, "MAP_PRIVATE"):  # not on Windows, where nothing else is lazy either
+        private["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, max(1, count) * dtype.itemsize, **private)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # a huge page is as large as the rows of several heads
+        with contextlib.suppress(OSError):  # of a kernel that has none
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype, count=count).view(*shape)
+
+
+def is_lazy(weight: Tensor) -> bool:
+    """Whether a cache for a model with that weight is laid out whole, in lazily given memory.
+
+    In half precision a step's products take whole rows of it, so that they are to be short.
+    """
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
 class Cache:
     """Keys and values of every layer, each token at its own position: (rows, G, room, D).
 
     There is no padding inside: token p of a row lies in slot p. Heads come before slots, so that
     attention's products read a slice as it lies.
+
+    Attributes:
+        rows: at most.
+        slots: of a row, at most.
+        held: rows that there is memory for.
+        room: slots that there is memory for.
+        layers: keys and values, of layers that have any.
     """
 
-    def __init__(self, layers: int, rows: int, slots: int):
-        self.rows, self.slots = rows, slots  # at most
-        self.held, self.room = 0, 0  # rows and slots that there is memory for
+    def __init__(self, layers: int, rows: int, slots: int, lazy: bool = False):
+        """Hold nothing yet; a ``lazy`` cache never grows, and takes memory as it is written."""
+        self.rows, self.slots, self._lazy = rows, slots, lazy
+        self.held, self.room = (rows, slots) if lazy else (0, 0)
         self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
 
     def make_room(self, tokens: int, rows: int) -> None:
@@ -72,7 +105,8 @@ class Cache:
                 states[target, :, :tokens] = states[source, :, :tokens]
 
     def _empty(self, like: Tensor) -> Tensor:
-        return like.new_zeros(self.held, like.shape[1], self.room, like.shape[3])
+        shape = (self.held, like.shape[1], self.room, like.shape[3])
+        return lazy_zeros(shape, like.dtype) if self._lazy else like.new_zeros(shape)
 
 
 @dataclass(frozen=True)

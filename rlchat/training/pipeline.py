@@ -133,15 +133,14 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
     if config.out.exists():
         raise UserError(f"expected a new folder; {config.out} exists; name another with --out")
     files.check_place(config.out)
-    if config.data is not None:
-        conversations = read_conversations(config.data)
-    else:
-        conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
+    conversations = None if config.data is None else read_conversations(config.data)
     base, start = config.policy, adapter_folder(config.policy)
     if start is not None:
         leave_shape(config.adapter, start)
         base = base_spec(start)
     policy = Policy.create(base, config.adapter, start, config.seed, listener.say)
+    if conversations is None:  # last: playing them takes seconds, and a wrong policy is told at once
+        conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
     warm(policy, conversations, config.warm_start, config.seed, config.out, listener)
     return config.out
 

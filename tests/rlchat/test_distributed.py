@@ -15,7 +15,6 @@ from rlchat.training.run_folder import RunFolder, read_metrics
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).parent / "workers" / "one_iteration.py"
-ALONE = [sys.executable]
 # After the two dashes torchrun no longer takes our --run for a short form of its --run-path.
 TWO = [
     *(sys.executable, "-m", "torch.distributed.run"),
@@ -35,17 +34,21 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("alone")
-    run(*ALONE, str(WORKER), str(folder), "1", cwd=folder)
+def iterations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of one process and of two."""
+    folder = tmp_path_factory.mktemp("iterations")
+    run(sys.executable, str(WORKER), str(folder), cwd=folder)
     return folder
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("together")
-    run(*TWO, str(WORKER), str(folder), "2", cwd=folder)
-    return folder
+@pytest.fixture
+def alone(iterations: Path) -> Path:
+    return iterations / "alone"
+
+
+@pytest.fixture
+def together(iterations: Path) -> Path:
+    return iterations / "together"
 
 
 def test_two_processes_play_the_episodes_of_one(alone: Path, together: Path) -> None:

@@ -531,6 +531,7 @@ def played_to_the_end(env: DialogueEnv) -> bool:
 # What the page says
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "say"), [(LLM, well), (PERSON, plain_person)])
 def test_the_page_tells_what_it_costs(name: str, say: Callable[[Conversation], str]) -> None:
     writer = Scripted(say)

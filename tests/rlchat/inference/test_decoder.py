@@ -325,6 +325,13 @@ def test_the_cache_is_as_large_as_was_asked(model: PreTrainedModel) -> None:
         make_decoder(model, 1, 10).generate({0: words(0, 11)}, {0: uniform(0)}, 1)
 
 
+@pytest.fixture
+def growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches whose memory grows, as on accelerators and in half precision."""
+    monkeypatch.setattr("rlchat.inference.decoder.is_lazy", lambda weight: False)
+
+
+@pytest.mark.usefixtures("growing")
 def test_memory_grows_for_the_rows_that_are_left(model: PreTrainedModel) -> None:
     """Three rows of a block; one that outgrows it is alone by then; later there are two again."""
     decoder, record = make_decoder(model, 3, 300), Record()
@@ -348,6 +355,7 @@ def test_memory_grows_for_the_rows_that_are_left(model: PreTrainedModel) -> None
     record.check(model)
 
 
+@pytest.mark.usefixtures("growing")
 def test_a_row_that_the_cache_has_no_place_for_yet_may_move(model: PreTrainedModel) -> None:
     """The last place was let go and the cache grew without it; it is taken as a hole appears."""
     decoder, record = make_decoder(model, 3, 300), Record()

@@ -1,10 +1,13 @@
-"""What one of several processes does in `test_ranks`: an iteration, written down by rank 0.
+"""What `test_distributed` compares: an iteration by one process and by two, written down by rank 0.
 
-Run as ``one_iteration.py FOLDER COUNT``, alone or by torchrun.
+Run as ``one_iteration.py FOLDER``; leaves folders ``alone`` and ``together`` there. The processes
+are forks of this one, with torchrun's variables, so that libraries are loaded once.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -90,5 +93,35 @@ def main(folder: Path, count: int) -> None:
     ranks.end()
 
 
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def fork(folder: Path, count: int) -> bool:
+    """Let so many processes do it; tell whether all of them could."""
+    folder.mkdir()
+    launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    children = []
+    for rank in map(str, range(count)):
+        if child := os.fork():
+            children.append(child)
+            continue
+        if count > 1:
+            world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+            os.environ |= launched | world | {"RANK": rank, "LOCAL_RANK": rank}
+        try:
+            main(folder, count)
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    return not any([os.waitpid(child, 0)[1] for child in children])
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    done = [fork(Path(sys.argv[1]) / name, n) for name, n in (("alone", 1), ("together", 2))]
+    sys.exit(not all(done))

@@ -488,18 +488,21 @@ def measure() -> Measure:
     return row
 
 
+@pytest.mark.long
 def test_the_expert_knows_everything(measure: Measure) -> None:
     assert measure("expert").success >= 0.97
     everybody = play(make_env("test", "nothing", tuple(FAMILIES)), AGENTS["expert"])
     assert (everybody.success, everybody.cost) == (1.0, 0.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("known", ["bm25", "graph"])
 def test_what_is_asked_is_found(measure: Measure, known: str) -> None:
     assert (measure("expert", known).hits or 0.0) > 0.9
     assert (measure("demonstrator", known).hits or 0.0) > 0.9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrator_needs_what_the_desk_finds(measure: Measure, split: str) -> None:
     assert measure("demonstrator", "nothing", split).success <= 0.02
@@ -507,12 +510,14 @@ def test_the_demonstrator_needs_what_the_desk_finds(measure: Measure, split: str
         assert 0.35 <= measure("demonstrator", known, split).success <= 0.65
 
 
+@pytest.mark.long
 def test_the_graph_agent_answers_from_what_the_graph_shows(measure: Measure) -> None:
     assert measure("knowledge-graph", "graph").success >= 0.9
     assert measure("knowledge-graph", "graph").cost <= 0.05
     assert (measure("knowledge-graph").success, measure("knowledge-graph").cost) == (0.0, 0.0)
 
 
+@pytest.mark.long
 def test_luck_and_words_alone_are_not_enough(measure: Measure) -> None:
     assert measure("random").success <= 0.05
     assert measure("Sprayer").success <= 0.10
@@ -534,6 +539,7 @@ def test_sheets_read_aloud_are_no_answers() -> None:
     assert play(make_env("test", "bm25"), lambda seed: Copier()).success <= 0.05
 
 
+@pytest.mark.long
 def test_the_page_tells_what_is_measured(measure: Measure) -> None:
     rows = [f"| `{name}` | {known} | {measure(name, known)} |" for name, known in ROWS]
     print("\n" + "\n".join(rows))

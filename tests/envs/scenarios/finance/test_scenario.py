@@ -472,29 +472,34 @@ def measure() -> Measure:
     return row
 
 
+@pytest.mark.long
 def test_the_expert_solves_it(measure: Measure) -> None:
     for users in ((), tuple(FAMILIES)):
         assert measure("expert", users=users).success >= 0.97
         assert measure("expert", users=users).cost == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrator_is_mediocre(measure: Measure, split: str) -> None:
     assert 0.45 <= measure("demonstrator", split).success <= 0.65
     assert measure("demonstrator", split).cost > 0.2  # something for a constraint to do
 
 
+@pytest.mark.long
 def test_luck_and_words_alone_are_not_enough(measure: Measure) -> None:
     assert measure("random").success <= 0.05
     assert measure("Sprayer").success <= 0.10
     assert measure("PoliteRepeater").success <= 0.10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("offer", OFFERS)
 def test_no_single_offer_is_enough(measure: Measure, offer: str) -> None:
     assert measure(f"OneOffer({offer})").success <= 0.25
 
 
+@pytest.mark.long
 def test_the_page_tells_what_is_measured(measure: Measure) -> None:
     rows = [f"| `{name}` | {measure(name)} |" for name in AGENTS]
     print("\n" + "\n".join(rows))

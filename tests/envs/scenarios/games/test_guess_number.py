@@ -536,6 +536,7 @@ def measure() -> Callable[..., Row]:
     return row
 
 
+@pytest.mark.long
 def test_the_expert_wins_near_the_optimum(measure: Callable[..., Row]) -> None:
     assert measure("expert").success == 1.0
     assert measure("expert").turns < SCENARIO.optimum + 0.4  # the forgetful take their time
@@ -544,6 +545,7 @@ def test_the_expert_wins_near_the_optimum(measure: Callable[..., Row]) -> None:
     assert measure("expert", "test", tuple(FAMILIES)).success >= 0.97
 
 
+@pytest.mark.long
 def test_who_reads_only_the_conversation_wins_too(measure: Callable[..., Row]) -> None:
     for split in SPLITS:
         assert measure("knowledge-graph", split).success >= 0.97
@@ -552,12 +554,14 @@ def test_who_reads_only_the_conversation_wins_too(measure: Callable[..., Row]) -
     assert Bisector().reply(info["conversation"], {}) == "Is it 50?"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrator_is_mediocre(measure: Callable[..., Row], split: str) -> None:
     assert 0.74 <= measure("demonstrator", split).success <= 0.86
     assert 8.2 <= measure("demonstrator", split).turns <= 9.5
 
 
+@pytest.mark.long
 def test_luck_and_words_are_not_enough(measure: Callable[..., Row]) -> None:
     assert measure("random").success <= 0.05
     for name in ("Sprayer", "Keywords", "PoliteRepeater"):
@@ -570,6 +574,7 @@ def test_agents_depend_on_their_seed_alone() -> None:
         assert [run(env, make(s), s) for s in range(9)] == [run(env, make(s), s) for s in range(9)]
 
 
+@pytest.mark.long
 def test_the_page_tells_what_is_measured(measure: Callable[..., Row]) -> None:
     rows: list[Any] = [f"| `{name}` | {measure(name)} |" for name in AGENTS]
     print("\n" + "\n".join(rows))

@@ -575,6 +575,7 @@ def measure() -> Callable[..., Row]:
     return row
 
 
+@pytest.mark.long
 def test_the_expert_wins_near_the_optimum(measure: Callable[..., Row]) -> None:
     assert measure("expert").success == 1.0
     assert measure("expert").turns < SCENARIO.optimum + 0.4  # the forgetful take their time
@@ -583,6 +584,7 @@ def test_the_expert_wins_near_the_optimum(measure: Callable[..., Row]) -> None:
     assert measure("expert", "test", tuple(FAMILIES)).success >= 0.97
 
 
+@pytest.mark.long
 def test_who_reads_only_the_conversation_wins_too(measure: Callable[..., Row]) -> None:
     assert measure("knowledge-graph").success >= 0.97
     for split in ("train", "dev"):
@@ -592,12 +594,14 @@ def test_who_reads_only_the_conversation_wins_too(measure: Callable[..., Row]) -
     assert KnowledgeGraphAgent().reply(info["conversation"], {}) == "Is it usually kept indoors?"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrator_is_mediocre(measure: Callable[..., Row], split: str) -> None:
     episodes = EPISODES if split == "test" else 150
     assert 0.4 <= measure("demonstrator", split, (), episodes).success <= 0.7
 
 
+@pytest.mark.long
 def test_luck_and_words_are_not_enough(measure: Callable[..., Row]) -> None:
     assert measure("random").success <= 0.05
     for name in ("Sprayer", "Keywords", "PoliteRepeater"):
@@ -610,6 +614,7 @@ def test_agents_depend_on_their_seed_alone() -> None:
         assert [run(env, make(s), s) for s in range(9)] == [run(env, make(s), s) for s in range(9)]
 
 
+@pytest.mark.long
 def test_the_page_tells_what_is_measured(measure: Callable[..., Row]) -> None:
     rows: list[Any] = [f"| `{name}` | {measure(name)} |" for name in AGENTS]
     print("\n" + "\n".join(rows))

@@ -440,16 +440,19 @@ def measured(name: str, split: str = "test", users: tuple[str, ...] = (), n: int
     return Row(*(float(x) for x in sums / n))
 
 
+@pytest.mark.long
 def test_the_expert_solves_it_and_costs_nothing() -> None:
     assert measured("expert").success >= 0.97
     assert measured("expert").cost == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_expert_solves_it_for_every_family(family: str) -> None:
     assert measured("expert", users=(family,), n=100).success >= 0.97
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrator_is_mediocre(split: str) -> None:
     """Good enough to learn from, and far enough from the expert to leave PPO something to do."""
@@ -457,11 +460,13 @@ def test_the_demonstrator_is_mediocre(split: str) -> None:
     assert measured("demonstrator", split).cost > 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["random", "Sprayer", "PoliteRepeater"])
 def test_luck_and_words_alone_are_not_enough(name: str) -> None:
     assert measured(name).success <= 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_no_single_offer_is_enough(split: str) -> None:
     """Whoever always offers the same succeeds at most as often as that is right."""
@@ -473,6 +478,7 @@ def test_no_single_offer_is_enough(split: str) -> None:
         assert measured(f"OneOffer({offer})").success <= 0.20
 
 
+@pytest.mark.long
 def test_the_page_tells_what_is_measured() -> None:
     rows = [f"| `{name}` | {measured(name)} |" for name in AGENTS]
     print("\n" + "\n".join(rows))

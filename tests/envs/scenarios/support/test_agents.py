@@ -114,6 +114,7 @@ def run(env: DialogueEnv, agent: ScriptedAgent, seed: int) -> tuple[float, float
     return float(info["success"]), score, manners, float(info["turn"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tier", [EASY, HARD])
 def test_the_expert_solves_it(measure: Measure, tier: Scenario) -> None:
     assert measure("expert", tier=tier).success >= 0.97
@@ -121,6 +122,7 @@ def test_the_expert_solves_it(measure: Measure, tier: Scenario) -> None:
     assert measure("expert", tier=tier, users=tuple(FAMILIES)).success >= 0.97
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrator_is_mediocre(measure: Measure, split: str) -> None:
     """Good enough to learn from, and far enough from the expert to leave PPO something to do."""
@@ -128,6 +130,7 @@ def test_the_demonstrator_is_mediocre(measure: Measure, split: str) -> None:
     assert 0.3 <= measure("demonstrator", split, HARD).success <= 0.55
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tier", [EASY, HARD])
 def test_rules_and_memory_go_as_far_as_they_do(measure: Measure, tier: Scenario) -> None:
     assert measure("knowledge-graph", tier=tier).success >= 0.9
@@ -136,23 +139,27 @@ def test_rules_and_memory_go_as_far_as_they_do(measure: Measure, tier: Scenario)
     assert blind + 0.05 < retrieval < measure("demonstrator", tier=tier).success
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tier", [EASY, HARD])
 def test_luck_is_not_enough(measure: Measure, tier: Scenario) -> None:
     assert measure("random", tier=tier).success <= 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ONE)
 def test_no_single_resolution_is_enough(measure: Measure, name: str) -> None:
     assert measure(name).success <= 0.20
     assert name not in FEW or measure(name, tier=HARD).success <= 0.10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["Sprayer", "PoliteRepeater"])
 def test_words_alone_are_not_enough(measure: Measure, name: str) -> None:
     assert measure(name).success <= 0.10
     assert measure(name, tier=HARD).success <= 0.10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tier", [EASY, HARD])
 def test_the_page_tells_what_is_measured(measure: Measure, tier: Scenario) -> None:
     rows = [f"| `{name}` | {measure(name, tier=tier)} |" for name in AGENTS[tier]]

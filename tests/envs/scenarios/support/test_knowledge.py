@@ -92,6 +92,7 @@ def test_a_handbook_changes_nothing_that_is_said() -> None:
         assert one.step(line)[0] == two.step(line)[0]
 
 
+@pytest.mark.long
 def test_the_page_tells_how_often_an_opening_finds_the_policy() -> None:
     """Openings of unseen customers share few words with a handbook."""
     page = Path(__file__).parents[4] / "docs" / "worlds" / "support-v0.md"

@@ -113,45 +113,54 @@ def measure() -> Callable[..., Row]:
 Measure = Callable[..., Row]
 
 
+@pytest.mark.long
 def test_the_expert_solves_it(measure: Measure) -> None:
     assert measure("expert").success >= 0.97
     assert measure("expert").score >= 0.95
     assert measure("expert").cost == 0.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["noisy", "forgetful", "adversarial", "impatient"])
 def test_the_expert_copes_with_difficult_students(measure: Measure, family: str) -> None:
     assert measure("expert", users=(family,)).success >= 0.95
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_demonstrator_is_mediocre(measure: Measure, split: str) -> None:
     """Good enough to learn from, and far enough from the expert to leave PPO something to do."""
     assert 0.45 <= measure("demonstrator", split).success <= 0.6
 
 
+@pytest.mark.long
 def test_the_conversation_alone_tells_enough(measure: Measure) -> None:
     assert measure("knowledge-graph").success >= 0.87
 
 
+@pytest.mark.long
 def test_luck_is_not_enough(measure: Measure) -> None:
     assert measure("random").success <= 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["Sprayer", "PoliteRepeater", "AnswerGiver"])
 def test_words_alone_are_not_enough(measure: Measure, name: str) -> None:
     assert measure(name).success <= 0.10
 
 
+@pytest.mark.long
 def test_explaining_without_diagnosing_is_not_enough(measure: Measure) -> None:
     assert measure("ExplainEverything").success <= 0.25
 
 
+@pytest.mark.long
 def test_the_answers_cost_whoever_gives_them(measure: Measure) -> None:
     assert measure("AnswerGiver").cost > 1.0
     assert 0.0 < measure("demonstrator").cost < 1.0
 
 
+@pytest.mark.long
 def test_the_page_tells_what_is_measured(measure: Measure) -> None:
     rows = [f"| `{name}` | {measure(name)} |" for name in AGENTS]
     print("\n" + "\n".join(rows))
@@ -384,6 +393,7 @@ def test_time_is_no_limit_to_the_best_tutor() -> None:
         assert taught - 0.003 < best_chance(gaps, worst, FREE_TURNS + 3) <= taught
 
 
+@pytest.mark.long
 def test_the_expert_is_close_to_the_best_possible(measure: Measure) -> None:
     """The bound: everything is firm, and only slips decide; averaged over students."""
     low, high = RANGES["slip"]

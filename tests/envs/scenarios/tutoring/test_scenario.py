@@ -690,10 +690,10 @@ SAID = [TRY, EXPLAIN, "The answer is 5/6.", "Please try again.", "How did you ge
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nonsense_for_thousands_of_turns_breaks_no_student(family: str) -> None:
+def test_nonsense_breaks_no_student(family: str) -> None:
     rng, env = np.random.default_rng(0), DialogueEnv(TutoringScenario(), "train", (family,))
     turns = seed = 0
-    while turns < 1_000:
+    while turns < 400:
         env.reset(seed=seed)
         seed, over = seed + 1, False
         while not over:
