@@ -24,7 +24,7 @@ MakeTrajectories = Callable[..., "list[Trajectory]"]
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is loaded by now out of garbage collection: a training collects, and it is much."""
+    """Leave what is loaded by now out of garbage collection, which every training asks for."""
     gc.collect()
     gc.freeze()
 

@@ -42,12 +42,14 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
     One forward of the policy gives logprobs and the critic's states; the old logprobs come from
     here and not from the sampler, so that the first ratio is exactly 1. Where the rollout kept what
     tokens were drawn from, which it does if its arithmetic is the forward's, that is read instead.
+    A policy that is still the reference, as in a run's first iteration, needs no forward of that.
     """
     shape = batch.ids.shape
     logprobs, ref_logprobs, values = (torch.zeros(shape) for _ in range(3))
     bootstrap = torch.zeros(shape[0])
     states: dict[int, Tensor] = {}
     starts: dict[int, Tensor] = {}
+    untrained = policy.is_reference
     for rows in microbatches(batch.lengths, budget):
         packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in rows])
         where = action_positions(batch, rows)
@@ -68,6 +70,9 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
             if not batch.terminated[b]:
                 after = with_privileged(read.after[row], batch, critic, b, turns[-1:] + 1)
                 bootstrap[b] = critic(after)[0]
+        if untrained and read.logprobs is not None:
+            ref_logprobs[own] = read.logprobs
+            continue
         with policy.using(REFERENCE):
             # Called as for the policy: where both are the same, so are their logprobs, to the bit.
             last, _ = policy.trunk_states(start, packing, at, middle=True)

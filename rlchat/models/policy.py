@@ -182,6 +182,15 @@ class Policy:
                 parameter.requires_grad_(grads[name])
 
     @property
+    def is_reference(self) -> bool:
+        """Whether the policy's adapter is, to the bit, the reference's: nothing was learned yet."""
+        named = dict(self.model.named_parameters())
+        return all(
+            torch.equal(named[name], named[name.replace(f".{POLICY}", f".{REFERENCE}")])
+            for name, _ in self.named_parameters()
+        )
+
+    @property
     def shared_layers(self) -> int:
         """Layers that need to run once for all forwards of the same tokens.
 

@@ -139,7 +139,9 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
         leave_shape(config.adapter, start)
         base = base_spec(start)
     policy = Policy.create(base, config.adapter, start, config.seed, listener.say)
-    if conversations is None:  # last: playing them takes seconds, and a wrong policy is told at once
+    if (
+        conversations is None
+    ):  # last: playing them takes seconds, and a wrong policy is told at once
         conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
     warm(policy, conversations, config.warm_start, config.seed, config.out, listener)
     return config.out

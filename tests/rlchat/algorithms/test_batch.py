@@ -165,6 +165,29 @@ def test_what_tokens_were_drawn_from_spares_the_forward(
         assert forwards.count(REFERENCE) == len(trajectories)
 
 
+def test_the_reference_runs_only_where_it_differs(
+    policy: Policy, make_trajectories: MakeTrajectories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a run's first iteration it is the policy: its logprobs are the policy's, to the bit."""
+    critic, batch = make_critic(policy), pack(make_trajectories())
+    adapters, trunk_states = set(), policy.trunk_states
+
+    def seen(*arguments: Any, **named: Any) -> Any:
+        adapters.add(str(policy.model.active_adapter))
+        return trunk_states(*arguments, **named)
+
+    monkeypatch.setattr(policy, "trunk_states", seen)
+    policy.freeze_reference()
+    out = annotate(policy, critic, batch, 100)
+    assert adapters == {POLICY} and out.logprobs.any()
+    assert torch.equal(out.ref_logprobs, out.logprobs)
+    with torch.no_grad():
+        policy.parameters()[0].mul_(1.5)
+    out = annotate(policy, critic, batch, 100)
+    assert adapters == {POLICY, REFERENCE}
+    assert not torch.equal(out.ref_logprobs, out.logprobs)
+
+
 def test_more_padding_changes_nothing(policy: Policy, make_trajectories: MakeTrajectories) -> None:
     critic, trajectories = make_critic(policy), make_trajectories()
     batch = pack(trajectories)

@@ -82,11 +82,14 @@ def test_a_fresh_adapter_is_the_base(make_policy: MakePolicy, method: str) -> No
 @pytest.mark.parametrize("method", METHODS)
 def test_the_reference_is_a_copy_that_stays(make_policy: MakePolicy, method: str) -> None:
     policy = make_policy(method)
+    assert not policy.is_reference
     policy.freeze_reference()
+    assert policy.is_reference
     then = logits(policy)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.1)
+    assert not policy.is_reference
     assert not torch.allclose(logits(policy), then, atol=1e-3)
     with policy.using(REFERENCE):
         assert torch.equal(logits(policy), then)

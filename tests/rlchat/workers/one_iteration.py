@@ -119,7 +119,8 @@ def fork(folder: Path, count: int) -> bool:
         except BaseException:
             sys.excepthook(*sys.exc_info())
             os._exit(1)
-    return not any([os.waitpid(child, 0)[1] for child in children])
+    states = [os.waitpid(child, 0)[1] for child in children]
+    return not any(states)
 
 
 if __name__ == "__main__":
