@@ -298,6 +298,7 @@ def told(tracker: str, folder: Path) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tracker", ["trackio", "mlflow"])
 def test_a_tracker_has_metrics_settings_and_transcripts(tracker: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -319,6 +320,7 @@ def test_a_tracker_has_metrics_settings_and_transcripts(tracker: str, tmp_path: 
         assert table == [e | {"score": s} for e, s in zip(shown, scores, strict=True)]
 
 
+@pytest.mark.long
 def test_wandb_keeps_a_run_offline_under_one_name(tmp_path: Path) -> None:
     found = told("wandb", tmp_path / "run")
     assert found["files"] == [f"run-{found['ids']['wandb']}.wandb"] * 2
