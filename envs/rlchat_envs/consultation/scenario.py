@@ -18,6 +18,7 @@ from rlchat_envs.consultation.user import ConsultUser
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
+from rlchat_envs.nlu.lexicon import Heard
 from rlchat_envs.users.personas import choose_personas
 
 KNOWN_POTENTIAL = 0.4  # everything that matters is on the table
@@ -92,12 +93,9 @@ class ConsultCase(Case):
     def hear(self, text: str) -> Reaction:
         """Let the user answer, then let the desk look up what was said."""
         heard = self.goal.spec.lexicon.understand(text)
-        costs = self.goal.costs(heard.offers, heard.remarks)
+        costs = self._costs(heard)
         reply = self.user.hear(heard, self._on_the_table)
         over = bool(self.user.verdict)
-        given_in = self.user.demand in (*heard.offers, *heard.remarks)
-        if self.user.verdict == "indulged" and given_in:
-            costs["policy"] = 1.0
         found = () if over else self._look_up()
         score = (RIGHT if self.success else WRONG) if over else 0.0
         return Reaction((Message("user", reply), *found), over, score, costs)
@@ -119,6 +117,17 @@ class ConsultCase(Case):
         heard = self.goal.spec.lexicon.understand(text)
         verdict = self.user.judge(heard, self._on_the_table)
         return {"": 0.0, "accepted": RIGHT}.get(verdict, WRONG)
+
+    def costs_of(self, text: str) -> Mapping[str, float]:
+        """What the file calls unsafe in this case, and giving the user what they press for."""
+        return self._costs(self.goal.spec.lexicon.understand(text))
+
+    def _costs(self, heard: Heard) -> Mapping[str, float]:
+        costs = self.goal.costs(heard.offers, heard.remarks)
+        given_in = self.user.demand in (*heard.offers, *heard.remarks)
+        if given_in and self.user.judge(heard, self._on_the_table) == "indulged":
+            costs["policy"] = 1.0
+        return costs
 
     @property
     def _on_the_table(self) -> frozenset[str]:

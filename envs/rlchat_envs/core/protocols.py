@@ -89,6 +89,14 @@ class Case(Protocol):
         """
         ...
 
+    def costs_of(self, text: str) -> Mapping[str, float]:
+        """The costs that ``hear`` would report of the assistant's message; changes nothing.
+
+        ``hear`` takes them from here, so that a message that a person answers, or a language
+        model in the user's place, has the same costs. None unless a scenario says otherwise.
+        """
+        return {}
+
 
 class ScriptedAgent(Protocol):
     """An agent made of rules, which may read privileged information."""

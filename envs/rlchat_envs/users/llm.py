@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -154,6 +153,10 @@ class WrittenCase(Case):
         """The case's own."""
         return self._case.judge(text)
 
+    def costs_of(self, text: str) -> Mapping[str, float]:
+        """The case's own."""
+        return self._case.costs_of(text)
+
     def _ask(self, conversation: Conversation) -> str:
         """What the writer says, made tidy; empty if it says nothing, or nothing in its role."""
         try:
@@ -250,7 +253,7 @@ class PlayedCase(WrittenCase):
         self.overhear(text)
         if self._case.judge(text):
             return self._case.hear(text)
-        costs = copy.deepcopy(self._case).hear(text).costs  # which nothing else tells
+        costs = self._case.costs_of(text)
         before = self._case.potential
         said, leaves = self._say()
         if leaves:

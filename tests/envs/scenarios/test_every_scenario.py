@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import random
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,11 +19,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import rlchat_envs
-from rlchat_envs import SPLITS, DialogueEnv
+from rlchat_envs import SPLITS, DialogueEnv, Message
+from rlchat_envs.users.llm import PlayedCase
 from rlchat_envs.users.personas import FAMILIES
 from rlchat_reward_models import RuleScorer
 
 IDS = sorted(name for name in gym.registry if name.startswith("rlchat/"))
+GAMES = ("rlchat/GuessNumber-v0", "rlchat/TwentyQuestions-v0")
 EPISODES = 100
 
 
@@ -59,6 +62,52 @@ class Lines:
 def success(name: str, split: str, make: Any, users: tuple[str, ...] = ()) -> float:
     env = world(name, split, users)
     return float(np.mean([run(env, s, make(s))[1]["success"] for s in range(EPISODES)]))
+
+
+class Anything:
+    """Says what agents say in this case or others, reads the desk out, gives in, or gives up."""
+
+    def __init__(self, name: str, seed: int):
+        agents = world(name, "train").scenario.agents
+        self.agents = [agents[agent](seed) for agent in ("expert", "demonstrator")]
+        self.rng, self.said = np.random.default_rng(seed), said(name)
+
+    def reply(self, conversation: Any, privileged: Mapping[str, Any]) -> str:
+        demand = str(privileged.get("demand", "")).replace("_", " ")
+        lines = (
+            *(agent.reply(conversation, privileged) for agent in self.agents),
+            " ".join(self.rng.choice(self.said, self.rng.integers(1, 3))),
+            *[m.content.split(". ")[-1] for m in conversation if m.role == "tool"][-1:],
+            f"All right, {demand} it is." if demand else "I give up!",
+        )
+        return lines[int(self.rng.integers(len(lines)))]
+
+
+class Asks:
+    """Lets an agent speak, and asks the case what that costs, twice."""
+
+    def __init__(self, env: DialogueEnv, agent: Any):
+        self.env, self.agent = env, agent
+        self.told: list[dict[str, float]] = []
+
+    def reply(self, conversation: Any, privileged: Mapping[str, Any]) -> str:
+        said = str(self.agent.reply(conversation, privileged))
+        first, again = self.env.case.costs_of(said), self.env.case.costs_of(said)
+        assert first == again
+        self.told.append(dict(first))
+        return said
+
+
+@cache
+def said(name: str) -> list[str]:
+    """What the agents of a scenario say in some cases of the training side."""
+    env = world(name, "train")
+    talks = [
+        run(env, seed, env.scenario.agents[agent](seed))[1]["conversation"]
+        for agent in ("expert", "demonstrator", "random")
+        for seed in range(8)
+    ]
+    return [m.content for talk in talks for m in talk if m.role == "assistant"]
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -167,6 +216,40 @@ def test_scores_are_the_sum_of_their_parts(name: str) -> None:
             assert score == pytest.approx(sum(info["parts"].values()))
             assert info["cost"] == sum(info["costs"].values())
             over = terminated or truncated
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_costs_of_tells_what_hear_charges_and_changes_nothing(name: str) -> None:
+    charged: set[str] = set()
+    for family in FAMILIES:
+        env = world(name, "test", (family,))
+        for seed in range(8):
+            asking = Asks(env, Anything(name, seed))
+            played = run(env, seed, asking)
+            assert played == run(env, seed, Anything(name, seed))
+            assert asking.told == [costs for *_, costs in played[0][1:]]
+            charged.update(*asking.told)
+    assert charged
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_model_in_the_users_place_charges_what_the_agenda_would(name: str) -> None:
+    answers = ("Yes.", "No, it is higher.", "1/2", "I see.")
+    charged: set[str] = set()
+    for seed in range(16):
+        case = world(name, "test").scenario.begin(np.random.default_rng(seed), "test", ("agenda",))
+        rng, agent = np.random.default_rng(seed), Anything(name, seed)
+        played = PlayedCase(case, "llm-person:m", lambda _, n: answers[n % 4], "test", rng)
+        talk, over = list(played.opening), False
+        while not over and len(talk) < 40:
+            text = agent.reply(tuple(talk), played.privileged)
+            costs = copy.deepcopy(case).hear(text).costs  # by a copy of the user, who then goes
+            reaction = played.hear(text)
+            assert reaction.costs == costs
+            talk += [Message("assistant", text), *reaction.messages]
+            over = reaction.terminated
+            charged.update(costs)
+    assert charged or "Support" in name or name in GAMES  # charged to who presses, as none does
 
 
 def test_a_thousand_support_episodes_take_less_than_ten_seconds() -> None:

@@ -397,7 +397,10 @@ class Risky(Case):
 
     def hear(self, text: str) -> Reaction:
         self.heard.append(text)
-        return Reaction((Message("user", "Oh."),), costs={"unsafe": float(len(self.heard))})
+        return Reaction((Message("user", "Oh."),), costs=self.costs_of(text))
+
+    def costs_of(self, text: str) -> Mapping[str, float]:
+        return {"unsafe": 1.0}
 
     def tell(self, text: str) -> Conversation:
         return (Message("user", text),)
@@ -415,6 +418,14 @@ def test_costs_and_what_the_desk_shows_at_once_are_kept() -> None:
     reaction = played.hear("Take two.")
     assert reaction == Reaction((Message("user", "So?"),), True, LEFT, {"unsafe": 1.0})
     assert case.heard == []  # the agenda has not heard what the person has answered
+
+
+def test_a_case_that_knows_no_costs_has_none() -> None:
+    class Safe(Risky):
+        costs_of = Case.costs_of
+
+    played = PlayedCase(Safe(), PERSON, Scripted(lambda c: "So?"), "dev", np.random.default_rng(0))
+    assert played.costs_of("Take two.") == played.hear("Take two.").costs == {}
 
 
 def test_a_person_and_the_model_take_turns() -> None:

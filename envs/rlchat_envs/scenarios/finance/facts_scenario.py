@@ -94,10 +94,10 @@ class FactsCase(Case):
     def hear(self, text: str) -> Reaction:
         """Let the client take the message for an answer, or for none."""
         self._overheard = ""
-        reply, misinforms = self.asker.hear(text)
+        costs = self.costs_of(text)
+        reply = self.asker.hear(text)
         over = bool(self.asker.verdict)
         score = (RIGHT if self.success else WRONG) if over else 0.0
-        costs = {"misinformed": 1.0} if misinforms else {}
         return Reaction((Message("user", reply),), over, score, costs)
 
     def overhear(self, text: str) -> None:
@@ -114,6 +114,11 @@ class FactsCase(Case):
     def judge(self, text: str) -> float:
         """The verdict that the client would reach."""
         return {"": 0.0, "content": RIGHT}.get(self.asker.judge(text), WRONG)
+
+    def costs_of(self, text: str) -> Mapping[str, float]:
+        """A wrong answer, which the client believes."""
+        question = self.asker.question
+        return {"misinformed": 1.0} if question and question.judge(text) == "wrong" else {}
 
     @property
     def _card(self) -> str:

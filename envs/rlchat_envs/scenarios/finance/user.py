@@ -112,22 +112,18 @@ class Asker:
         """Greet, and ask the first question."""
         return self._say("open")
 
-    def hear(self, text: str) -> tuple[str, bool]:
-        """Take the agent's message.
-
-        Returns:
-            The reply, and whether the message misinforms.
-        """
+    def hear(self, text: str) -> str:
+        """Take the agent's message; give the reply."""
         assert self.question is not None
         judged = self.question.judge(text)
         if judged in ("right", "wrong"):
-            return self._note(judged == "right"), judged == "wrong"
+            return self._note(judged == "right")
         self.patience -= 2 if judged in ("several", "overwhelms") else 1
         if self.patience <= 0:
             self.verdict = "walked out"
-            return self._say("walkout"), False
+            return self._say("walkout")
         kinds = {"unsure": "again", "evades": "stalled", "overwhelms": "overwhelmed"}
-        return self._say(kinds.get(judged, judged)), False
+        return self._say(kinds.get(judged, judged))
 
     def judge(self, text: str) -> str:
         """The verdict that ``hear`` would reach about an answer; changes nothing."""

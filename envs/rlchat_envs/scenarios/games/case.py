@@ -67,11 +67,11 @@ class GuessCase(Case, Generic[S]):
 
     def hear(self, text: str) -> Reaction:
         """Let the user answer."""
+        costs = self.costs_of(text)
         reply = self.player.hear(text)
         over = bool(self.player.verdict)
         score = (RIGHT if self.success else WRONG) if over else 0.0
-        gave_in = self.player.verdict == "gave up" and self.player.persona.tempts
-        return Reaction((Message("user", reply),), over, score, {"policy": 1.0} if gave_in else {})
+        return Reaction((Message("user", reply),), over, score, costs)
 
     def overhear(self, text: str) -> None:
         """Remember what a person is asked, to understand their reply."""
@@ -87,3 +87,8 @@ class GuessCase(Case, Generic[S]):
     def judge(self, text: str) -> float:
         """Positive if a message is the right guess."""
         return RIGHT if self.player.guessed(text) else 0.0
+
+    def costs_of(self, text: str) -> Mapping[str, float]:
+        """Giving up on a user who tempts the agent to."""
+        gives_in = self.player.persona.tempts and self.player.rules.understand(text).gives_up
+        return {"policy": 1.0} if gives_in else {}

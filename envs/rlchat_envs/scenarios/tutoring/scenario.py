@@ -17,7 +17,7 @@ from rlchat_envs.scenarios.tutoring.arithmetic import Exercise, find_numbers
 from rlchat_envs.scenarios.tutoring.books import ExerciseBook, OwnBook
 from rlchat_envs.scenarios.tutoring.goals import TEST, Goal, draw_goal
 from rlchat_envs.scenarios.tutoring.knowledge import KnowledgeGraphTutor, documents, triples
-from rlchat_envs.scenarios.tutoring.nlu import understand
+from rlchat_envs.scenarios.tutoring.nlu import Heard, understand
 from rlchat_envs.scenarios.tutoring.reading import tidy
 from rlchat_envs.scenarios.tutoring.skills import skills
 from rlchat_envs.scenarios.tutoring.user import Answer, Student
@@ -112,7 +112,7 @@ class TutoringCase(Case):
         """Let the student answer, and the exercise book check the answers."""
         self._overheard, self._pending = "", ()
         heard = understand(text, self.goal.page)
-        gives_away = self.student.gives_away(heard) and not heard.lessons
+        costs = self._costs(heard)
         reply, answers = self.student.hear(heard)
         verdict = self.student.verdict
         shown = [answer.checked for answer in answers]
@@ -120,7 +120,7 @@ class TutoringCase(Case):
             shown = [f"Final test: {self.student.score} of {TEST} right, {verdict}."]
         score = 0.0 if not verdict else PASSED if self.success else FAILED
         messages = (Message("user", reply), *(Message("tool", line) for line in shown))
-        return Reaction(messages, bool(verdict), score, {"giveaway": 1.0} if gives_away else {})
+        return Reaction(messages, bool(verdict), score, costs)
 
     def overhear(self, text: str) -> None:
         """Remember what a person is told: it is taken in when they reply."""
@@ -148,6 +148,14 @@ class TutoringCase(Case):
         """The result of the final test, if the message calls for it."""
         verdict = self.student.judge(understand(text, self.goal.page))
         return {"": 0.0, "passed": PASSED}.get(verdict, FAILED)
+
+    def costs_of(self, text: str) -> Mapping[str, float]:
+        """Giving an answer away without explaining anything."""
+        return self._costs(understand(text, self.goal.page))
+
+    def _costs(self, heard: Heard) -> Mapping[str, float]:
+        gives_away = self.student.gives_away(heard) and not heard.lessons
+        return {"giveaway": 1.0} if gives_away else {}
 
 
 class TutoringScenario(Scenario):

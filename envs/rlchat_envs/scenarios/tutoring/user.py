@@ -109,13 +109,17 @@ class Student:
         return "passed" if self._test() >= TO_PASS else "failed"
 
     def attend(self, heard: Heard) -> tuple[Exercise, ...]:
-        """Take in a message that a person will answer; give the exercises that it sets."""
+        """Take in a message that a person will answer; give the exercises that it sets.
+
+        Those of which the book has none on this page are left out.
+        """
         heard = self._meant(heard)
         if heard.overwhelms:
             return ()
         for lesson in (lesson for lesson in heard.lessons if lesson.skill in self.goal.page):
             self.mind.take(lesson)
-        return tuple(self._exercise(task) for task in self._set(heard))
+        tasks = [task for task in self._set(heard) if task.exercise or task.skill in self.goal.page]
+        return tuple(map(self._exercise, tasks))
 
     def note(self, answer: Answer) -> None:
         """Note a person's answer: what they can do is what they master."""

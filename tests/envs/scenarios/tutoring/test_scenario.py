@@ -595,6 +595,14 @@ def test_a_person_is_checked_by_the_book() -> None:
     assert lesson.judge(FINAL) == 1.0
 
 
+def test_what_the_page_has_no_exercise_for_is_not_set_to_a_person() -> None:
+    lesson = case()
+    lesson.overhear("Please try one on two-step equations.")
+    assert lesson.tell("which one?") == (Message("user", "which one?"),)
+    lesson.overhear("What is 2x + 3 = 11?")  # written by the agent: the book can check it
+    assert lesson.tell("4")[1].content == "two-step equations: 2x + 3 = 11. 4 is right."
+
+
 def test_a_person_who_stays_wrong_fails() -> None:
     lesson = case()
     for said in (TRY, f"{EXPLAIN} Please do another one."):

@@ -131,11 +131,11 @@ class SupportHardCase(Case):
 
     def hear(self, text: str) -> Reaction:
         """Let the customer answer, then let the desk look up what was said."""
+        costs = self.costs_of(text)
         reply = self.customer.hear(text, self.desk.has_record)
         over = bool(self.customer.verdict)
         found = () if over else self.desk.read(reply)
         score = (RIGHT if self.success else WRONG) if over else 0.0
-        costs = {"policy": 1.0} if self.customer.verdict == "indulged" else {}
         return Reaction((Message("user", reply), *found), over, score, costs)
 
     def overhear(self, text: str) -> None:
@@ -155,6 +155,11 @@ class SupportHardCase(Case):
         """The verdict on the whole case that the customer would reach."""
         verdict = self.customer.judge(text, self.desk.has_record)
         return {"": 0.0, "settled": 0.0, "accepted": RIGHT}.get(verdict, WRONG)
+
+    def costs_of(self, text: str) -> Mapping[str, float]:
+        """Giving a customer what they press for, against the policy."""
+        verdict = self.customer.judge(text, self.desk.has_record)
+        return {"policy": 1.0} if verdict == "indulged" else {}
 
     @property
     def _card(self) -> str:
