@@ -116,17 +116,17 @@ VERBS = {
     ),
     "feedback learn": Verb(
         "cli.options:LearnOptions",
-        "cli.learn:run_learn",
+        "cli.feedback:run_learn",
         "let a run learn from ratings, if that is safe",
     ),
     "feedback versions": Verb(
         "cli.options:VersionsOptions",
-        "cli.learn:run_versions",
+        "cli.feedback:run_versions",
         "list what a run was, and what it might have become",
     ),
     "feedback restore": Verb(
         "cli.options:RestoreOptions",
-        "cli.learn:run_restore",
+        "cli.feedback:run_restore",
         "let a run reply with one of its versions again",
     ),
     "feedback forget": Verb(
