@@ -76,20 +76,22 @@ VERBS = {
         "play the agent yourself, against a simulated user",
     ),
     "reward build": Verb(
-        "cli.reward:BuildOptions",
+        "cli.options:RewardBuildOptions",
         "cli.reward:run_build",
         "collect preferences: simulators, people's ratings, files",
     ),
     "reward train": Verb(
-        "cli.reward:TrainOptions", "cli.reward:run_train", "train a reward model on preferences"
+        "cli.options:RewardTrainOptions",
+        "cli.reward:run_train",
+        "train a reward model on preferences",
     ),
     "reward score": Verb(
-        "cli.reward:ScoreOptions",
+        "cli.options:RewardScoreOptions",
         "cli.reward:run_score",
         "score the agent's replies in conversations",
     ),
     "reward report": Verb(
-        "cli.reward:ReportOptions",
+        "cli.options:RewardReportOptions",
         "cli.reward:run_report",
         "say how far a reward model can be trusted",
     ),
