@@ -13,14 +13,17 @@ from rlchat_envs import Conversation
 
 
 class Ending(StrEnum):
-    """How an episode ended."""
+    """How an episode ended.
+
+    There is none for an environment that raised: the error leaves `collect` and `play_episode`, and
+    the episode is no result.
+    """
 
     GOAL = "goal"  # terminated, and the environment calls it a success
     GAVE_UP = "gave_up"  # terminated without: the user left, or the verdict was against the agent
     TURN_LIMIT = "turn_limit"  # truncated by the environment
     TOKEN_LIMIT = "token_limit"  # the next turn might not have fitted into the episode's budget
     CONTEXT_FULL = "context_full"  # the agent had no room for another turn
-    ENV_ERROR = "env_error"  # the environment failed; nothing here goes on after that yet
 
 
 @dataclass
