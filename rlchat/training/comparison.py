@@ -50,14 +50,20 @@ def measure_end(
     listener: Listener,
     before: EvaluationResult,
 ) -> list[EvaluationResult]:
-    """Evaluate PPO and, where there are any, the scripted desks, on the users of the start."""
-    if kept := _kept(run.evaluation, config.iterations, config.evaluation):
+    """Evaluate PPO and, where there are any, the scripted desks, on the users of the start.
+
+    Kept with the number of iterations that were made: fewer than were asked for where the reward
+    monitor stopped the run.
+    """
+    stopped = run.stopped
+    iterations = config.iterations if stopped is None else stopped + 1
+    if kept := _kept(run.evaluation, iterations, config.evaluation):
         return kept
     results = [before, _measure(config, "PPO", ModelAgent.of(policy, POLICY), listener)]
     if EnvPool(config.world).ours:
         for name in ("demonstrator", "expert"):
             results.append(_measure(config, name, ScenarioAgent(name), listener))
-    _keep(run.evaluation, config.iterations, results)
+    _keep(run.evaluation, iterations, results)
     return results
 
 
