@@ -9,6 +9,7 @@ from typing import Literal
 
 from rlchat.errors import UserError
 from rlchat.rollout.config import BranchConfig, RolloutConfig
+from rlchat.rollout.env_options import EnvOptions
 from rlchat.settings import SEEDS, DTypeName, expect
 from rlchat_reward_models.config import RewardModelTraining
 
@@ -84,7 +85,7 @@ class RewardConfig:
 
 
 @dataclass(frozen=True)
-class PreferenceConfig:
+class PreferenceConfig(EnvOptions):
     """Where preferences come from: simulators, people's ratings, and files."""
 
     simulate: bool = True
@@ -95,10 +96,6 @@ class PreferenceConfig:
     """Add what people chose and edited in rlchat chat."""
     file: tuple[Path, ...] = ()
     """Add files in any of trl's preference formats."""
-    env: str = "rlchat/Support-v0"
-    """Environment of the simulated conversations."""
-    users: str = ""
-    """Families of users, comma-separated; the usual ones if none is named."""
     split: Literal["train", "dev", "test"] = "train"
     """Split of the environment that goals come from."""
     speaker: str = "demonstrator"

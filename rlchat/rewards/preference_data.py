@@ -11,8 +11,6 @@ from rlchat.listener import Listener
 from rlchat.rewards.comparisons import compare_outcomes
 from rlchat.rewards.config import PreferenceConfig
 from rlchat.rollout.branching import BranchingRollouts
-from rlchat.rollout.environment import EnvConfig
-from rlchat.settings import names
 from rlchat_reward_models.datasets import chitchat
 from rlchat_reward_models.preferences import Preference, Tidied, preference, read_preferences, tidy
 
@@ -36,8 +34,7 @@ def collect_preferences(config: PreferenceConfig, listener: Listener | None = No
 
 
 def _simulated(config: PreferenceConfig, listener: Listener) -> list[Preference]:
-    world = EnvConfig(config.env, names(config.users))
-    rollouts = BranchingRollouts(world, config.split, config.seed, config.rollout, listener)
+    rollouts = BranchingRollouts(config.world, config.split, config.seed, config.rollout, listener)
     speaker = load_agent(config.speaker, config.policy, say=listener.say)
     follower = speaker
     if config.follower and config.follower != config.speaker:
