@@ -34,7 +34,9 @@ def collect_preferences(config: PreferenceConfig, listener: Listener | None = No
 
 
 def _simulated(config: PreferenceConfig, listener: Listener) -> list[Preference]:
-    rollouts = BranchingRollouts(config.world, config.split, config.seed, config.rollout, listener)
+    rollouts = BranchingRollouts(
+        config.env_config, config.split, config.seed, config.rollout, listener
+    )
     speaker = load_agent(config.speaker, config.policy, say=listener.say)
     follower = speaker
     if config.follower and config.follower != config.speaker:

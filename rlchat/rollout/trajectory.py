@@ -42,7 +42,7 @@ class Episode:
         truncated: whether a limit cut it short.
         dropped: characters that the environment's action space does not have.
         stopped_by: which limit, if it was not the environment's own.
-        world: the environment's own score, once another took the place of its ``parts``.
+        env_score: the environment's own score, once another took the place of its ``parts``.
     """
 
     index: int
@@ -57,7 +57,7 @@ class Episode:
     truncated: bool = False
     dropped: int = 0
     stopped_by: Ending | None = None
-    world: float | None = None
+    env_score: float | None = None
 
     @property
     def score(self) -> float:
