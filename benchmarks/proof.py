@@ -110,7 +110,7 @@ def judge(path: Path, agents: Sequence[str], config: TrainConfig, episodes: int)
         agent = speaker(name, config)
         for temperature in TEMPERATURES:
             users = EvalConfig("test", episodes, 0, temperature, config.rollout)
-            results.append(evaluate(agent, config.world, users, name))
+            results.append(evaluate(agent, config.env_config, users, name))
     write_json(path, {"settings": settings(config), "results": [r.to_json() for r in results]})
 
 

@@ -155,8 +155,8 @@ def tested(study: str, config: TrainConfig) -> list[tuple[EnvConfig, tuple[str, 
     All in the training's own world; for `families`, PPO on one family after the other.
     """
     if study != "families":
-        return [(config.world, (BEFORE, AFTER))]
-    return [(replace(config.world, users=(n,)), (AFTER,)) for n in (*MIXED, *HELD_OUT)]
+        return [(config.env_config, (BEFORE, AFTER))]
+    return [(replace(config.env_config, users=(n,)), (AFTER,)) for n in (*MIXED, *HELD_OUT)]
 
 
 def judge(
@@ -200,11 +200,11 @@ def worlds_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> st
     """A table a world: scripted agents, the base, the warm start and PPO."""
     lines = []
     for name, config in trainings.items():
-        kept = read(config, config.world)
+        kept = read(config, config.env_config)
         before, after = kept[BEFORE], kept[AFTER]
-        known = agents_of(config.world)
+        known = agents_of(config.env_config)
         shown = [
-            play(agent, load_agent(agent), config.world, config, options)
+            play(agent, load_agent(agent), config.env_config, config, options)
             for agent in (*(a for a in SCRIPTED if a in known), "base")
         ]
         lines += [f"### {config.env}", "", markdown([*shown, before, after]), ""]
@@ -238,10 +238,10 @@ def families_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> 
     lines += [f"|{'---|' * (len(columns) + 3)}"]
     held, lost = {}, {}
     for name, config in trainings.items():
-        played = {n: read(config, replace(config.world, users=(n,)))[AFTER] for n in columns}
+        played = {n: read(config, replace(config.env_config, users=(n,)))[AFTER] for n in columns}
         cells = [with_interval(played[n].metrics["success"], "{:.0%}") for n in columns]
         held[name] = mean_success(played, HELD_OUT)
-        own = mean_success(played, config.world.users)
+        own = mean_success(played, config.env_config.users)
         lost[name] = [a - b for a, b in zip(own, held[name], strict=True)]
         cells += [with_interval(bootstrap(held[name]), "{:.1%}")]
         cells += [with_interval(bootstrap(lost[name]), "{:+.1%}")]
@@ -263,9 +263,9 @@ def mean_success(played: Mapping[str, EvaluationResult], families: Sequence[str]
 def facts_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> str:
     """Warm start and PPO, and the paired difference to PPO without look-ups."""
     shown, gains = [], []
-    without = read(trainings["nothing"], trainings["nothing"].world)[AFTER]
+    without = read(trainings["nothing"], trainings["nothing"].env_config)[AFTER]
     for name, config in trainings.items():
-        kept = read(config, config.world)
+        kept = read(config, config.env_config)
         shown += [replace(result, agent=f"{agent}, {name}") for agent, result in kept.items()]
         if name != "nothing":
             gain = with_interval(difference(kept[AFTER], without)["success"], "{:+.3f}")

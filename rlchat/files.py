@@ -39,26 +39,23 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part.
 
+    What writers of the same path left half done because they were killed is removed.
+
     Args:
         path: The file; its folder is made when absent. A link is followed, not replaced.
         content: The whole content.
         private: Whether its owner alone may read it.
     """
     target = path.resolve()
-    temporary = _sibling(target, "tmp")
     with _full_disk_named(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            mode = 0o600 if private else 0o666
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with open(descriptor, "wb") as file:
+        _remove_leftovers(target)
+        with _new_file(target, 0o600 if private else 0o666) as temporary:
+            with open(temporary, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 def write_json(path: Path, value: object) -> None:
@@ -129,29 +126,54 @@ def recover_folder(path: Path) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove unfinished folders beside `target` whose writers are gone.
+    """Remove unfinished files and folders beside `target` whose writers are gone.
 
-    A living writer holds a lock on its folder, which the system releases with the process, however
-    that ends. Where there are no locks (Windows, some network file systems) nothing is removed.
+    A living writer holds a lock on what it writes, which the system releases with the process,
+    however that ends. Where there are no locks (Windows, some network file systems) nothing is
+    removed, nor from a folder that may be written and not listed.
     """
     unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
-    for found in list(target.parent.iterdir()):
-        if unfinished.fullmatch(found.name) and found.is_dir():
+    try:
+        beside = list(target.parent.iterdir())
+    except PermissionError:
+        return
+    for found in beside:
+        if unfinished.fullmatch(found.name):
             with _locked(found) as dead:
-                if dead:
+                if dead and found.is_dir():
                     shutil.rmtree(found, ignore_errors=True)
+                elif dead:
+                    found.unlink(missing_ok=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a folder's lock inside the block; tells whether it could be had."""
+def _new_file(target: Path, mode: int) -> Iterator[Path]:
+    """An empty file beside `target`, locked inside the block, and gone if that fails."""
+    while True:
+        temporary = _sibling(target, "tmp")
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        with _locked(temporary, wait=True):
+            # Before it was locked, another writer of the same path may have removed it.
+            if not temporary.exists():
+                continue
+            try:
+                yield temporary
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            return
+
+
+@contextmanager
+def _locked(place: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of a file or folder inside the block; tells whether it could be had."""
     descriptor = -1
     try:
         try:
             import fcntl
 
-            descriptor = os.open(folder, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(place, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             had = True
         except (ImportError, OSError):  # Windows; another's, gone, or no locks there
             had = False

@@ -1,6 +1,8 @@
 import os
+import pkgutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -26,3 +28,14 @@ def test_imports_run_one_way() -> None:
     done = run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 broken" in done.stdout
+
+
+def test_every_room_but_the_command_line_is_kept_from_the_terminal() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    (contract,) = (
+        c
+        for c in told["tool"]["importlinter"]["contracts"]
+        if {"rich", "tyro"} <= set(c.get("forbidden_modules", ()))
+    )
+    rooms = {module.name for module in pkgutil.iter_modules([str(ROOT / "rlchat")])}
+    assert set(contract["source_modules"]) == {f"rlchat.{room}" for room in rooms - {"cli"}}

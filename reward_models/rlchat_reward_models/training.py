@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, cast
 
@@ -17,25 +16,12 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from rlchat_envs import Conversation
+from rlchat_reward_models.config import RewardModelTraining
 from rlchat_reward_models.preferences import Preference
 from rlchat_reward_models.reward_model import RewardModel
 from rlchat_reward_models.tokenization import ReplyTokenizer, TokenizedReply
 
 OnProgress = Callable[[Mapping[str, float]], None]
-
-
-@dataclass(frozen=True)
-class RewardModelTraining:
-    """How a reward model is trained."""
-
-    epochs: float = 1.0
-    """Passes over the preferences; more where there are few."""
-    batch: int = 8
-    """Contexts in an optimizer step, each with all its replies."""
-    learning_rate: float = 1e-4
-    """Initial learning rate of backbone and heads; it falls to 0 along a cosine."""
-    center: float = 0.01
-    """Penalty on squared scores, which keeps them around zero (Eisenstein et al. 2023)."""
 
 
 class Collate:

@@ -62,7 +62,7 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
             scores[b, last] = sum(parts.values())
             turn_end[b, last] = True
         for k, facts in enumerate(trajectory.privileged):
-            privileged[b, k] = hash_privileged({**facts, "turn": k})  # which no world needs to tell
+            privileged[b, k] = hash_privileged({**facts, "turn": k})  # no environment needs to tell
     return Batch(
         ids=ids,
         lengths=torch.tensor([len(t.ids) for t in trajectories]),

@@ -23,8 +23,8 @@ class Critic(nn.Module):
     is privileged (goal, persona, what is on the table), with the turn's number, is a few facts that
     explain much: ridge regression over the turns of all iterations so far weighs them in closed
     form (Hoerl and Kennard 1970), and leaves to the network what they do not explain. A baseline
-    may look at the whole state of the world, which was there before the action (Pinto et al. 2018,
-    "Asymmetric actor critic").
+    may read the whole state of the environment, which was there before the action (Pinto et al.
+    2018, "Asymmetric actor critic").
     """
 
     gram: Tensor

@@ -45,16 +45,16 @@ def run_chat(options: ChatOptions, console: Console, read: ReadLine | None = Non
     Raises:
         UserError: nobody of that name, or an environment in which a person cannot be the user.
     """
-    world = environment_of(options)
+    env = environment_of(options)
     agent = load_agent(
         options.agent, options.policy, options.adapter, lambda line: console.print(Text(line))
     )
-    if world is None and agent.batched is None and not options.agent.startswith(ENDPOINT):
+    if env is None and agent.batched is None and not options.agent.startswith(ENDPOINT):
         raise UserError(
             f"expected a model or a run folder to talk to without an environment; {options.agent} "
             "only knows its scenario; leave --env out"
         )
-    chat = Chat(options, agent, world, console, read or open_lines(console, "chat-history"))
+    chat = Chat(options, agent, env, console, read or open_lines(console, "chat-history"))
     try:
         chat.begin()
         while chat.line(chat.read(label("user", "you"))):
@@ -74,14 +74,14 @@ def environment_of(options: ChatOptions) -> TextEnv | None:
     """
     if options.env == "":
         return None
-    config = options.world_of(options.agent)
-    world = TextEnv(config, options.split)
-    if not world.ours:
+    config = options.env_of(options.agent)
+    env = TextEnv(config, options.split)
+    if not env.ours:
         raise UserError(
             f"expected an environment in which a person can be the user; {config.env} has no such "
             "part; play the agent in it with rlchat play, or talk without one with --env ''"
         )
-    return world
+    return env
 
 
 class Chat:
@@ -91,19 +91,19 @@ class Chat:
         self,
         options: ChatOptions,
         agent: Agent,
-        world: TextEnv | None,
+        env: TextEnv | None,
         console: Console,
         read: ReadLine,
     ):
         """Prepare; `begin` opens the first conversation."""
-        self.options, self.agent, self.world, self.console = options, agent, world, console
+        self.options, self.agent, self.env, self.console = options, agent, env, console
         self.read, self.order = read, random.Random(options.seed)  # of A and B
-        self.env = "" if world is None else world.config.env
-        self.about = rating_commands.rating_context(options, self.env, agent.version)
+        self.env_id = "" if env is None else env.config.env
+        self.about = rating_commands.rating_context(options, self.env_id, agent.version)
         self._count = 0
         self._earlier: list[dict[str, Any]] = []
         self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
-        if world is None:
+        if env is None:
             self._own_lookups = tuple(make_lookup(k) for k in names(options.knowledge or ""))
         self.session: ChatSession
         self.talk: AgentConversation
@@ -213,7 +213,7 @@ class Chat:
     def _open(self) -> None:
         self.session = ChatSession(
             self.agent,
-            self.world,
+            self.env,
             seed=self.options.seed,
             number=self._count,
             temperature=self.options.temperature,
@@ -289,7 +289,7 @@ class Chat:
         if not self.session.parts:
             return self._earlier
         told = ("agent", "split", "seed", "temperature")
-        about = {"env": self.env, **{name: getattr(self.options, name) for name in told}}
+        about = {"env": self.env_id, **{name: getattr(self.options, name) for name in told}}
         row = self.session.to_json()
         for message in row["messages"]:
             message["content"] = self.about.mask(message["content"])

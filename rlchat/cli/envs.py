@@ -76,8 +76,8 @@ def run_users(options: UsersOptions, console: Console) -> None:
     from rlchat.rollout.demonstrations import demonstrate
 
     def talked(users: tuple[str, ...], split: str) -> Talk:
-        world = EnvConfig(options.env, users, knowledge=names(options.knowledge))
-        return listen(demonstrate(world, options.episodes, options.seed, split))
+        env = EnvConfig(options.env, users, knowledge=names(options.knowledge))
+        return listen(demonstrate(env, options.episodes, options.seed, split))
 
     if options.data is not None:
         measure, name = listen(read_conversations(options.data)), options.data.name

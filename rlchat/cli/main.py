@@ -76,20 +76,22 @@ VERBS = {
         "play the agent yourself, against a simulated user",
     ),
     "reward build": Verb(
-        "cli.reward:BuildOptions",
+        "cli.options:RewardBuildOptions",
         "cli.reward:run_build",
         "collect preferences: simulators, people's ratings, files",
     ),
     "reward train": Verb(
-        "cli.reward:TrainOptions", "cli.reward:run_train", "train a reward model on preferences"
+        "cli.options:RewardTrainOptions",
+        "cli.reward:run_train",
+        "train a reward model on preferences",
     ),
     "reward score": Verb(
-        "cli.reward:ScoreOptions",
+        "cli.options:RewardScoreOptions",
         "cli.reward:run_score",
         "score the agent's replies in conversations",
     ),
     "reward report": Verb(
-        "cli.reward:ReportOptions",
+        "cli.options:RewardReportOptions",
         "cli.reward:run_report",
         "say how far a reward model can be trusted",
     ),
@@ -116,17 +118,17 @@ VERBS = {
     ),
     "feedback learn": Verb(
         "cli.options:LearnOptions",
-        "cli.learn:run_learn",
+        "cli.feedback:run_learn",
         "let a run learn from ratings, if that is safe",
     ),
     "feedback versions": Verb(
         "cli.options:VersionsOptions",
-        "cli.learn:run_versions",
+        "cli.feedback:run_versions",
         "list what a run was, and what it might have become",
     ),
     "feedback restore": Verb(
         "cli.options:RestoreOptions",
-        "cli.learn:run_restore",
+        "cli.feedback:run_restore",
         "let a run reply with one of its versions again",
     ),
     "feedback forget": Verb(

@@ -11,6 +11,7 @@ import tyro
 from rlchat.evaluation.config import EvalConfig
 from rlchat.feedback.pii import check_region
 from rlchat.models.config import AdapterConfig
+from rlchat.rewards.config import PreferenceConfig, RewardModelConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.env_options import AgentEnvOptions, EnvOptions
 from rlchat.settings import expect
@@ -141,3 +142,52 @@ class AskOptions:
         """Refuse settings out of range."""
         for name in ("count", "dialogues"):
             expect(self, name, getattr(self, name) >= 1, "of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardBuildOptions(PreferenceConfig):
+    """Collect preferences from simulators, people's ratings and files, in trl's format."""
+
+    out: Path = Path("preferences.jsonl")
+    """JSON lines file for the preferences, each with prompt, chosen, rejected, weight, source, turn
+    and dialogue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardTrainOptions(RewardModelConfig):
+    """Train a reward model on preferences; held-out dialogues are never trained on."""
+
+    preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of `rlchat reward build`, or in any of trl's preference formats."""
+    out: Path = Path("runs/reward")
+    """Folder for the reward model."""
+
+
+@dataclass(frozen=True)
+class RewardReportOptions:
+    """Say how far a reward model can be trusted."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Folder of a reward model."""
+    preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of preferences; of those, held-out dialogues only, unless --all."""
+    all: bool = False
+    """Report on every dialogue: right for a file that the model was not trained on."""
+    plot: Path | None = None
+    """Write a calibration plot there (.png or .svg; needs matplotlib)."""
+    json: Path | None = None
+    """Write the numbers there."""
+    errors: int = 3
+    """Largest errors to show."""
+
+
+@dataclass(frozen=True)
+class RewardScoreOptions:
+    """Score the replies in conversations from a file, or each as a whole, as the model learned."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Folder of a reward model."""
+    data: Annotated[Path, tyro.conf.Positional]
+    """JSON lines of {"messages": [{"role", "content"}, …]}."""
+    out: Path | None = None
+    """Write the lines there with "scores" added; printed if it is not given."""

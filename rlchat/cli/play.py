@@ -1,4 +1,4 @@
-"""Playing the agent oneself, against the simulated user: what the policy sees, a person sees."""
+"""A person in the agent's place, against the simulated user: they see what the policy sees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
 from rlchat.rollout.episodes import play_episode, play_episodes
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Episode
-from rlchat_envs import Conversation, DialogueEnv
+from rlchat_envs import Conversation
 
 
 def run_play(options: PlayOptions, console: Console, read: ReadLine | None = None) -> None:
@@ -28,26 +28,25 @@ def run_play(options: PlayOptions, console: Console, read: ReadLine | None = Non
     Raises:
         UserError: no such environment, or one that does not speak text.
     """
-    worlds = EnvPool(options.world, options.split)
-    world = worlds[0]
+    pool = EnvPool(options.env_config, options.split)
+    env = pool[0]
     read = read or open_lines(console, "play-history")
     try:
         for index in range(options.episodes):
-            played = play_one(world, index, options.seed, console, read)
+            played = play_one(env, index, options.seed, console, read)
             _say(console, f"{ending(played).capitalize()}.")
-            env = world.env.unwrapped
-            if isinstance(env, DialogueEnv):
+            if env.case is not None and env.scenario is not None:
                 _say(console, f"Right: {env.case.solution}.")
                 if "expert" in env.scenario.agents:
                     expert = ScenarioAgent("expert")
                     rollout = RolloutConfig()
-                    best = play_episodes(expert, worlds, [index], options.seed, 0.0, rollout)[0]
+                    best = play_episodes(expert, pool, [index], options.seed, 0.0, rollout)[0]
                     _say(console, f"The expert, on the same goal: {ending(best)}.")
     except (EOFError, KeyboardInterrupt):
         _say(console, "Goodbye.")
 
 
-def play_one(world: TextEnv, index: int, seed: int, console: Console, read: ReadLine) -> Episode:
+def play_one(env: TextEnv, index: int, seed: int, console: Console, read: ReadLine) -> Episode:
     """Let a person play one episode, the same that agents play in an evaluation.
 
     Returns:
@@ -72,7 +71,7 @@ def play_one(world: TextEnv, index: int, seed: int, console: Console, read: Read
             _say(console, f"unsafe: {', '.join(result.costs)}")
 
     env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
-    return play_episode(world, speak, index, env_seed, tell)
+    return play_episode(env, speak, index, env_seed, tell)
 
 
 def _show(console: Console, messages: Conversation) -> None:

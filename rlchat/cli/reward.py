@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from rlchat import files
+from rlchat.cli.options import (
+    RewardBuildOptions,
+    RewardReportOptions,
+    RewardScoreOptions,
+    RewardTrainOptions,
+)
 from rlchat.cli.progress import Progress
 from rlchat.cli.terminal import say
 from rlchat.errors import UserError
 from rlchat.evaluation.summary import with_interval
 from rlchat.rewards.loading import load_scorer
-from rlchat.rewards.preference_data import PreferenceConfig, collect_preferences, read_file
-from rlchat.rewards.training import RewardModelConfig, train_reward_model
+from rlchat.rewards.preference_data import collect_preferences, read_file
+from rlchat.rewards.training import train_reward_model
 from rlchat.rollout.conversations import read_conversations
 from rlchat.statistics import wilson
 from rlchat_reward_models.evaluation import PreferenceEvaluation, evaluate_preferences
@@ -28,16 +32,7 @@ from rlchat_reward_models.scorer import parts_of
 from rlchat_reward_models.splits import by_split
 
 
-@dataclass(frozen=True, kw_only=True)
-class BuildOptions(PreferenceConfig):
-    """Collect preferences from simulators, people's ratings and files, in trl's format."""
-
-    out: Path = Path("preferences.jsonl")
-    """JSON lines file for the preferences, each with prompt, chosen, rejected, weight, source, turn
-    and dialogue."""
-
-
-def run_build(options: BuildOptions, console: Console) -> None:
+def run_build(options: RewardBuildOptions, console: Console) -> None:
     """Collect, tidy and write preferences, and say how many there are of which kind."""
     files.check_place(options.out)
     with Progress(console) as progress:
@@ -66,17 +61,7 @@ def _counted(preferences: Sequence[Preference]) -> Table:
     return table
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions(RewardModelConfig):
-    """Train a reward model on preferences; held-out dialogues are never trained on."""
-
-    preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files of `rlchat reward build`, or in any of trl's preference formats."""
-    out: Path = Path("runs/reward")
-    """Folder for the reward model."""
-
-
-def run_train(options: TrainOptions, console: Console) -> None:
+def run_train(options: RewardTrainOptions, console: Console) -> None:
     """Train, calibrate, write, and report on held-out dialogues."""
     if options.out.exists():
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
@@ -90,25 +75,7 @@ def run_train(options: TrainOptions, console: Console) -> None:
     _report(evaluate_preferences(trained.scorer, trained.held_out), console)
 
 
-@dataclass(frozen=True)
-class ReportOptions:
-    """Say how far a reward model can be trusted."""
-
-    model: Annotated[Path, tyro.conf.Positional]
-    """Folder of a reward model."""
-    preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files of preferences; of those, held-out dialogues only, unless --all."""
-    all: bool = False
-    """Report on every dialogue: right for a file that the model was not trained on."""
-    plot: Path | None = None
-    """Write a calibration plot there (.png or .svg; needs matplotlib)."""
-    json: Path | None = None
-    """Write the numbers there."""
-    errors: int = 3
-    """Largest errors to show."""
-
-
-def run_report(options: ReportOptions, console: Console) -> None:
+def run_report(options: RewardReportOptions, console: Console) -> None:
     """Score preferences, and print accuracy, calibration and the largest errors."""
     scorer = load_scorer(options.model)
     tidied = tidy(p for path in options.preferences for p in read_file(path))
@@ -195,19 +162,7 @@ def _plot(found: PreferenceEvaluation, path: Path) -> None:
     figure.savefig(path)
 
 
-@dataclass(frozen=True)
-class ScoreOptions:
-    """Score the replies in conversations from a file, or each as a whole, as the model learned."""
-
-    model: Annotated[Path, tyro.conf.Positional]
-    """Folder of a reward model."""
-    data: Annotated[Path, tyro.conf.Positional]
-    """JSON lines of {"messages": [{"role", "content"}, …]}."""
-    out: Path | None = None
-    """Write the lines there with "scores" added; printed if it is not given."""
-
-
-def run_score(options: ScoreOptions, console: Console) -> None:
+def run_score(options: RewardScoreOptions, console: Console) -> None:
     """Score conversations."""
     if options.out is not None:
         files.check_place(options.out)

@@ -32,7 +32,7 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
     table = Table(
         "agent",
         *names,
-        title=f"{first.world.env}, {first.split} side, {len(first.episodes)} episodes",
+        title=f"{first.env.env}, {first.split} side, {len(first.episodes)} episodes",
         caption="mean [95% interval]",
     )
     for result in results:

@@ -65,14 +65,14 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
     place = options.json
     if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
         raise UserError(f"expected a file in a folder that exists; got --json {place}")
-    world = options.world_of(options.agent)
-    TextEnv(world, options.split)
+    env = options.env_of(options.agent)
+    TextEnv(env, options.split)
     results = []
     with Progress(console) as progress:
         for name in (options.agent, options.against) if options.against else (options.agent,):
             agent = load_agent(name, options.policy, options.adapter, progress.say)
-            watch = progress.counter(f"evaluating {name}", options.episodes)
-            results.append(evaluate(agent, world, options, name, watch))
+            on_episode = progress.counter(f"evaluating {name}", options.episodes)
+            results.append(evaluate(agent, env, options, name, on_episode))
     console.print(results_table(results))
     answer = results[0].to_json()
     if options.against:
@@ -106,7 +106,7 @@ def next_steps(run: RunFolder, config: TrainConfig) -> Iterator[str]:
     """What can be done with a trained agent: commands, one a line."""
     command, more = program(), config.iterations + 10
     # In a foreign environment nobody can be the user: people talk to that agent without one.
-    without = "" if is_ours(config.world) else " --env ''"
+    without = "" if is_ours(config.env_config) else " --env ''"
     yield f"Talk to it:     {command} chat {run.folder}{without}"
     yield f"Measure it:     {command} eval {run.folder}"
     yield f"Read it:        {run.transcripts} has every conversation of its practice"

@@ -23,7 +23,7 @@ class EvaluationResult:
     """One agent's episodes on one side of one environment."""
 
     agent: str
-    world: EnvConfig
+    env: EnvConfig
     split: str
     seed: int
     temperature: float
@@ -34,8 +34,8 @@ class EvaluationResult:
     def metrics(self) -> dict[str, Interval]:
         """Success (Wilson), and the others (bootstrap), each with its 95% interval.
 
-        Cost, regret (turns above the optimum) and hit rate are there where the world has them.
-        They are drawn once: tables, lines and files ask for them again and again.
+        Cost, regret (turns above the optimum) and hit rate are there where the environment has
+        them. They are drawn once: tables, lines and files ask for them again and again.
         """
         out: dict[str, Interval] = {}
         successes = [t.success for t in self.episodes if t.success is not None]
@@ -84,10 +84,10 @@ class EvaluationResult:
             )
             for e in kept["per_episode"]
         ]
-        world = EnvConfig(kept["env"], tuple(kept["users"]), knowledge=tuple(kept["knowledge"]))
+        env = EnvConfig(kept["env"], tuple(kept["users"]), knowledge=tuple(kept["knowledge"]))
         return cls(
             kept["agent"],
-            world,
+            env,
             kept["split"],
             kept["seed"],
             kept["temperature"],
@@ -99,9 +99,9 @@ class EvaluationResult:
         """The file that ``--json`` writes."""
         return {
             "agent": self.agent,
-            "env": self.world.env,
-            "users": list(self.world.users),
-            "knowledge": list(self.world.knowledge),
+            "env": self.env.env,
+            "users": list(self.env.users),
+            "knowledge": list(self.env.knowledge),
             "split": self.split,
             "episodes": len(self.episodes),
             "seed": self.seed,

@@ -1,4 +1,4 @@
-"""What a turn is worth in training: the world's parts and learned ones, weighed and named."""
+"""The reward of each turn in training: the environment's parts and learned ones, weighed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class CompositeReward:
 
     @property
     def plain(self) -> bool:
-        """Whether the world's own parts are the score."""
+        """Whether the environment's own parts are the score."""
         return not self.scorers and self.weights == PLAIN and self.config.cost_limit is None
 
     @property
@@ -72,10 +72,10 @@ class CompositeReward:
     def score(self, trajectories: Sequence[Played], ranks: Distributed) -> list[Played]:
         """Give every turn its parts.
 
-        What the world itself thought stays beside them, see `Episode.world`.
+        The environment's own score stays beside them, see `Episode.env_score`.
 
         Args:
-            trajectories: this rank's, as the world scored them.
+            trajectories: this rank's, as the environment scored them.
             ranks: the others, for a scale that all share.
         """
         if self.plain:
@@ -102,7 +102,7 @@ class CompositeReward:
                 kept["cost"] = -self.multiplier * sum(trajectory.costs[turn].values())
             parts.append(kept)
         scored = copy(trajectory)  # replace() would begin it anew
-        scored.parts, scored.world = parts, trajectory.score
+        scored.parts, scored.env_score = parts, trajectory.score
         return scored
 
     def _check(self, trajectories: Sequence[Episode], ranks: Distributed) -> None:
@@ -117,7 +117,7 @@ class CompositeReward:
             raise UserError(f"expected weights of {', '.join(names)}; got {left[0]}")
 
     def _weight(self, part: str) -> float:
-        """What a part of the world's counts: by its own name, or its group's."""
+        """The weight of a part of the environment's: that of its own name, or of its group."""
         group = "rules" if part in RULES else "world"
         return self.weights.get(part, self.weights.get(group, 0.0))
 

@@ -1,14 +1,17 @@
-"""Settings of what a turn is worth in training."""
+"""Settings: what a turn is worth in training, preferences, and reward models learned from them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from rlchat.errors import UserError
-from rlchat.settings import DTypeName, expect
+from rlchat.rollout.config import BranchConfig, RolloutConfig
+from rlchat.rollout.env_options import EnvOptions
+from rlchat.settings import SEEDS, DTypeName, expect
+from rlchat_reward_models.config import RewardModelTraining
 
 PLAIN = {"world": 1.0, "rules": 1.0}
 
@@ -79,3 +82,72 @@ class RewardConfig:
     def learned(self) -> bool:
         """Whether a learned score counts."""
         return bool(self.weighed.get("learned"))
+
+
+@dataclass(frozen=True)
+class PreferenceConfig(EnvOptions):
+    """Where preferences come from: simulators, people's ratings, and files."""
+
+    simulate: bool = True
+    """Compare sampled replies in simulated conversations by what becomes of them."""
+    chitchat: bool = False
+    """Add people's ratings of their conversations; needs pip install 'rlchat[people]'."""
+    people: bool = False
+    """Add what people chose and edited in rlchat chat."""
+    file: tuple[Path, ...] = ()
+    """Add files in any of trl's preference formats."""
+    split: Literal["train", "dev", "test"] = "train"
+    """Split of the environment that goals come from."""
+    speaker: str = "demonstrator"
+    """Agent whose replies are compared: a run folder, or a name as for `rlchat eval`."""
+    follower: str = ""
+    """Agent that goes on after a reply, to the end; the speaker if none is named."""
+    policy: str = "smollm2-135m"
+    """The model that `base` stands for."""
+    seed: int = 0
+    """Seed of conversations, replies and continuations."""
+    branches: BranchConfig = field(default_factory=BranchConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+        if not (self.simulate or self.chitchat or self.people or self.file):
+            raise UserError("expected a source of preferences; got none; leave --no-simulate out")
+        if self.branches.whole and self.follower:
+            raise UserError(
+                "expected no follower where whole conversations are compared; got "
+                f"{self.follower}; leave --follower or --branches.whole out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelConfig:
+    """What a reward model reads with, and how it is trained."""
+
+    backbone: str = "minilm-l6"
+    """What encodes the text: minilm-l6, an encoder's Hugging Face id or folder, or a language
+    model, which then gets an adapter."""
+    heads: int = 4
+    """Heads of the ensemble, whose disagreement is subtracted from the score."""
+    uncertainty_penalty: float = 0.5
+    """How much of the standard deviation of the heads' scores is subtracted."""
+    max_tokens: int = 192
+    """Tokens of a context and a reply together, at most."""
+    most: int = 2000
+    """Contexts trained on, at most, with all their replies: that bounds the time. Where much hangs
+    on the reply they are likelier to be drawn."""
+    seed: int = 0
+    """Seed of initial weights and order."""
+    dtype: DTypeName = "auto"
+    """Precision of the products; auto measures what is faster."""
+    device: str = "auto"
+    """Torch device that training runs on, such as cpu or cuda; auto takes a GPU if there is one."""
+    training: RewardModelTraining = field(default_factory=RewardModelTraining)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for name in ("heads", "most"):
+            expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "uncertainty_penalty", self.uncertainty_penalty >= 0, "of at least 0")
+        expect(self, "max_tokens", self.max_tokens >= 32, "of at least 32")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ import torch
 from rlchat.errors import UserError
 from rlchat.listener import Listener
 from rlchat.models.device import choose_device, choose_dtype
+from rlchat.rewards.config import RewardModelConfig
 from rlchat.rewards.loading import open_backbone
-from rlchat.settings import DTypeName, expect
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.evaluation import evaluate_preferences
 from rlchat_reward_models.preferences import Preference, tidy
@@ -21,40 +21,7 @@ from rlchat_reward_models.reward_model import RewardModel
 from rlchat_reward_models.scorer import Granularity, LearnedScorer, Scale, Settings
 from rlchat_reward_models.splits import by_split
 from rlchat_reward_models.tokenization import ReplyTokenizer
-from rlchat_reward_models.training import RewardModelTraining
 from rlchat_reward_models.training import train_reward_model as train_on_preferences
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardModelConfig:
-    """What a reward model reads with, and how it is trained."""
-
-    backbone: str = "minilm-l6"
-    """What encodes the text: minilm-l6, an encoder's Hugging Face id or folder, or a language
-    model, which then gets an adapter."""
-    heads: int = 4
-    """Heads of the ensemble, whose disagreement is subtracted from the score."""
-    uncertainty_penalty: float = 0.5
-    """How much of the standard deviation of the heads' scores is subtracted."""
-    max_tokens: int = 192
-    """Tokens of a context and a reply together, at most."""
-    most: int = 2000
-    """Contexts trained on, at most, with all their replies: that bounds the time. Where much hangs
-    on the reply they are likelier to be drawn."""
-    seed: int = 0
-    """Seed of initial weights and order."""
-    dtype: DTypeName = "auto"
-    """Precision of the products; auto measures what is faster."""
-    device: str = "auto"
-    """Torch device that training runs on, such as cpu or cuda; auto takes a GPU if there is one."""
-    training: RewardModelTraining = field(default_factory=RewardModelTraining)
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        for name in ("heads", "most"):
-            expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        expect(self, "uncertainty_penalty", self.uncertainty_penalty >= 0, "of at least 0")
-        expect(self, "max_tokens", self.max_tokens >= 32, "of at least 32")
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,8 @@ class BranchingRollouts:
         """Different replies at one snapshot of every dialogue, drawn evenly from its turns."""
         pool = self._pool()
         numbers = range(config.dialogues)
-        watch = self.listener.counter("dialogues", config.dialogues)
-        played = play_episodes(agent, pool, numbers, self.seed, 1.0, self.rollout, watch)
+        count = self.listener.counter("dialogues", config.dialogues)
+        played = play_episodes(agent, pool, numbers, self.seed, 1.0, self.rollout, count)
         snapshots = []
         for trajectory in played:
             said = [m.content for m in trajectory.conversation if m.role == "assistant"]
@@ -190,20 +190,20 @@ class BranchingRollouts:
         self, agent: Agent, snapshots: Sequence[Snapshot], once: bool
     ) -> list[tuple[Conversation, float]]:
         """Go on from snapshots, each time with another noise: conversations and later scores."""
-        watch = self.listener.counter("replies" if once else "continuations", len(snapshots))
+        count = self.listener.counter("replies" if once else "continuations", len(snapshots))
         purpose = Purpose.REPLY if once else Purpose.FOLLOW
         keys = [(self.seed, purpose, i) for i in range(len(snapshots))]
         if (model := agent.batched) is not None:
             pool = ReplayPool(self.env, self.split, snapshots=snapshots, once=once)
             episodes = [(i, key, key) for i, key in enumerate(keys)]
             played = collect(
-                model.generation, model.template, pool, episodes, self.rollout, on_episode=watch
+                model.generation, model.template, pool, episodes, self.rollout, on_episode=count
             )
             return [(t.conversation, t.score) for t in played]
         env, found = TextEnv(self.env, self.split), []
         settings = conversation_settings(env, 1.0, self.rollout)
         for number, snapshot in enumerate(snapshots):
-            watch(snapshot)
+            count(snapshot)
             _, noise = episode_seeds(*keys[number])
             replay(env, snapshot)
             speak = speaking(agent.start(int(noise.integers(2**31)), settings))

@@ -1,4 +1,4 @@
-"""Rollouts: the policy and the world talk, and what was said is written down as tokens."""
+"""Rollouts: a policy talks to environments, and what was said is written down as tokens."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def collect(
     """Play episodes, many at a time, each at its own pace.
 
     A row whose episode has ended takes the next one at once; all that were started are finished.
-    Who waits for the world waits alone.
+    A row that waits for its environment keeps no other row waiting.
 
     Args:
         generation: the model that speaks.
         template: its tokens.
         pool: a pool to play in.
-        episodes: (index, keys of the world's seed, keys of the sampler's) of each.
+        episodes: (index, keys of the environment's seed, keys of the sampler's) of each.
         config: budgets.
         temperature: 1 in training, or logprobs would belong to another distribution.
         on_episode: told of each as it ends.
@@ -120,8 +120,8 @@ class _Rollout:
     def _begin(self, row: int) -> None:
         """Begin the next episode in a row, if one waits."""
         if self.waiting:
-            index, world_keys, noise_keys = self.waiting.popleft()
-            seed, _ = episode_seeds(*world_keys)
+            index, env_keys, noise_keys = self.waiting.popleft()
+            seed, _ = episode_seeds(*env_keys)
             self.playing[row] = Trajectory(index, seed, []), episode_seeds(*noise_keys)[1]
             self.decoder.forget(row)
             self.workers.ask(row, self.pool.begin, row, index, seed)
@@ -159,18 +159,18 @@ class _Rollout:
 
 def _hear(
     trajectory: Trajectory,
-    world: TextEnv,
+    env: TextEnv,
     outcome: StepResult,
     template: ChatTemplate,
     config: RolloutConfig,
 ) -> None:
-    """Write down how the world answered the turn just sampled."""
+    """Write down how the environment answered the turn just sampled."""
     finished = trajectory.ids[-1] == template.end_of_turn
     parts = dict(outcome.parts)
     if not finished:
         parts["cut_off"] = min(parts.get("cut_off", 0.0), -config.cut_off_penalty)
     trajectory.parts.append(parts)
-    trajectory.conversation = world.conversation
+    trajectory.conversation = env.conversation
     trajectory.success = outcome.success
     trajectory.costs.append(dict(outcome.costs))
     trajectory.knowledge = outcome.knowledge
@@ -187,4 +187,4 @@ def _hear(
     # read there.
     trajectory.observe(following[: config.max_tokens + config.max_new_tokens - len(trajectory.ids)])
     if trajectory.truncated:
-        trajectory.privileged.append(world.privileged)
+        trajectory.privileged.append(env.privileged)

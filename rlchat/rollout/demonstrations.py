@@ -14,7 +14,7 @@ from rlchat_envs import Conversation
 
 
 def demonstrate(
-    world: EnvConfig, count: int, seed: int, split: str = "train"
+    config: EnvConfig, count: int, seed: int, split: str = "train"
 ) -> list[Conversation]:
     """Collect the conversations of the scenario's demonstrator with ``count`` users.
 
@@ -22,11 +22,11 @@ def demonstrate(
         UserError: the environment has no demonstrator.
     """
     # Language models as users would cost time and money: thousands of calls.
-    plain = tuple(dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in world.users))
-    env = TextEnv(replace(world, users=plain), split)
+    plain = tuple(dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in config.users))
+    env = TextEnv(replace(config, users=plain), split)
     if env.scenario is None or "demonstrator" not in env.scenario.agents:
         raise UserError(
-            f"expected an environment with a demonstrator to warm-start from; {world.env} has "
+            f"expected an environment with a demonstrator to warm-start from; {config.env} has "
             "none; set --warm-start.demonstrations 0 to train without, or give sft --data"
         )
     settings = conversation_settings(env, 0.0, RolloutConfig())

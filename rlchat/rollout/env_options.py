@@ -28,7 +28,7 @@ class EnvOptions:
     if empty, nothing."""
 
     @property
-    def world(self) -> EnvConfig:
+    def env_config(self) -> EnvConfig:
         """Whom the agent talks to."""
         return EnvConfig(self.env, names(self.users), knowledge=names(self.knowledge))
 
@@ -49,7 +49,7 @@ class AgentEnvOptions:
     documents, or in text files as bm25:FOLDER), graph (in its facts, or in graph:FILE.tsv or .ttl).
     Left out (None), as in the agent's run if the environment is the run's, else nothing."""
 
-    def world_of(self, agent: str | Path) -> EnvConfig:
+    def env_of(self, agent: str | Path) -> EnvConfig:
         """Whom an agent talks to: what is named here, else what its run was trained with.
 
         Raises:

@@ -26,5 +26,5 @@ def episode_seeds(*keys: int) -> tuple[int, np.random.Generator]:
 
     They depend on nothing else, so that the same episodes are played whoever plays them.
     """
-    world, noise = np.random.SeedSequence([k % 2**32 for k in keys]).spawn(2)
-    return int(world.generate_state(1)[0]), np.random.default_rng(noise)
+    env, noise = np.random.SeedSequence([k % 2**32 for k in keys]).spawn(2)
+    return int(env.generate_state(1)[0]), np.random.default_rng(noise)

@@ -13,14 +13,17 @@ from rlchat_envs import Conversation
 
 
 class Ending(StrEnum):
-    """How an episode ended."""
+    """How an episode ended.
+
+    There is none for an environment that raised: the error leaves `collect` and `play_episode`, and
+    the episode is no result.
+    """
 
     GOAL = "goal"  # terminated, and the environment calls it a success
     GAVE_UP = "gave_up"  # terminated without: the user left, or the verdict was against the agent
     TURN_LIMIT = "turn_limit"  # truncated by the environment
     TOKEN_LIMIT = "token_limit"  # the next turn might not have fitted into the episode's budget
     CONTEXT_FULL = "context_full"  # the agent had no room for another turn
-    ENV_ERROR = "env_error"  # the environment failed; nothing here goes on after that yet
 
 
 @dataclass
@@ -39,7 +42,7 @@ class Episode:
         truncated: whether a limit cut it short.
         dropped: characters that the environment's action space does not have.
         stopped_by: which limit, if it was not the environment's own.
-        world: the environment's own score, once another took the place of its ``parts``.
+        env_score: the environment's own score, once another took the place of its ``parts``.
     """
 
     index: int
@@ -54,7 +57,7 @@ class Episode:
     truncated: bool = False
     dropped: int = 0
     stopped_by: Ending | None = None
-    world: float | None = None
+    env_score: float | None = None
 
     @property
     def score(self) -> float:

@@ -34,7 +34,7 @@ def measure_start(
     name = "base"
     if base_spec(run.warm_start) != config.policy:  # which named an adapter, that may be gone now
         name = "start"
-    elif config.warm_start.demonstrations and EnvPool(config.world).ours:
+    elif config.warm_start.demonstrations and EnvPool(config.env_config).ours:
         name = "warm start"
     result = _measure(config, name, ModelAgent.of(policy, REFERENCE), listener)
     policy.free_merged()
@@ -50,14 +50,20 @@ def measure_end(
     listener: Listener,
     before: EvaluationResult,
 ) -> list[EvaluationResult]:
-    """Evaluate PPO and, where there are any, the scripted desks, on the users of the start."""
-    if kept := _kept(run.evaluation, config.iterations, config.evaluation):
+    """Evaluate PPO and, where there are any, the scripted desks, on the users of the start.
+
+    Kept with the number of iterations that were made: fewer than were asked for where the reward
+    monitor stopped the run.
+    """
+    stopped = run.stopped
+    iterations = config.iterations if stopped is None else stopped + 1
+    if kept := _kept(run.evaluation, iterations, config.evaluation):
         return kept
     results = [before, _measure(config, "PPO", ModelAgent.of(policy, POLICY), listener)]
-    if EnvPool(config.world).ours:
+    if EnvPool(config.env_config).ours:
         for name in ("demonstrator", "expert"):
             results.append(_measure(config, name, ScenarioAgent(name), listener))
-    _keep(run.evaluation, config.iterations, results)
+    _keep(run.evaluation, iterations, results)
     return results
 
 
@@ -70,9 +76,9 @@ def before_and_after(
 
 
 def _measure(config: TrainConfig, name: str, agent: Agent, listener: Listener) -> EvaluationResult:
-    watch = listener.counter(f"evaluating {name} on unseen users", config.evaluation)
+    on_episode = listener.counter(f"evaluating {name} on unseen users", config.evaluation)
     settings = EvalConfig("dev", config.evaluation, config.seed, 0.0, config.rollout)
-    return evaluate(agent, config.world, settings, name, watch)
+    return evaluate(agent, config.env_config, settings, name, on_episode)
 
 
 def _keep(path: Path, iterations: int, results: Sequence[EvaluationResult]) -> None:

@@ -118,7 +118,7 @@ class TrainConfig(EnvOptions):
             )
 
     @property
-    def world(self) -> EnvConfig:
+    def env_config(self) -> EnvConfig:
         """Whom the agent talks to."""
         gamma = 1.0 if self.ppo.gamma_turn is None else self.ppo.gamma_turn
         return EnvConfig(self.env, names(self.users), gamma, names(self.knowledge))

@@ -61,18 +61,18 @@ def update_from_feedback(
         UserError: too few ratings, or an environment that knows no success.
     """
     listener = listener or Listener()
-    world = config.world_of(run.folder)
-    if not TextEnv(world, "dev").ours:  # made, so that a wrong user is told before the learning
+    env = config.env_of(run.folder)
+    if not TextEnv(env, "dev").ours:  # made, so that a wrong user is told before the learning
         raise UserError(
-            f"expected an environment that knows success, to judge by; {world.env} does not"
+            f"expected an environment that knows success, to judge by; {env.env} does not"
         )
     versions = Versions(run)
     with tempfile.TemporaryDirectory() as scratch:
         new = Path(scratch) / "adapter"
         learn = _from_thumbs if config.method == "kto" else _from_reward
-        origin = learn(config, run, world, new, listener)
+        origin = learn(config, run, env, new, listener)
         before = versions.begin()
-        decision = measure_update(config, run.adapter, new, world, listener)
+        decision = measure_update(config, run.adapter, new, env, listener)
         version = versions.keep(new, origin, decision)
         if decision.accepted:
             versions.use(version.number)
@@ -80,17 +80,17 @@ def update_from_feedback(
 
 
 def _from_thumbs(
-    config: FeedbackUpdateConfig, run: RunFolder, world: EnvConfig, out: Path, listener: Listener
+    config: FeedbackUpdateConfig, run: RunFolder, env: EnvConfig, out: Path, listener: Listener
 ) -> str:
     given = own = read_thumbs(config.person)
     if not config.all_thumbs:
-        own = given_to(run, world, given)
+        own = given_to(run, env, given)
     if len(own) < config.least:
         others = f", and {len(given) - len(own)} of other agents or environments" * (own != given)
         remedy = ", take those with --all-thumbs" * (own != given)
         raise UserError(
             f"expected at least {config.least} thumbs to learn from; there are {len(own)} of "
-            f"{run.folder} in {world.env}{others}; rate more in rlchat chat{remedy}, or set --least"
+            f"{run.folder} in {env.env}{others}; rate more in rlchat chat{remedy}, or set --least"
         )
     thumbs = [
         Thumb(_messages(r.reply.context), r.reply.text, (r.value > 0) != config.flip) for r in own
@@ -108,14 +108,14 @@ def _from_thumbs(
 
 
 def _from_reward(
-    config: FeedbackUpdateConfig, run: RunFolder, world: EnvConfig, out: Path, listener: Listener
+    config: FeedbackUpdateConfig, run: RunFolder, env: EnvConfig, out: Path, listener: Listener
 ) -> str:
     """A few iterations of PPO on what a reward model says, from the version that is there."""
     listener.say(f"practising for {config.iterations} iterations with {config.reward}")
     settings = TrainConfig(
-        env=world.env,
-        users=",".join(world.users),
-        knowledge=",".join(world.knowledge),
+        env=env.env,
+        users=",".join(env.users),
+        knowledge=",".join(env.knowledge),
         policy=str(run.folder),
         run=out.parent / "run",
         iterations=config.iterations,
@@ -143,7 +143,7 @@ def read_thumbs(person: str = "") -> list[Rating]:
         return [rating for rating in store.ratings(person) if rating.kind == "thumb"]
 
 
-def given_to(run: RunFolder, world: EnvConfig, ratings: Sequence[Rating]) -> list[Rating]:
+def given_to(run: RunFolder, env: EnvConfig, ratings: Sequence[Rating]) -> list[Rating]:
     """Those ratings that were given to an adapter of a run, in an environment.
 
     An adapter is known by its weights, wherever it was; one that training or an update has replaced
@@ -158,31 +158,31 @@ def given_to(run: RunFolder, world: EnvConfig, ratings: Sequence[Rating]) -> lis
     return [
         rating
         for rating in ratings
-        if rating.session.env == world.env
+        if rating.session.env == env.env
         and (rating.session.version in hashes or lay_inside(rating.session.agent))
     ]
 
 
 def measure_update(
-    config: FeedbackUpdateConfig, old: Path, new: Path, world: EnvConfig, listener: Listener
+    config: FeedbackUpdateConfig, old: Path, new: Path, env: EnvConfig, listener: Listener
 ) -> GateDecision:
     """Let both versions talk to the same held-out users, and measure how far apart they are."""
-    before = _played(config, "before", old, world, listener)
-    after = _played(config, "after", new, world, listener)
-    return decide(before, after, measure_kl(config, old, new, world), config.max_kl)
+    before = _played(config, "before", old, env, listener)
+    after = _played(config, "after", new, env, listener)
+    return decide(before, after, measure_kl(config, old, new, env), config.max_kl)
 
 
 def _played(
-    config: FeedbackUpdateConfig, name: str, adapter: Path, world: EnvConfig, listener: Listener
+    config: FeedbackUpdateConfig, name: str, adapter: Path, env: EnvConfig, listener: Listener
 ) -> EvaluationResult:
     policy = Policy.create(base_spec(adapter), AdapterConfig(), adapter)
     agent = ModelAgent.of(policy)
-    watch = listener.counter(f"evaluating {name}", config.episodes)
+    on_episode = listener.counter(f"evaluating {name}", config.episodes)
     settings = EvalConfig("dev", config.episodes, config.seed, 0.0, config.rollout)
-    return evaluate(agent, world, settings, name, watch)
+    return evaluate(agent, env, settings, name, on_episode)
 
 
-def measure_kl(config: FeedbackUpdateConfig, old: Path, new: Path, world: EnvConfig) -> float:
+def measure_kl(config: FeedbackUpdateConfig, old: Path, new: Path, env: EnvConfig) -> float:
     """E[k1] to the old version in nats per token, on what the new one samples."""
     policy = Policy.create(base_spec(new), AdapterConfig(), new)
     policy.load_reference(old)
@@ -190,8 +190,8 @@ def measure_kl(config: FeedbackUpdateConfig, old: Path, new: Path, world: EnvCon
         (i, (config.seed, Purpose.EVALUATE, i), (config.seed, Purpose.ANSWER, i))
         for i in range(KL_EPISODES)
     ]
-    worlds = EnvPool(world, "dev")
-    played = collect(policy.generation_model(), policy.template, worlds, keys, config.rollout)
+    pool = EnvPool(env, "dev")
+    played = collect(policy.generation_model(), policy.template, pool, keys, config.rollout)
     policy.free_merged()
     batch = pack(played)
     critic = Critic(policy.hf.config.hidden_size, CriticConfig())

@@ -36,8 +36,8 @@ def train(
 ) -> None:
     """Train a policy by PPO against simulated users.
 
-    Where the reward monitor stops it, the policy ends as the adapter of the best look, in memory as
-    in the run folder, and the iteration of the alarm leaves no checkpoint.
+    Where the reward monitor stops it, the policy ends as the adapter of the best measurement, in
+    memory as in the run folder, and the iteration of the alarm leaves no checkpoint.
 
     Args:
         config: all settings.
@@ -49,14 +49,14 @@ def train(
     Raises:
         RunError: updates stayed non-finite; the last good checkpoint is intact.
     """
-    worlds, listener = EnvPool(config.world), listener or Listener()
+    pool, listener = EnvPool(config.env_config), listener or Listener()
     state, first = State.begin(config, policy, ranks), 0
     if config.resume and run.checkpoint.is_dir():
         first = state.restore(run)
     for iteration in range(first, config.iterations):
         clock = Clock()
         exact = state.sampler_is_exact(iteration)
-        trajectories = play(config, policy, worlds, ranks, iteration, listener, exact)
+        trajectories = play(config, policy, pool, ranks, iteration, listener, exact)
         clock.lap("rollout")
         trajectories = state.reward.score(trajectories, ranks)
         clock.lap("score")
@@ -68,15 +68,15 @@ def train(
         adapt_prices(config, state, metrics)
         row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
         row["peak_memory"] = peak_memory()
-        seen, alarm = look(state, config, iteration, listener)
+        measured, alarm = monitor_reward(state, config, iteration, listener)
         stopped = bool(alarm) and config.watch.stop
         if ranks.main and stopped:
             run.take_best()  # before the line that records the stop: a kill between repeats both
         if ranks.main:
-            run.append(iteration, row | seen, everyone)
+            run.append(iteration, row | measured, everyone)
             if not stopped:
                 state.save(run, iteration)
-            listener.iteration(row | seen)
+            listener.iteration(row | measured)
             listener.dialogue(iteration, everyone[0])
         ranks.wait()
         if stopped:
@@ -153,16 +153,20 @@ def adapt_prices(config: TrainConfig, state: State, metrics: Mapping[str, float]
     state.reward.price(metrics["cost"])
 
 
-def look(
+def monitor_reward(
     state: State, config: TrainConfig, iteration: int, listener: Listener
 ) -> tuple[dict[str, float], str]:
-    """See whether a learned reward is being hacked, if it is time to: metrics, and an alarm."""
-    if not state.watch.due(iteration, config.iterations - 1):
+    """Measure on held-out users whether a learned reward is hacked, if it is time to.
+
+    Returns:
+        Metrics of the measurement, and an alarm in words; both are empty where nothing was done.
+    """
+    if not state.monitor.due(iteration, config.iterations - 1):
         return {}, ""
-    listener.status(f"iteration {iteration}: watching")
+    listener.status(f"iteration {iteration}: measuring held-out users")
     learner = state.learner
-    now = state.watch.look(learner.policy, config.rollout, iteration, learner.ranks)
-    alarm = state.watch.judge(now)
+    now = state.monitor.evaluate(learner.policy, config.rollout, iteration, learner.ranks)
+    alarm = state.monitor.compare(now)
     if alarm:
         listener.warn(f"iteration {iteration}: {alarm}")
     return now.metrics | {"watch/alarm": float(bool(alarm))}, alarm
@@ -171,7 +175,7 @@ def look(
 def play(
     config: TrainConfig,
     policy: Policy,
-    worlds: EnvPool,
+    pool: EnvPool,
     ranks: Distributed,
     iteration: int,
     listener: Listener,
@@ -191,7 +195,7 @@ def play(
     trajectories = collect(
         policy.generation_model(),
         policy.template,
-        worlds,
+        pool,
         episodes,
         config.rollout,
         on_episode=listener.rollout(iteration, len(episodes)),

@@ -61,7 +61,7 @@ class Training:
         """
         cpu = config.adapter.device == "cpu" or not torch.cuda.is_available()
         distributed, run = Distributed(cpu=cpu), RunFolder(config.run)
-        TextEnv(config.world)  # a wrong name of an environment is told before anything long
+        TextEnv(config.env_config)  # a wrong name of an environment is told before anything long
         chosen(config.track)
         if config.episodes < distributed.count:
             raise UserError(
@@ -87,7 +87,7 @@ class Training:
             if measured:
                 before = measure_start(config, policy, run, listener)
                 self.clock.lap("measuring")
-            train(config, policy, run, ranks, tracking.watching(listener))
+            train(config, policy, run, ranks, tracking.listening(listener))
             self.clock.lap("practice")
             if measured:
                 self.results = measure_end(config, policy, run, listener, before)
@@ -142,7 +142,9 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
     if (
         conversations is None
     ):  # last: playing them takes seconds, and a wrong policy is told at once
-        conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
+        conversations = demonstrate(
+            config.env_config, config.warm_start.demonstrations, config.seed
+        )
     warm(policy, conversations, config.warm_start, config.seed, config.out, listener)
     return config.out
 
@@ -193,9 +195,11 @@ def _begin(
     }
     run.write_versions()
     run.write_config(config, resolved)
-    if start is None and config.warm_start.demonstrations and EnvPool(config.world).ours:
+    if start is None and config.warm_start.demonstrations and EnvPool(config.env_config).ours:
         listener.phase("playing demonstrations")
-        conversations = demonstrate(config.world, config.warm_start.demonstrations, config.seed)
+        conversations = demonstrate(
+            config.env_config, config.warm_start.demonstrations, config.seed
+        )
         with ranks.alone():
             warm(policy, conversations, config.warm_start, config.seed, run.warm_start, listener)
     else:

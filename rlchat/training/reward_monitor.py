@@ -1,4 +1,4 @@
-"""Watching for reward hacking: does what people want rise with what the agent is paid for?"""
+"""The reward monitor: whether success on held-out users rises with a learned reward."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Measured:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Measured:
-        """Of one value an episode."""
+        """Mean and standard error of values, one an episode."""
         spread = stdev(values) if len(values) > 1 else 0.0
         return cls(fmean(values), spread / math.sqrt(len(values)))
 
     def above(self, other: Measured) -> bool:
-        """Whether it lies higher, beyond noise."""
+        """Whether this mean lies above another beyond noise."""
         return self.mean - other.mean > Z * math.hypot(self.error, other.error)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """One look at held-out conversations: what the reward says of them, and what others do."""
+    """One measurement on held-out conversations: their reward, and what it does not pay for."""
 
     iteration: int
     proxy: Measured
@@ -52,7 +52,7 @@ class Checkup:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """For the iteration's line."""
+        """The measurement as metrics of its iteration."""
         row = {"watch/proxy": self.proxy.mean, "watch/proxy_error": self.proxy.error}
         for name, measured in self.gold.items():
             key = name.replace(" ", "_")
@@ -60,7 +60,7 @@ class Checkup:
         return row
 
     def alarm(self, before: Checkup) -> str:
-        """What is wrong since an earlier look; nothing if it is empty.
+        """What is wrong since an earlier measurement, in words; empty if nothing is.
 
         An alarm wants both: the proxy rose, and a gold scorer fell, each beyond noise.
         """
@@ -80,28 +80,28 @@ class Checkup:
 
 
 class RewardMonitor:
-    """Looks at the policy every so often, and remembers the best look."""
+    """Measures the policy on held-out users every so often, and remembers the best measurement."""
 
     def __init__(
-        self, config: RewardMonitorConfig, world: EnvConfig, reward: CompositeReward, seed: int
+        self, config: RewardMonitorConfig, env: EnvConfig, reward: CompositeReward, seed: int
     ):
-        """Get ready.
+        """Open what the measurements need.
 
         Args:
             config: how often, how many.
-            world: whose dev side is played.
+            env: whose dev split is played.
             reward: what the agent is paid by.
-            seed: of the held-out conversations, which are the same at each look.
+            seed: of the held-out conversations, which are the same in each measurement.
 
         Raises:
-            UserError: a second model that is none, or a world that knows no success.
+            UserError: a second model that is none, or an environment that knows no success.
         """
-        self.config, self.world, self.reward, self.seed = config, world, reward, seed
+        self.config, self.env, self.reward, self.seed = config, env, reward, seed
         self.on = bool(config.every) and reward.learned is not None and reward.config.learned
-        if self.on and not EnvPool(world, "dev").ours:
+        if self.on and not EnvPool(env, "dev").ours:
             raise UserError(
                 "expected an environment that knows success, to watch a learned reward by; "
-                f"{world.env} does not; set --watch.every 0"
+                f"{env.env} does not; set --watch.every 0"
             )
         self.second: LearnedScorer | None = None
         if self.on and config.model is not None:
@@ -109,16 +109,16 @@ class RewardMonitor:
         self.best: Checkup | None = None
 
     def due(self, iteration: int, last: int) -> bool:
-        """Whether to look after this iteration; always after the first and the last."""
+        """Whether to measure after this iteration; always after the first and the last."""
         return self.on and (iteration % self.config.every == 0 or iteration == last)
 
-    def look(
+    def evaluate(
         self, policy: Policy, rollout: RolloutConfig, iteration: int, ranks: Distributed
     ) -> Checkup:
         """Let the policy talk to held-out users, and measure what it says."""
         agent = ModelAgent.of(policy)
         own = range(ranks.index, self.config.episodes, ranks.count)
-        played = play_episodes(agent, EnvPool(self.world, "dev"), own, self.seed, 1.0, rollout)
+        played = play_episodes(agent, EnvPool(self.env, "dev"), own, self.seed, 1.0, rollout)
         policy.free_merged()
         gold = {"success": [float(bool(t.success)) for t in played]}
         if self.second is not None:
@@ -130,8 +130,8 @@ class RewardMonitor:
             {name: Measured.of(ranks.gather(values)) for name, values in gold.items()},
         )
 
-    def judge(self, now: Checkup) -> str:
-        """Compare with the best look so far; an alarm in words, or nothing."""
+    def compare(self, now: Checkup) -> str:
+        """Compare with the best measurement so far; an alarm in words, or nothing."""
         best = self.best
         told = "" if best is None else now.alarm(best)
         if best is None or (not told and now.gold["success"].mean >= best.gold["success"].mean):

@@ -43,11 +43,11 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The adapter of the best look at held-out users, where a learned reward was watched."""
+        """The adapter of the reward monitor's best measurement, if there is one."""
         return self.folder / "best"
 
     def take_best(self) -> None:
-        """Make the adapter of the best look the result."""
+        """Make the adapter of the best measurement the result."""
         with atomic_folder(self.adapter) as new:
             shutil.copytree(self.best, new, dirs_exist_ok=True)
 

@@ -32,7 +32,7 @@ class State:
 
     learner: Learner
     reward: CompositeReward
-    watch: RewardMonitor
+    monitor: RewardMonitor
     scale: RunningStd
     beta: float
     gap: float = math.inf  # the sampler's when it was last compared
@@ -50,9 +50,9 @@ class State:
     def begin(cls, config: TrainConfig, policy: Policy, ranks: Distributed) -> State:
         """Before the first iteration."""
         reward = CompositeReward(config.reward)
-        watch = RewardMonitor(config.watch, config.world, reward, config.seed)
+        monitor = RewardMonitor(config.watch, config.env_config, reward, config.seed)
         return cls(
-            make_learner(config, policy, ranks), reward, watch, RunningStd(), config.ppo.beta
+            make_learner(config, policy, ranks), reward, monitor, RunningStd(), config.ppo.beta
         )
 
     def save(self, run: RunFolder, iteration: int) -> None:
@@ -62,7 +62,7 @@ class State:
         names = [name for name, _ in learner.policy.named_parameters()]
         weights = dict(zip(names, masters, strict=True))
         learner.policy.save(run.adapter, weights)
-        if self.watch.best is not None and self.watch.best.iteration == iteration:
+        if self.monitor.best is not None and self.monitor.best.iteration == iteration:
             learner.policy.save(run.best, weights)
         tensors = {f"policy/{k}": v for k, v in learner.policy_optimizer.tensors().items()}
         tensors |= {f"critic/{k}": v for k, v in learner.critic.state_dict().items()}
@@ -74,7 +74,7 @@ class State:
             "gap": self.gap if math.isfinite(self.gap) else None,
             "scale": {"count": scale.count, "mean": scale.mean, "squares": scale.squares},
             "reward": self.reward.to_json(),
-            "watch": self.watch.to_json(),
+            "watch": self.monitor.to_json(),
         }
         run.save_checkpoint(tensors, kept)
 
@@ -92,13 +92,13 @@ class State:
             gap = kept.get("gap")  # runs of before have none
             self.gap = math.inf if gap is None else float(gap)
             self.reward.take_up(kept["reward"])
-            self.watch.take_up(kept["watch"])
+            self.monitor.take_up(kept["watch"])
             return int(kept["iteration"]) + 1
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise run.broken_checkpoint() from error
 
     def return_to_best(self, run: RunFolder) -> None:
-        """Make the policy in memory the adapter of the best look; the optimizers are left alone."""
+        """Make the policy in memory the adapter of the best measurement; optimizers stay."""
         best = load_file(run.best / "adapter_model.safetensors")
         set_peft_model_state_dict(self.learner.policy.model, best, adapter_name=POLICY)
 

@@ -108,7 +108,7 @@ class Tracking:
         """Finish the trackers, after a failure too."""
         self._open.close()
 
-    def watching(self, listener: Listener) -> Listener:
+    def listening(self, listener: Listener) -> Listener:
         """Tell the trackers the settings in RUN/config.json, and from now on of every iteration.
 
         Args:

@@ -53,7 +53,7 @@ def test_it_gives_the_library_s_numbers(
     page = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(page)
     monkeypatch.setattr(page, "WIDTH", CONFIG.critic.width)
-    page.train(by_page, EnvPool(CONFIG.world), CONFIG.rollout, 2, CONFIG.episodes, CONFIG.seed)
+    page.train(by_page, EnvPool(CONFIG.env_config), CONFIG.rollout, 2, CONFIG.episodes, CONFIG.seed)
 
     for old, want, got in zip(
         *(p.parameters() for p in (before, by_library, by_page)), strict=True

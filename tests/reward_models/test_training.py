@@ -9,13 +9,13 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rlchat_envs import Conversation, Message
+from rlchat_reward_models.config import RewardModelTraining
 from rlchat_reward_models.evaluation import evaluate_preferences
 from rlchat_reward_models.preferences import Preference
 from rlchat_reward_models.scorer import LearnedScorer
 from rlchat_reward_models.tokenization import ReplyTokenizer
 from rlchat_reward_models.training import (
     Collate,
-    RewardModelTraining,
     dataset,
     preference_loss,
     train_reward_model,

@@ -56,6 +56,15 @@ def test_a_folder_of_the_same_name_can_be_called(loaded: str) -> None:
     assert fresh(code + "episodes=2)), rlchat.rollout.__name__)") == "2 rlchat.rollout"
 
 
+def test_a_folder_of_the_same_name_tells_of_its_function() -> None:
+    code = "import inspect, pydoc, rlchat; print(*inspect.signature(rlchat.rollout).parameters)\n"
+    code += "print(pydoc.plain(pydoc.render_doc(rlchat.rollout)))"
+    parameters, *told = fresh(code).splitlines()
+    assert parameters == "agent env episodes seed temperature config on_episode"
+    assert any(line.strip().startswith("rollout(agent: ") for line in told)
+    assert any(line.strip().startswith("Let an agent talk to users") for line in told)
+
+
 def test_every_name_is_there_and_documented() -> None:
     for name in rlchat.__all__:
         found = getattr(rlchat, name)

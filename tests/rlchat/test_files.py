@@ -4,6 +4,7 @@ import signal
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,37 @@ def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path) -> Non
     left, one = names(tmp_path)
     assert left.startswith(".one.more.") and one == "one"
     assert (target / "a.txt").read_text() == "whole"
+
+
+KILLED_FILE = """
+import os, signal, sys
+from pathlib import Path
+from rlchat.files import write_bytes
+
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+write_bytes(Path(sys.argv[1]), b"half done")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no kill of that kind, and no flock")
+def test_what_a_killed_writer_left_of_a_file_goes_with_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    write_text(path, "old")
+    for name in ("note.txt", "note.txt.more"):  # which is another's
+        done = subprocess.run([sys.executable, "-c", KILLED_FILE, str(tmp_path / name)])
+        assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 3 and path.read_text() == "old"
+    write_text(path, "new")
+    left, one = names(tmp_path)
+    assert left.startswith(".note.txt.more.") and one == "note.txt"
+    assert path.read_text() == "new"
+
+
+def test_writers_of_one_file_do_not_take_each_other_s_for_leftovers(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(lambda i: write_text(path, str(i)), range(200)))
+    assert names(tmp_path) == ["note.txt"] and int(path.read_text()) in range(200)
 
 
 def test_what_a_living_writer_is_at_stays(tmp_path: Path) -> None:

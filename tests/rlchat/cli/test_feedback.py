@@ -199,7 +199,7 @@ class Seen:
     """What an update was learned from, and measured in."""
 
     thumbs: int = 0
-    world: EnvConfig | None = None
+    env: EnvConfig | None = None
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
     def measure(*words: object) -> GateDecision:
         assert isinstance(words[3], EnvConfig)
-        found.world = words[3]
+        found.env = words[3]
         return GateDecision(True, "no fall", nothing, nothing, 0.0)
 
     monkeypatch.setattr(feedback_update, "learn_thumbs", learn)
@@ -227,7 +227,7 @@ def test_a_run_is_judged_where_it_was_trained(trained_elsewhere: RunFolder, seen
     feedback.run_learn(options(trained_elsewhere), Console(width=200))
     assert seen == Seen(12, MEDICAL)
     feedback.run_learn(options(trained_elsewhere, users="", knowledge=""), Console(width=200))
-    assert seen.world == EnvConfig(MEDICAL.env)
+    assert seen.env == EnvConfig(MEDICAL.env)
 
 
 def test_a_run_learns_only_from_thumbs_that_were_its_own(
@@ -256,13 +256,13 @@ def test_a_run_learns_only_from_thumbs_that_were_its_own(
 def test_ppo_practises_where_the_run_was_trained(
     trained_elsewhere: RunFolder, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worlds = []
+    envs = []
 
     def practise(config: TrainConfig, policy: Policy, run: RunFolder, *_: object) -> None:
-        worlds.append(config.world)
+        envs.append(config.env_config)
         policy.save(run.adapter)
 
     monkeypatch.setattr(feedback_update, "train", practise)
     learning = options(trained_elsewhere, method="ppo", reward=Path("reward"))
     feedback.run_learn(learning, Console(width=200))
-    assert worlds == [MEDICAL] and seen.world == MEDICAL
+    assert envs == [MEDICAL] and seen.env == MEDICAL

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -203,6 +203,12 @@ def test_a_group_lists_its_verbs(group: str, capsys: pytest.CaptureFixture[str])
         shown = capsys.readouterr().out
         assert own and all(f"rlchat {verb}" in shown for verb in own)
         assert not [verb for verb in VERBS if f"rlchat {verb} " in shown and verb not in own]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_what_its_row_names(verb: str) -> None:
+    assert is_dataclass(VERBS[verb].options_class())
+    assert callable(VERBS[verb].function())
 
 
 def test_the_list_of_verbs_waits_for_no_library() -> None:

@@ -72,7 +72,7 @@ def test_parts_are_weighed_by_group_and_by_name() -> None:
         {"resolution": 0.0, "courtesy": -0.2},
         {"resolution": 0.5, "courtesy": 0.0},
     ]
-    assert scored.world == pytest.approx(0.9)  # what the world thought stays beside it
+    assert scored.env_score == pytest.approx(0.9)  # what the world thought stays beside it
     assert scored.ids == [1, 2, 3, 4] and scored.action_mask == [False, False, True, True]
 
 

@@ -61,6 +61,15 @@ def test_what_is_built_is_what_trains(tmp_path: Path, capsys: pytest.CaptureFixt
     assert again.read_bytes() == out.read_bytes()
 
 
+def test_replies_after_look_ups_are_compared(tmp_path: Path) -> None:
+    out = tmp_path / "built.jsonl"
+    words = ["--env", "rlchat/FinanceFacts-v0", "--knowledge", "bm25", "--out", str(out)]
+    few = ["--branches.dialogues", "20", "--branches.continuations", "2"]
+    assert main(["reward", "build", *words, *few]) == 0
+    built = read_preferences(out)
+    assert built and any(m.role == "tool" for p in built for m in p.prompt)
+
+
 def test_files_and_people_are_sources_too(tmp_path: Path, preferences: Path) -> None:
     store_path().parent.mkdir(parents=True, exist_ok=True)
     with Store.open(store_path()) as store:

@@ -27,27 +27,27 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_run_s_own_is_the_default(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("", "adapter", "warm-start", "versions/003"):
-        assert AgentEnvOptions().world_of(run / place) == MEDICAL
+        assert AgentEnvOptions().env_of(run / place) == MEDICAL
     monkeypatch.chdir(run)
-    assert AgentEnvOptions().world_of("adapter") == AgentEnvOptions().world_of(".") == MEDICAL
+    assert AgentEnvOptions().env_of("adapter") == AgentEnvOptions().env_of(".") == MEDICAL
 
 
 def test_each_part_can_be_named_otherwise(run: Path) -> None:
-    assert AgentEnvOptions(users="").world_of(run) == EnvConfig(MEDICAL.env, knowledge=("bm25",))
-    assert AgentEnvOptions(knowledge="").world_of(run) == EnvConfig(MEDICAL.env, MEDICAL.users)
-    assert AgentEnvOptions(env=MEDICAL.env).world_of(run) == MEDICAL
+    assert AgentEnvOptions(users="").env_of(run) == EnvConfig(MEDICAL.env, knowledge=("bm25",))
+    assert AgentEnvOptions(knowledge="").env_of(run) == EnvConfig(MEDICAL.env, MEDICAL.users)
+    assert AgentEnvOptions(env=MEDICAL.env).env_of(run) == MEDICAL
 
 
 def test_another_environment_has_its_usual_users(run: Path) -> None:
     """Families are of every environment, but those of the run were chosen for its own."""
     other = "rlchat/Support-v0"
-    assert AgentEnvOptions(env=other).world_of(run) == EnvConfig(other)
-    assert AgentEnvOptions(env=other, users="terse").world_of(run) == EnvConfig(other, ("terse",))
+    assert AgentEnvOptions(env=other).env_of(run) == EnvConfig(other)
+    assert AgentEnvOptions(env=other, users="terse").env_of(run) == EnvConfig(other, ("terse",))
 
 
 @pytest.mark.parametrize("agent", ["expert", "base", "starter", "openai:x@http://y", "no/such"])
 def test_who_has_no_run_talks_in_the_usual_environment(agent: str, tmp_path: Path) -> None:
-    assert AgentEnvOptions().world_of(agent) == EnvOptions().world == EnvConfig()
+    assert AgentEnvOptions().env_of(agent) == EnvOptions().env_config == EnvConfig()
     assert run_environment(agent) is None
 
 
@@ -67,6 +67,6 @@ def test_a_record_that_cannot_be_read_is_told_and_can_be_done_without(run: Path)
     with pytest.raises(
         UserError, match=r"expected the record of a training in .*; or name --env|.*"
     ):
-        AgentEnvOptions().world_of(run)
+        AgentEnvOptions().env_of(run)
     named = AgentEnvOptions(env="rlchat/Support-v0", users="", knowledge="")
-    assert named.world_of(run) == EnvConfig()
+    assert named.env_of(run) == EnvConfig()

@@ -55,6 +55,19 @@ def test_an_agent_without_room_ends_the_episode(env: TextEnv) -> None:
     assert sum(m.role == "assistant" for m in episode.conversation) == 2
 
 
+def test_an_environment_that_raises_is_not_an_end(
+    env: TextEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with an environment is told as it is; half an episode is no result."""
+
+    def fail(action: str) -> object:
+        raise OSError("the desk is on fire")
+
+    monkeypatch.setattr(env.env.unwrapped, "step", fail)
+    with pytest.raises(OSError, match="on fire"):
+        played(env, "expert")
+
+
 def test_limits() -> None:
     assert Episode(0, 0).ending is None
     assert Episode(0, 0, terminated=True).ending is None  # others' environments know no success

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+
 from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.listener import Listener
+from rlchat.models.policy import Policy
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
-from rlchat.training.comparison import _keep, _kept, before_and_after
+from rlchat.training import comparison
+from rlchat.training.comparison import _keep, _kept, before_and_after, measure_end
+from rlchat.training.config import RewardMonitorConfig, TrainConfig
+from rlchat.training.run_folder import RunFolder
 
 
 def result(agent: str, episodes: int = 2) -> EvaluationResult:
@@ -30,3 +38,19 @@ def test_an_evaluation_is_kept_for_its_iteration_and_its_episodes(tmp_path: Path
     assert _kept(path, 5, 2) == _kept(path, 4, 3) == []
     path.write_text("{")
     assert _kept(path, 4, 2) == []
+
+
+@pytest.mark.parametrize(("alarm", "made"), [(0.0, 9), (1.0, 5)])
+def test_an_evaluation_tells_how_many_iterations_were_made(
+    alarm: float, made: int, policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer than the settings say, where the reward monitor stopped the run."""
+    monkeypatch.setattr(comparison, "_measure", lambda config, name, *_: result(name))
+    run = RunFolder(tmp_path)
+    config = TrainConfig(
+        run=run.folder, iterations=9, evaluation=2, watch=RewardMonitorConfig(stop=True)
+    )
+    run.write_config(config, {"dtype": "float32"})
+    run.append(4, {"iteration": 4, "watch/alarm": alarm}, [])
+    measure_end(config, policy, run, Listener(), result("warm start"))
+    assert json.loads(run.evaluation.read_text("utf-8"))["iterations"] == made

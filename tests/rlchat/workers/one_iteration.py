@@ -66,7 +66,7 @@ def main(folder: Path, count: int) -> None:
     assert torch.get_num_threads() == 1
     policy = make_policy()
     learner = make_learner(CONFIG, policy, ranks)
-    own = play(CONFIG, policy, EnvPool(CONFIG.world), ranks, 0, Listener())
+    own = play(CONFIG, policy, EnvPool(CONFIG.env_config), ranks, 0, Listener())
     everyone = ranks.gather([(t.index, t.seed, t.ids, t.action_mask, t.parts) for t in own])
     annotated = annotate(policy, learner.critic, pack(own), CONFIG.ppo.token_budget)
     scale = RunningStd()
