@@ -485,13 +485,33 @@ def test_the_critic_learns_first_and_after_its_advantages(
     config = TrainConfig(episodes=5, ppo=PPOConfig(critic_warmup=1), critic=CriticConfig(width=4))
     state = TrainingState.begin(config, policy, Distributed(cpu=True))
     own, everyone = make_trajectories(), [*make_trajectories(), *make_trajectories(seed=1)]
+    everyone[-1].costs = [{"advice": 2.0}]
     before = [p.detach().clone() for p in policy.parameters()]
     metrics = loop.learn(config, state, own, everyone, 0, Clock())
     assert metrics["explained_variance"] == pytest.approx(0.0, abs=1e-6)
     assert state.scale.count == sum(len(t.parts) for t in everyone)
+    assert metrics["cost"] == pytest.approx(2.0 / len(everyone))
     assert "gradient_norm" not in metrics
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), before, strict=True))
     metrics = loop.learn(config, state, own, everyone, 1, Clock())
     assert metrics["explained_variance"] > 0.01
     assert metrics["gradient_norm"] > 0
     assert not torch.equal(policy.parameters()[0], before[0])
+
+
+class Noted(Listener):
+    """Keeps which episodes are shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, int]] = []
+
+    def dialogue(self, iteration: int, episode: Any) -> None:
+        """Note an iteration, and the number of the episode."""
+        self.shown.append((iteration, episode.index))
+
+
+def test_the_dialogue_that_is_shown_is_the_first(policy: Policy, tmp_path: Path) -> None:
+    """No other is chosen, however it went."""
+    listener, config = Noted(), replace(IN_GROUPS, iterations=1)
+    train(config, policy, RunFolder(tmp_path), Distributed(cpu=True), listener)
+    assert listener.shown == [(0, 0)]
