@@ -1,15 +1,20 @@
-"""Make deliberate mistakes, one at a time, on a copy of the tree; print those no test notices."""
+"""Make deliberate mistakes, one at a time, on a copy of the tree; print those no test notices.
+
+Each mistake has a process of its own, forked from one that has loaded the large libraries.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -17,6 +22,7 @@ from rich.console import Console
 ROOT = Path(__file__).parents[1]
 LIST = Path(__file__).with_name("mutants.toml")
 COPIED = ("rlchat", "envs", "reward_models", "tests", "benchmarks", "recipes", "scripts", "docs")
+FAILED, UNUSABLE = 1, "broken"  # pytest's exit status where a test failed; any other is our mistake
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,28 @@ class MutantOptions:
     """Run the mistakes of mutants.toml against the tests; the exit status is 1 if one survives."""
 
     only: str = ""
-    """Words that the names of mistakes must contain; all mistakes if empty."""
+    """Words that the names of mistakes, or their files, must contain; all mistakes if empty."""
+    start: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Name of the mistake to begin at, to go on with a run that was stopped."""
+    seconds: int = 600
+    """Time for one mistake; tests that run longer have noticed it."""
+
+
+def chosen(options: MutantOptions) -> list[Mutant]:
+    """Read the list; give those that are to be run.
+
+    Raises:
+        ValueError: no mistake has the name to begin at, or one's code does not stand there once.
+    """
+    mutants = [Mutant(**m) for m in tomllib.loads(LIST.read_text("utf-8"))["mutant"]]
+    names = [m.name for m in mutants]
+    if len(set(names)) < len(names):
+        raise ValueError("expected each mistake to have a name of its own")
+    for mutant in mutants:
+        if (ROOT / mutant.file).read_text("utf-8").count(mutant.old) != 1:
+            raise ValueError(f"{mutant.name}: expected its code once in {mutant.file}")
+    begin = names.index(options.start) if options.start else 0
+    return [m for m in mutants[begin:] if options.only in m.name or options.only in m.file]
 
 
 def copy_tree(to: Path) -> None:
@@ -47,45 +74,66 @@ def copy_tree(to: Path) -> None:
         shutil.copy(ROOT / name, to / name)
 
 
-def noticed(mutant: Mutant, tree: Path) -> bool:
-    """Make a mistake, run its tests, and take it back; tell whether a test failed.
+def load_libraries() -> None:
+    """Load what takes seconds, and nothing of the tree."""
+    import peft
+    import pytest
+    import transformers.models.llama.modeling_llama
 
-    Raises:
-        ValueError: the code that it changes does not stand there once.
-    """
+    assert peft and pytest and transformers
+
+
+def run_tests(tree: Path, tests: str) -> None:
+    """Be the process of one mistake: exit with pytest's status."""
+    import pytest
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.chdir(tree)
+    sys.dont_write_bytecode = True
+    parts = [str(tree / part) for part in ("envs", "reward_models", ".")]
+    sys.path[:0] = parts
+    os.environ |= {"PYTHONPATH": os.pathsep.join(parts), "PYTHONDONTWRITEBYTECODE": "1"}
+    options = ("-q", "-x", "-m", "not long", "-p", "no:cacheprovider", "--tb=no")
+    sys.exit(pytest.main([*tests.split(), *options]))
+
+
+def outcome(mutant: Mutant, tree: Path, seconds: int) -> str:
+    """Make a mistake, run its tests, and take it back; tell what came of it."""
     place = tree / mutant.file
     text = place.read_text("utf-8")
-    if text.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.name}: expected its code once in {mutant.file}")
     place.write_text(text.replace(mutant.old, mutant.new), "utf-8")
-    path = os.pathsep.join(str(tree / part) for part in ("envs", "reward_models", "."))
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not long", *mutant.tests.split()]
+    process = multiprocessing.get_context("fork").Process(
+        target=run_tests, args=(tree, mutant.tests)
+    )
     try:
-        done = subprocess.run(
-            [*command, "-p", "no:cacheprovider"],
-            cwd=tree,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-        )
+        process.start()
+        process.join(seconds)
     finally:
+        process.kill()
+        process.join()
         place.write_text(text, "utf-8")
-    return done.returncode == 1
+    if process.exitcode == -9:
+        return "too long"
+    return {FAILED: "noticed", 0: "SURVIVED"}.get(process.exitcode or 0, UNUSABLE)
 
 
 def main(options: MutantOptions, console: Console) -> int:
     """Run them; give the exit status."""
-    listed = tomllib.loads(LIST.read_text("utf-8"))["mutant"]
-    mutants = [Mutant(**m) for m in listed if options.only in m["name"]]
-    survivors = []
+    mutants = chosen(options)
+    load_libraries()
+    noticed = 0
     with tempfile.TemporaryDirectory() as scratch:
         copy_tree(Path(scratch))
         for mutant in mutants:
-            caught = noticed(mutant, Path(scratch))
-            console.print(f"{'noticed ' if caught else 'SURVIVED'}  {mutant.name}", markup=False)
-            if not caught:
-                survivors.append(mutant.name)
-    console.print(f"{len(mutants) - len(survivors)} of {len(mutants)} noticed", highlight=False)
-    return int(bool(survivors))
+            start = time.perf_counter()
+            came = outcome(mutant, Path(scratch), options.seconds)
+            noticed += came in ("noticed", "too long")
+            took = time.perf_counter() - start
+            console.print(f"{came:<9} {took:4.0f} s  {mutant.name}", markup=False, highlight=False)
+    console.print(f"{noticed} of {len(mutants)} noticed", highlight=False)
+    return int(noticed < len(mutants))
 
 
 if __name__ == "__main__":

@@ -486,3 +486,79 @@ def test_the_value_clip_reaches_the_loss(
         learner.critic.config = replace(learner.critic.config, loss_weight=1.5)  # of .5 before
         torch.testing.assert_close(gradient(learner, estimated)[-9:], 3 * before)
     assert set(clips) == {0.25}
+
+
+# --- Ranks ------------------------------------------------------------------------------------
+
+
+class Twins(Distributed):
+    """So many processes with the same episodes; it notes the norms of gradients that are summed."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(cpu=True)
+        self.twins, self.norms = count, list[float]()
+
+    def sum(self, x: Tensor) -> Tensor:
+        """What all of them have."""
+        return self.twins * x
+
+    def sum_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Sum, as `Distributed` does."""
+        grads = [p.grad for p in parameters if p.grad is not None]
+        for gradient in grads:
+            gradient.mul_(self.twins)
+        self.norms.append(float(torch.cat([g.flatten() for g in grads]).norm()))
+
+
+@pytest.mark.parametrize("states", ["detached", "shared"])
+def test_twins_learn_what_one_learns(
+    policy: Policy, trajectories: list[Trajectory], states: str
+) -> None:
+    """Sums over twice the tokens, divided by twice as many: every summed gradient is the same."""
+    estimated = make_estimated(make_learner(policy, states), trajectories)
+    before = [p.detach().clone() for p in policy.parameters()]
+    norms, losses = [], []
+    for count in (1, 2):
+        with torch.no_grad():
+            for parameter, old in zip(policy.parameters(), before, strict=True):
+                parameter.copy_(old)
+        learner, ranks = make_learner(policy, states), Twins(count)
+        learner.ranks = ranks
+        metrics = update_policy(learner, estimated, replace(ONCE, epochs=2), EPISODES, (0, 0))
+        learner.critic.config = replace(learner.critic.config, privileged=False)
+        losses.append([metrics["gradient_norm"], metrics["ratio"], fit_critic(learner, estimated)])
+        norms.append(ranks.norms)
+    assert len(norms[0]) == (4 if states == "shared" else 2 + 3)  # policy and critic; then the fit
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3, nan_ok=True)
+
+
+def test_what_is_privileged_is_weighed_over_all_ranks(
+    policy: Policy, trajectories: list[Trajectory]
+) -> None:
+    estimated = make_estimated(make_learner(policy), trajectories)
+    grams = []
+    for count in (1, 2):
+        learner = make_learner(policy)
+        learner.ranks = Twins(count)
+        fit_critic(learner, estimated)
+        grams.append(learner.critic.gram)
+    assert grams[0][0, 0] == sum(len(t.parts) for t in trajectories)  # the constant, once a turn
+    torch.testing.assert_close(grams[1], 2 * grams[0])
+
+
+def test_the_critics_gradient_is_bounded(
+    policy: Policy, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Returns of a thousand; what is bounded is read where the optimizer would take its step."""
+    learner = make_learner(policy)
+    estimated = make_estimated(learner, trajectories)
+    norms: list[float] = []
+
+    def note() -> None:
+        grads = [p.grad.flatten() for p in learner.critic.parameters() if p.grad is not None]
+        norms.append(float(torch.cat(grads).norm()))
+
+    monkeypatch.setattr(learner.critic_optimizer, "step", note)
+    fit_critic(learner, replace(estimated, returns=estimated.returns + 1000))
+    assert norms == [pytest.approx(update.CRITIC_NORM, rel=1e-4)] * 3

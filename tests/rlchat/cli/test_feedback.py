@@ -266,3 +266,22 @@ def test_ppo_practises_where_the_run_was_trained(
     learning = options(trained_elsewhere, method="ppo", reward=Path("reward"))
     feedback.run_learn(learning, Console(width=200))
     assert envs == [MEDICAL] and seen.env == MEDICAL
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_flipped_thumbs_are_their_opposites(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, flip: bool
+) -> None:
+    given: list[Thumb] = []
+    nothing = Interval(0.0, 0.0, 0.0)
+    refused = GateDecision(False, "no", nothing, nothing, 0.0)
+
+    def learn(adapter: Path, thumbs: list[Thumb], config: object, out: Path, *_: object) -> None:
+        given.extend(thumbs)
+        shutil.copytree(adapter, out)
+
+    monkeypatch.setattr(feedback_update, "learn_thumbs", learn)
+    monkeypatch.setattr(feedback_update, "measure_update", lambda *_: refused)
+    rate(run, 10)
+    feedback.run_learn(options(run, flip=flip), Console(width=200))
+    assert {t.text: t.good for t in given} == {"bbb": not flip, "zzz": flip}

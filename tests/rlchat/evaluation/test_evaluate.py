@@ -113,3 +113,8 @@ def test_the_split_and_the_temperature_reach_the_conversation(
         opening = env.reset(played.seed)
         assert played.conversation[: len(opening)] == opening
     assert (found.agent, found.split, found.seed, found.temperature) == ("told", split, 3, 0.7)
+
+
+def test_a_difference_is_of_the_same_users() -> None:
+    with pytest.raises(AssertionError):
+        evaluate.difference(result_of([episode(0, True)]), result_of([episode(1, True)]))

@@ -190,3 +190,19 @@ def test_style_wants_a_person_and_a_person_comparisons() -> None:
     with pytest.raises(UserError, match=r"comparisons of ann's; there are none"):
         CompositeReward(RewardConfig(person="ann"))
     assert RewardConfig(person="ann", weights="world=1,style=0").weighed["style"] == 0
+
+
+class Two(Distributed):
+    """This process and another, whose agent has said "Gone."."""
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        return [*items, style_features((), "Gone.")]
+
+
+def test_the_usual_style_is_that_of_all_ranks() -> None:
+    """Half an exclamation mark a reply, one here and none there."""
+    compared("ann", "Lost!", "Lost.", 1, times=5)
+    w = known_person("ann").posterior.mean[list(STYLE_FEATURES).index("warmth")] / 0.3
+    reward = CompositeReward(RewardConfig(person="ann"))
+    (scored,) = reward.score([episode("Lost!")], Two(cpu=True))
+    assert scored.parts[0]["style"] == pytest.approx(-math.log1p(math.exp(-w / 2)))

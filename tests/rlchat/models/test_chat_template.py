@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rlchat.errors import UserError
 from rlchat.models.catalog import fetch, list_models
@@ -205,3 +206,29 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
     tokenizer.eos_token = None
     with pytest.raises(UserError, match="end-of-sequence"):
         ChatTemplate(tokenizer)
+
+
+MAKERS = (
+    "{% if messages[0]['role'] != 'system' %}<system>You are made by us.\\n{% endif %}"
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_a_makers_system_message_is_left_out() -> None:
+    """As of templates that begin with it wherever a conversation has none of its own."""
+    tokenizer = load("tiny")
+    tokenizer.chat_template = MAKERS
+    assert "made by us" in templated(tokenizer, TALK[1:2], prompt=True)
+    text = tokenizer.decode(ChatTemplate(tokenizer).opening((Message("user", "Hi."),)))
+    assert text == "<user>Hi.<|im_end|><assistant>"
+
+
+def test_a_word_that_a_tokenizer_lacks_is_no_mark() -> None:
+    """It would be the special token for unknown words: it is left out instead."""
+    words = {"[END]": 0, "[UNKNOWN]": 1, "lost": 2, "parcel": 3}
+    bare = Tokenizer(models.WordLevel(words, unk_token="[UNKNOWN]"))
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="[END]", unk_token="[UNKNOWN]")
+    assert ids_of(made, "lost my parcel") == [2, 1, 3]
+    assert ChatTemplate(made).reply("lost my parcel") == [2, 3, 0]

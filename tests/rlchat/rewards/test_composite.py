@@ -213,7 +213,7 @@ def test_weights_of_parts_that_nobody_gives_are_refused() -> None:
 class Two(Distributed):
     """This process and another, which has given its part of what is gathered."""
 
-    def __init__(self, other: list[str]) -> None:
+    def __init__(self, other: list[Any]) -> None:
         super().__init__(cpu=True)
         self.other = other
 
@@ -246,3 +246,11 @@ def test_what_another_rank_s_episodes_have_is_known() -> None:
     assert reward.score([foreign()], Distributed(cpu=True))  # seen once is known
     with pytest.raises(UserError, match=r"cut_off, reward; got courtesy$"):
         CompositeReward(RewardConfig(weights="courtesy=1")).score([foreign()], Two(["reward"]))
+
+
+def test_the_scale_is_that_of_all_ranks(letters: Path) -> None:
+    """3 and 5 letters here, 7 and 9 elsewhere: mean 6, variance (9 + 1 + 1 + 9) / 3."""
+    reward = CompositeReward(RewardConfig(letters, shape="plain"))
+    (scored,) = reward.score([episode()], Two([7.0, 9.0]))
+    std = (20 / 3) ** 0.5
+    assert [p["learned"] for p in scored.parts] == pytest.approx([-3 / std, -1 / std])

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -8,7 +8,7 @@ from gymnasium.spaces import Text
 
 from rlchat.errors import UserError
 from rlchat.inference.model_agent import ModelAgent
-from rlchat.inference.scripted_agent import ScenarioAgent
+from rlchat.inference.scripted_agent import ObjectAgent, ScenarioAgent
 from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.comparisons import compare, compare_outcomes
@@ -17,7 +17,7 @@ from rlchat.rollout.branching import Branch, BranchingRollouts, Snapshot, replay
 from rlchat.rollout.config import BranchConfig
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
-from rlchat_envs import Message
+from rlchat_envs import Conversation, Message
 from rlchat_reward_models.preferences import tidy, weight
 
 DEMONSTRATOR, EXPERT = ScenarioAgent("demonstrator"), ScenarioAgent("expert")
@@ -160,3 +160,24 @@ def test_scripted_replies_and_continuations_draw_from_streams_of_their_own(
         )
         BranchingRollouts(EnvConfig())._play(DEMONSTRATOR, [Snapshot(i) for i in range(3)], once)
     assert len({*drawn[True], *drawn[False]}) == 6
+
+
+class Patient:
+    """Says the same all the time."""
+
+    def reply(self, conversation: Conversation, privileged: Mapping[str, Any]) -> str:
+        return "Let me see."
+
+
+def test_a_branch_returns_what_its_reply_and_all_after_it_score() -> None:
+    branch = Branch(Snapshot(7), (), (Message("assistant", "Where?"),))
+    BranchingRollouts(EnvConfig()).follow([branch], ObjectAgent(Patient()), 2)
+    env = TextEnv(EnvConfig())
+    env.reset(7)
+    result = env.step("Where?")
+    total = first = sum(result.parts.values())
+    while not (result.terminated or result.truncated):
+        result = env.step("Let me see.")
+        total += sum(result.parts.values())
+    assert first != 0
+    assert branch.returns == [pytest.approx(total)] * 2

@@ -369,3 +369,43 @@ def test_what_was_unsafe_is_noted_turn_by_turn(
     (t,) = rolled(make_policy(), "tests/Ends-v0", [(0, (1,), (2,))])
     assert t.costs == [{"advice": 0.5}, {"advice": 0.5}]
     assert t.cost == 1.0 and t.score != t.cost
+
+
+def test_what_is_privileged_is_noted_before_each_turn(
+    make_policy: MakePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two turns see 0 and 1 answers; a truncated episode is asked once more, after the second."""
+    step = TextEnv.step
+
+    def hiding(env: TextEnv, text: str) -> StepResult:
+        result = step(env, text)
+        env.privileged = {"answers": env.privileged.get("answers", 0) + 1}
+        return result
+
+    monkeypatch.setattr(TextEnv, "step", hiding)
+    for env, seen in (("tests/Ends-v0", [0, 1]), ("tests/Cut-v0", [0, 1, 2])):
+        (t,) = rolled(make_policy(), env, [(0, (1,), (2,))])
+        assert [facts.get("answers", 0) for facts in t.privileged] == seen
+
+
+@pytest.mark.parametrize("env", ["tests/Cut-v0", "tests/Ends-v0"])
+def test_states_are_kept_of_what_has_ended(env: str, make_policy: MakePolicy) -> None:
+    """A truncated episode goes on in the forward: its last tokens were never in the cache."""
+    policy = make_policy()
+    config = RolloutConfig(max_new_tokens=8, max_tokens=600)
+    (t,) = collect(
+        policy.generation_model(),
+        policy.template,
+        EnvPool(EnvConfig(env)),
+        [(0, (1,), (2,))],
+        config,
+        kept_layers=1,
+        keep_sampled_states=True,
+    )
+    assert t.terminated != t.truncated
+    if t.truncated:
+        assert t.cached_states is None and t.sampled_states is None
+        return
+    assert t.cached_states is not None and t.sampled_states is not None
+    assert len(t.cached_states) == len(t.ids) - 1
+    assert len(t.sampled_states) == sum(t.action_mask)

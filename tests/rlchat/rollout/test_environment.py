@@ -176,3 +176,27 @@ def test_games_that_share_random_states_refuse_threads(policy: Policy, game: str
         collect(generation, template, pool, episodes, replace(config, workers=2))
     ours = EnvPool(EnvConfig())
     assert len(collect(generation, template, ours, episodes, replace(config, workers=2))) == 4
+
+
+def test_the_learners_discount_shapes_progress() -> None:
+    env = TextEnv(EnvConfig(gamma=0.5)).env.unwrapped
+    assert isinstance(env, DialogueEnv) and env.gamma == 0.5
+
+
+class Alone(Foreign):
+    """One whose episodes share random states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metadata = {"single_threaded": True}
+
+
+gym.register("test/Alone-v0", entry_point=Alone)
+
+
+def test_threads_are_refused_by_an_environment_that_bears_one() -> None:
+    pool = EnvPool(EnvConfig("test/Alone-v0"))
+    pool.check_workers(0)
+    with pytest.raises(UserError, match=r"expected --rollout\.workers 0 with test/Alone-v0"):
+        pool.check_workers(2)
+    EnvPool(EnvConfig("test/Foreign-v0")).check_workers(2)

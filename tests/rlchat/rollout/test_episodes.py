@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from rlchat.inference.agents import ContextFull
 from rlchat.inference.load_agent import load_agent
+from rlchat.inference.model_agent import ModelAgent
+from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, TextEnv
-from rlchat.rollout.episodes import conversation_settings, play_episode, speaking
+from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.episodes import conversation_settings, play_episode, play_episodes, speaking
+from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Ending, Episode
 from rlchat_envs import Conversation
 
@@ -74,3 +77,27 @@ def test_limits() -> None:
     assert Episode(0, 0, truncated=True, success=False).ending is Ending.TURN_LIMIT
     cut = Episode(0, 0, truncated=True, success=False, stopped_by=Ending.TOKEN_LIMIT)
     assert cut.ending is Ending.TOKEN_LIMIT
+
+
+def test_an_episode_keeps_what_each_step_told(
+    env: TextEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = TextEnv.step
+
+    def unsafe(env: TextEnv, text: str) -> StepResult:
+        return replace(step(env, text), costs={"advice": 0.5}, dropped=3)
+
+    monkeypatch.setattr(TextEnv, "step", unsafe)
+    episode = played(env, Forgetful(2))
+    assert episode.costs == [{"advice": 0.5}] * 2
+    assert (episode.cost, episode.dropped) == (1.0, 6)
+
+
+def test_an_episodes_user_is_its_numbers_whoever_plays(policy: Policy) -> None:
+    """A script plays one at a time, a model many; of numbers 2 and 5, without those between."""
+    pool, config = EnvPool(EnvConfig()), RolloutConfig(max_new_tokens=8, max_tokens=500)
+    expected = [episode_seeds(7, Purpose.EVALUATE, i)[0] for i in (2, 5)]
+    for agent in (load_agent("expert"), ModelAgent.of(policy)):
+        episodes = play_episodes(agent, pool, (2, 5), 7, 0.0, config)
+        assert [e.seed for e in episodes] == expected
+        assert [e.index for e in episodes] == [2, 5]

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from rlchat.errors import RunError, UserError
-from rlchat.inference.endpoint_agent import EndpointConversation
+from rlchat.inference.agents import ConversationSettings
+from rlchat.inference.endpoint_agent import EndpointAgent, EndpointConversation
 from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid, find_endpoint
 from rlchat.models.catalog import make_tiny
 from rlchat.rollout.llm_users import (
@@ -76,7 +77,7 @@ class Stub(Endpoint):
     """Answers with a text, or with an error."""
 
     def __init__(self, *answers: str | Exception):
-        self.answers, self.seeds = iter(answers), list[int]()
+        self.answers, self.seeds, self.temperatures = iter(answers), list[int](), list[float]()
 
     def ask(
         self,
@@ -86,6 +87,7 @@ class Stub(Endpoint):
         max_tokens: int | None = None,
     ) -> str:
         self.seeds.append(seed)
+        self.temperatures.append(temperature)
         answer = next(self.answers)
         if isinstance(answer, Exception):
             raise answer
@@ -240,6 +242,15 @@ def test_the_agent_asks_with_a_seed_a_turn() -> None:
         talk = EndpointConversation(stub, 5)
         assert [talk.reply(HELLO, Sealed(), ignore).text for _ in range(2)] == ["One.", "Two."]
     assert first.seeds == second.seeds and len(set(first.seeds)) == 2
+
+
+def test_the_agent_asks_at_its_temperature() -> None:
+    stub = Stub("One.", "Two.")
+    settings = ConversationSettings(temperature=0.25)
+    talk = EndpointAgent("openai:m", stub).start(5, settings)
+    for _ in range(2):
+        talk.reply(HELLO, Sealed(), ignore)
+    assert stub.temperatures == [0.25, 0.25]
 
 
 def test_a_silent_agent_says_nothing_and_a_broken_one_stops() -> None:

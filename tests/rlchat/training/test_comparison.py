@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.inference.agents import Agent
+from rlchat.inference.model_agent import ModelAgent
 from rlchat.listener import Listener
 from rlchat.models.policy import Policy
 from rlchat.rollout.environment import EnvConfig
@@ -54,3 +59,27 @@ def test_an_evaluation_tells_how_many_iterations_were_made(
     run.append(4, {"iteration": 4, "watch/alarm": alarm}, [])
     measure_end(config, policy, run, Listener(), result("warm start"))
     assert json.loads(run.evaluation.read_text("utf-8"))["iterations"] == made
+
+
+def test_it_is_measured_greedily_on_held_out_users(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same ones before and after, of the dev split."""
+    asked: list[EvalConfig] = []
+
+    def note(
+        agent: Agent, env: EnvConfig, config: EvalConfig, name: str, *_: object
+    ) -> EvaluationResult:
+        asked.append(config)
+        return result(name)
+
+    monkeypatch.setattr(comparison, "evaluate", note)
+    monkeypatch.setattr(comparison, "base_spec", lambda _: "tiny")
+    monkeypatch.setattr(ModelAgent, "of", lambda *_: None)
+    policy = cast(Any, SimpleNamespace(free_merged=lambda: None))
+    config = TrainConfig(policy="tiny", evaluation=2, seed=5)
+    run, listener = RunFolder(tmp_path), Listener()
+    before = comparison.measure_start(config, policy, run, listener)
+    results = comparison.measure_end(config, policy, run, listener, before)
+    assert [r.agent for r in results] == ["warm start", "PPO", "demonstrator", "expert"]
+    assert asked == [EvalConfig("dev", 2, 5, 0.0, config.rollout)] * 4

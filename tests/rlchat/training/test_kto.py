@@ -90,3 +90,17 @@ def test_the_first_loss_is_that_of_no_change(
         tmp_path / "old", rated, learning, tmp_path / "new", report=lambda _, x: losses.append(x)
     )
     assert losses == [pytest.approx(0.5, abs=1e-4)]
+
+
+def test_good_and_bad_weigh_the_same_altogether(
+    make_policy: Callable[..., Policy], tmp_path: Path
+) -> None:
+    """One good and three bad: (2 + 3 * 2 / 3) / 4 halves, as if there were as many of each."""
+    make_policy().save(tmp_path / "old")
+    rated = [Thumb(ASKED, "bbb", True), *(Thumb(ASKED, text, False) for text in ("x", "y", "z"))]
+    losses: list[float] = []
+    learning = KtoConfig(epochs=1, batch=4)
+    learn_thumbs(
+        tmp_path / "old", rated, learning, tmp_path / "new", report=lambda _, x: losses.append(x)
+    )
+    assert losses == [pytest.approx(0.5, abs=1e-4)]

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -22,12 +23,19 @@ from torch import Tensor
 from rlchat.algorithms import ppo
 from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.distributed import Distributed
+from rlchat.errors import RunError
+from rlchat.listener import Listener
 from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.environment import EnvPool
+from rlchat.rollout.trajectory import Trajectory
+from rlchat.training import loop
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
+from rlchat.training.metrics import Clock
 from rlchat.training.run_folder import RunFolder, read_metrics
+from rlchat.training.state import State as TrainingState
 
 # --- Test 10: a dialogue of a few tokens, enumerated -----------------------------------------
 
@@ -423,3 +431,99 @@ def test_without_a_signal_it_stays_where_it_was(
     assert all(row["return"] == pytest.approx(3 * score) for row in rows)
     for kl in ("kl", "kl_k3"):
         assert max(abs(row[kl]) for row in rows) < bound, [row[kl] for row in rows]
+
+
+# --- What an iteration hands to whom ------------------------------------------------------------
+
+IN_GROUPS = TrainConfig(
+    env="tests/AskFirst-v0",
+    episodes=4,
+    rollout=RolloutConfig(max_new_tokens=8, max_tokens=256),
+    ppo=PPOConfig(group_size=2),
+)
+
+
+def played(policy: Policy, index: int = 0, count: int = 1) -> list[Trajectory]:
+    """The share of one rank."""
+    ranks = cast(Any, SimpleNamespace(index=index, count=count))
+    return loop.play(IN_GROUPS, policy, EnvPool(IN_GROUPS.env_config), ranks, 3, Listener())
+
+
+def test_a_group_shares_its_goal_and_not_its_noise(policy: Policy) -> None:
+    episodes = played(policy)
+    a, b, c, d = (t.seed for t in episodes)
+    assert a == b != c == d
+    said = [tuple(t.ids[t.turns.index(0) :]) for t in episodes]
+    assert len(set(said)) == 4
+
+
+def test_an_episode_is_the_same_whoever_plays_it(policy: Policy) -> None:
+    alone = {t.index: (t.seed, t.ids) for t in played(policy)}
+    for index in range(2):
+        own = played(policy, index, 2)
+        assert [t.index for t in own] == [index, index + 2]
+        assert [(t.seed, t.ids) for t in own] == [alone[t.index] for t in own]
+
+
+def test_prices_move_by_what_an_iteration_had() -> None:
+    """KL is three times its target, so beta grows by the most: 1 + .2 * 50 / 100."""
+    config = TrainConfig(episodes=50, ppo=PPOConfig(kl_target=0.1, kl_horizon=100))
+    prices: list[float] = []
+    state = cast(Any, SimpleNamespace(beta=0.5, reward=SimpleNamespace(price=prices.append)))
+    loop.adapt_prices(config, state, {"kl": 0.3, "cost": 0.25})
+    assert state.beta == pytest.approx(0.55)
+    loop.adapt_prices(TrainConfig(), state, {"kl": 0.3, "cost": 0.75})  # without a target it stays
+    assert state.beta == pytest.approx(0.55)
+    assert prices == [0.25, 0.75]
+
+
+def test_a_run_whose_updates_stay_without_numbers_ends(tmp_path: Path) -> None:
+    def after(skipped: int) -> None:
+        state = cast(Any, SimpleNamespace(learner=SimpleNamespace(skipped=skipped)))
+        loop.refuse_to_diverge(state, RunFolder(tmp_path))
+
+    after(loop.MOST_SKIPPED - 1)
+    with pytest.raises(RunError, match=f"{loop.MOST_SKIPPED} updates in a row were not finite"):
+        after(loop.MOST_SKIPPED)
+
+
+def test_the_critic_learns_first_and_after_its_advantages(
+    policy: Policy, make_trajectories: Callable[..., list[Trajectory]]
+) -> None:
+    """It starts as 0 and has explained nothing yet; the policy waits for its second iteration.
+
+    The scale of scores is that of all ranks' turns, of which these are half.
+    """
+    config = TrainConfig(episodes=5, ppo=PPOConfig(critic_warmup=1), critic=CriticConfig(width=4))
+    state = TrainingState.begin(config, policy, Distributed(cpu=True))
+    own, everyone = make_trajectories(), [*make_trajectories(), *make_trajectories(seed=1)]
+    everyone[-1].costs = [{"advice": 2.0}]
+    before = [p.detach().clone() for p in policy.parameters()]
+    metrics = loop.learn(config, state, own, everyone, 0, Clock())
+    assert metrics["explained_variance"] == pytest.approx(0.0, abs=1e-6)
+    assert state.scale.count == sum(len(t.parts) for t in everyone)
+    assert metrics["cost"] == pytest.approx(2.0 / len(everyone))
+    assert "gradient_norm" not in metrics
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), before, strict=True))
+    metrics = loop.learn(config, state, own, everyone, 1, Clock())
+    assert metrics["explained_variance"] > 0.01
+    assert metrics["gradient_norm"] > 0
+    assert not torch.equal(policy.parameters()[0], before[0])
+
+
+class Noted(Listener):
+    """Keeps which episodes are shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, int]] = []
+
+    def dialogue(self, iteration: int, episode: Any) -> None:
+        """Note an iteration, and the number of the episode."""
+        self.shown.append((iteration, episode.index))
+
+
+def test_the_dialogue_that_is_shown_is_the_first(policy: Policy, tmp_path: Path) -> None:
+    """No other is chosen, however it went."""
+    listener, config = Noted(), replace(IN_GROUPS, iterations=1)
+    train(config, policy, RunFolder(tmp_path), Distributed(cpu=True), listener)
+    assert listener.shown == [(0, 0)]

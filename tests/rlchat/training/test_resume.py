@@ -18,11 +18,14 @@ from rich.console import Console
 
 from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.cli.train import run_training
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
+from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.config import AdapterConfig
+from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
-from rlchat.training import loop, run_folder
+from rlchat.training import loop, pipeline, run_folder
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.run_folder import RunFolder, read_metrics
 
@@ -292,3 +295,17 @@ def test_the_record_follows_the_iterations(tmp_path: Path) -> None:
     assert before.read_bytes() == learned
     go(tmp_path, iterations=3, resume=True)
     assert (run.iterations, run.read_config()["iterations"]) == (3, 3)
+
+
+def test_a_run_goes_on_in_its_own_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What auto became is recorded: measuring it again might give another."""
+    run, config = RunFolder(tmp_path), TrainConfig(policy="tiny", resume=True)
+    run.write_config(config, {"dtype": "bfloat16"})
+    run.warm_start.mkdir()
+    made: list[AdapterConfig] = []
+    monkeypatch.setattr(pipeline, "base_spec", lambda _: "tiny")
+    monkeypatch.setattr(Policy, "create", lambda _, adapter, *more: made.append(adapter))
+    pipeline.prepare(config, run, Distributed(cpu=True), Listener())
+    assert [adapter.dtype for adapter in made] == ["bfloat16"]

@@ -19,13 +19,15 @@ from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
+from rlchat.rewards.composite import CompositeReward
 from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.config import RolloutConfig
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import RewardMonitorConfig, TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
 from rlchat.training.pipeline import Training
-from rlchat.training.reward_monitor import Checkup, Measured
+from rlchat.training.reward_monitor import Checkup, Measured, RewardMonitor
 from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat_envs import Case, Conversation, Message, Reaction
 from rlchat_envs.registration import register
@@ -214,3 +216,16 @@ def test_when_it_rings(now: Checkup, words: str) -> None:
     told = now.alarm(sighting(0.0, 0.5))
     assert bool(told) == bool(words)
     assert words in told
+
+
+def test_after_an_alarm_the_best_stays_the_best() -> None:
+    """Success rose, but a second model fell: what is kept is what was before."""
+    monitor = RewardMonitor(
+        RewardMonitorConfig(), EnvConfig(), CompositeReward(RewardConfig()), seed=0
+    )
+    first = sighting(0.0, 0.5)
+    assert monitor.judge(first) == "" and monitor.best == first
+    assert "second model fell" in monitor.judge(sighting(1.0, 0.7, -1.0))
+    assert monitor.best == first
+    better = sighting(0.0, 0.6)
+    assert monitor.judge(better) == "" and monitor.best == better
