@@ -79,6 +79,7 @@ def test_it_is_measured_greedily_on_held_out_users(
     policy = cast(Any, SimpleNamespace(free_merged=lambda: None))
     config = TrainConfig(policy="tiny", evaluation=2, seed=5)
     run, listener = RunFolder(tmp_path), Listener()
+    run.write_config(config, {"dtype": "float32"})
     before = comparison.measure_start(config, policy, run, listener)
     results = comparison.measure_end(config, policy, run, listener, before)
     assert [r.agent for r in results] == ["warm start", "PPO", "demonstrator", "expert"]
