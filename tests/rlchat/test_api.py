@@ -49,20 +49,21 @@ print(sorted(set(rlchat.__all__) - set(dir(rlchat))), "rlchat.training" in sys.m
     assert heavy == "[]" and missing == "[] False"
 
 
-@pytest.mark.parametrize("loaded", ["rlchat", "rlchat.rollout.collect"])
-def test_a_folder_of_the_same_name_can_be_called(loaded: str) -> None:
+def test_a_folder_of_the_same_name_can_be_called_and_tells_of_its_function() -> None:
     """`rlchat.rollout` plays episodes, whichever modules of that folder were imported before."""
-    code = f"import {loaded}, rlchat; print(len(rlchat.rollout('expert', rlchat.make_env(), "
-    assert fresh(code + "episodes=2)), rlchat.rollout.__name__)") == "2 rlchat.rollout"
-
-
-def test_a_folder_of_the_same_name_tells_of_its_function() -> None:
-    code = "import inspect, pydoc, rlchat; print(*inspect.signature(rlchat.rollout).parameters)\n"
-    code += "print(pydoc.plain(pydoc.render_doc(rlchat.rollout)))"
-    parameters, *told = fresh(code).splitlines()
+    code = """
+import inspect, pydoc, rlchat
+print(len(rlchat.rollout("expert", rlchat.make_env(), episodes=2)), rlchat.rollout.__name__)
+print(*inspect.signature(rlchat.rollout).parameters)
+print(pydoc.plain(pydoc.render_doc(rlchat.rollout)))
+"""
+    called, parameters, *told = fresh(code).splitlines()
+    assert called == "2 rlchat.rollout"
     assert parameters == "agent env episodes seed temperature config on_episode"
     assert any(line.strip().startswith("rollout(agent: ") for line in told)
     assert any(line.strip().startswith("Let an agent talk to users") for line in told)
+    import_module("rlchat.rollout.collect")
+    assert len(rlchat.rollout("expert", rlchat.make_env(), episodes=2)) == 2
 
 
 def test_every_name_is_there_and_documented() -> None:
