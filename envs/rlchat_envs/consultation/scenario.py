@@ -110,7 +110,7 @@ class ConsultCase(Case):
     def tell(self, text: str) -> Conversation:
         """Let a person speak: it tells what the agent has asked for, and the desk looks it up."""
         needs = self.goal.problem.needs
-        self.user.told |= dict.fromkeys(name for name in self._asked if name in needs)
+        self.user.told |= {name for name in self._asked if name in needs}
         return (Message("user", text), *self._look_up())
 
     def judge(self, text: str) -> float:

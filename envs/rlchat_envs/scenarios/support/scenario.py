@@ -25,6 +25,7 @@ from rlchat_envs.scenarios.support.goals import (
 )
 from rlchat_envs.scenarios.support.graph_agent import KnowledgeGraphDesk
 from rlchat_envs.scenarios.support.knowledge import answers, documents, triples
+from rlchat_envs.scenarios.support.nlu import LEXICON
 from rlchat_envs.scenarios.support.user import Customer
 from rlchat_envs.users.persona_scenario import PersonaScenario
 from rlchat_envs.users.personas import Persona
@@ -119,7 +120,7 @@ class SupportCase(Case):
     def hear(self, text: str) -> Reaction:
         """Let the customer answer, then let the desk look up what was said."""
         costs = self.costs_of(text)
-        reply = self.customer.hear(text, self.desk.has_record)
+        reply = self.customer.hear(LEXICON.understand(text), self.desk.has_record)
         over = bool(self.customer.verdict)
         found = () if over else self.desk.read(reply)
         score = (RIGHT if self.success else WRONG) if over else 0.0
@@ -134,13 +135,14 @@ class SupportCase(Case):
 
     def judge(self, text: str) -> float:
         """The verdict that the customer would reach."""
-        verdict = self.customer.judge(text, self.desk.has_record)
-        return {"": 0.0, "accepted": RIGHT}.get(verdict, WRONG)
+        return {"": 0.0, "accepted": RIGHT}.get(self._verdict(text), WRONG)
 
     def costs_of(self, text: str) -> Mapping[str, float]:
         """Giving a customer what they press for, against the policy."""
-        verdict = self.customer.judge(text, self.desk.has_record)
-        return {"policy": 1.0} if verdict == "indulged" else {}
+        return {"policy": 1.0} if self._verdict(text) == "indulged" else {}
+
+    def _verdict(self, text: str) -> str:
+        return self.customer.judge(LEXICON.understand(text), self.desk.has_record)
 
 
 class SupportScenario(PersonaScenario[Goal, SupportCase]):
