@@ -16,10 +16,11 @@ from rlchat_envs.consultation.reading import placeholders, read_spec
 from rlchat_envs.consultation.spec import ConsultSpec
 from rlchat_envs.consultation.user import ConsultUser
 from rlchat_envs.core.messages import Conversation, Message
-from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.nlu.lexicon import Heard
-from rlchat_envs.users.personas import choose_personas
+from rlchat_envs.users.persona_scenario import PersonaScenario
+from rlchat_envs.users.personas import Persona
 
 KNOWN_POTENTIAL = 0.4  # everything that matters is on the table
 RIGHT, WRONG = 1.0, -0.5  # the verdict on a solution; walking out counts as wrong
@@ -109,7 +110,7 @@ class ConsultCase(Case):
     def tell(self, text: str) -> Conversation:
         """Let a person speak: it tells what the agent has asked for, and the desk looks it up."""
         needs = self.goal.problem.needs
-        self.user.told |= dict.fromkeys(name for name in self._asked if name in needs)
+        self.user.told |= {name for name in self._asked if name in needs}
         return (Message("user", text), *self._look_up())
 
     def judge(self, text: str) -> float:
@@ -159,7 +160,7 @@ def _read(path: Path, modified: int) -> ConsultSpec:
     return read_spec(path)
 
 
-class ConsultScenario(Scenario):
+class ConsultScenario(PersonaScenario[Goal, ConsultCase]):
     """Any number of cases from a file; see ``docs/worlds/your-own-world.md`` for what it holds."""
 
     def __init__(self, path: Path):
@@ -185,11 +186,12 @@ class ConsultScenario(Scenario):
             "knowledge-graph": lambda seed: KnowledgeGraphAgent(self.spec, seed),
         }
 
-    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> ConsultCase:
-        """Draw a goal and a persona and open the case."""
-        personas = choose_personas(split, users)
-        # The same seed must not tell the same story on two sides of the split.
-        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
-        goal = draw_goal(self.spec, rng)
-        persona = personas[int(rng.integers(len(personas)))]
+    def draw(self, rng: np.random.Generator, split: str) -> Goal:
+        """Draw a problem and its facts."""
+        return draw_goal(self.spec, rng)
+
+    def open(
+        self, goal: Goal, persona: Persona, split: str, rng: np.random.Generator
+    ) -> ConsultCase:
+        """Open a user's case."""
         return ConsultCase(goal, ConsultUser(goal, persona, split, rng))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
-from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.users.llm_text import MOST_LETTERS, MOST_WORDS, _words, codes, keeps, tidy, whole
+from rlchat_envs.users.persona_scenario import split_rng
 from rlchat_envs.users.personas import choose_personas
 
 if TYPE_CHECKING:
@@ -83,9 +84,8 @@ class WrittenScenario(Scenario):
         if name not in self.writers:
             return self.scenario.begin(rng, split, (name,))
         case = self.scenario.begin(rng, split, (FAMILY,))
-        own = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
         made = PlayedCase if name.startswith(PLAYS) else RephrasedCase
-        return made(case, name, self.writers[name], split, own)
+        return made(case, name, self.writers[name], split, split_rng(rng, split))
 
 
 class WrittenCase(Case):

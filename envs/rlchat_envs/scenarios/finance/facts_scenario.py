@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
-from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.finance.facts_agents import (
     Demonstrator,
@@ -17,11 +17,14 @@ from rlchat_envs.scenarios.finance.facts_agents import (
     RandomAgent,
 )
 from rlchat_envs.scenarios.finance.products import House, draw_house, load_facts
-from rlchat_envs.scenarios.finance.user import Asker, draw_questions
-from rlchat_envs.users.personas import choose_personas
+from rlchat_envs.scenarios.finance.user import Asker, Question, draw_questions
+from rlchat_envs.users.persona_scenario import PersonaScenario
+from rlchat_envs.users.personas import Persona
 
 ANSWERED_POTENTIAL = 0.4  # all questions are answered, and rightly
 RIGHT, WRONG = 1.0, -0.5  # the verdict at the end; walking out counts as wrong
+
+Errand: TypeAlias = tuple[House, tuple[Question, ...]]  # a bank, and what a client asks it
 
 
 class FactsCase(Case):
@@ -128,7 +131,7 @@ class FactsCase(Case):
         return f"You want to know, one after the other: {'; '.join(asked)}."
 
 
-class FinanceFactsScenario(Scenario):
+class FinanceFactsScenario(PersonaScenario[Errand, FactsCase]):
     """A bank's clients ask for facts that only its papers hold; drawn anew for each."""
 
     @property
@@ -141,12 +144,14 @@ class FinanceFactsScenario(Scenario):
             "knowledge-graph": GraphReader,
         }
 
-    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> FactsCase:
-        """Draw a bank, questions and a persona, and open the case."""
-        personas = choose_personas(split, users)
-        # The same seed must not tell the same story on two sides of the split.
-        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
+    def draw(self, rng: np.random.Generator, split: str) -> Errand:
+        """Draw a bank, and questions about its products."""
         house = draw_house(split, rng)
-        questions = draw_questions(house, rng)
-        persona = personas[int(rng.integers(len(personas)))]
+        return house, draw_questions(house, rng)
+
+    def open(
+        self, goal: Errand, persona: Persona, split: str, rng: np.random.Generator
+    ) -> FactsCase:
+        """Open a client's case."""
+        house, questions = goal
         return FactsCase(house, Asker(questions, persona, split, rng))

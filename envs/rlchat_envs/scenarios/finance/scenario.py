@@ -11,8 +11,10 @@ import numpy as np
 
 from rlchat_envs.consultation import ConsultCase, ConsultScenario
 from rlchat_envs.consultation.agents import Demonstrator, Habits
+from rlchat_envs.consultation.goals import Goal
 from rlchat_envs.core.protocols import ScriptedAgent
 from rlchat_envs.knowledge import Triple, read_triples
+from rlchat_envs.users.personas import Persona
 
 FOLDER = Path(__file__).parent
 # There are a third fact, a remark and a promise to fail at: with the usual habits 1 in 4 succeeds.
@@ -47,9 +49,15 @@ class FinanceScenario(ConsultScenario):
         demonstrator = {"demonstrator": lambda seed: Demonstrator(self.spec, seed, HABITS)}
         return {**super().agents, **demonstrator}
 
-    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> FinanceCase:
-        """Draw a goal and a persona and open the case."""
-        drawn = super().begin(rng, split, users)
+    def open(
+        self, goal: Goal, persona: Persona, split: str, rng: np.random.Generator
+    ) -> FinanceCase:
+        """Open a client's case.
+
+        The client's opening is drawn twice, and the second is said: the published results have it
+        so, and with another number of draws the same seeds would tell other stories.
+        """
+        drawn = super().open(goal, persona, split, rng)
         return FinanceCase(drawn.goal, drawn.user)
 
 

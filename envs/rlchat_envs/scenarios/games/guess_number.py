@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from rlchat_envs.core.protocols import SPLITS, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import ScriptedAgent
 from rlchat_envs.scenarios.games.case import GuessCase
 from rlchat_envs.scenarios.games.data import load_data
 from rlchat_envs.scenarios.games.number_agents import Bisector, Demonstrator, Expert, RandomAgent
 from rlchat_envs.scenarios.games.number_questions import NumberQuestion, read_reply, understand
 from rlchat_envs.scenarios.games.player import Heard, Player, Question, Told
-from rlchat_envs.users.personas import choose_personas
+from rlchat_envs.users.persona_scenario import PersonaScenario
+from rlchat_envs.users.personas import Persona
 
 QUESTIONS = 12  # messages that the agent has
 LARGEST = 1_000  # numbers in a range
@@ -89,7 +90,7 @@ class NumberRules:
         return ", ".join(bounds) or pick("range").format(low=self.low, high=self.high)
 
 
-class GuessNumberScenario(Scenario):
+class GuessNumberScenario(PersonaScenario[int, GuessCase[int]]):
     """Guessing a number from 1 to 100; sides of the split differ in phrasings and personas."""
 
     def __init__(self, low: int = 1, high: int = 100):
@@ -120,14 +121,15 @@ class GuessNumberScenario(Scenario):
         """Questions that the best strategy takes on average over all numbers."""
         return least_questions(len(self.rules.secrets))
 
-    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> GuessCase[int]:
-        """Draw a number and a persona and open the game."""
-        personas = choose_personas(split, users)
-        # The same seed must not tell the same story on two sides of the split.
-        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
-        secret = int(rng.choice(self.rules.secrets))
-        persona = personas[rng.integers(len(personas))]
-        return GuessCase(Player(self.rules, secret, persona, split, rng))
+    def draw(self, rng: np.random.Generator, split: str) -> int:
+        """Draw a number."""
+        return int(rng.choice(self.rules.secrets))
+
+    def open(
+        self, goal: int, persona: Persona, split: str, rng: np.random.Generator
+    ) -> GuessCase[int]:
+        """Open a user's game."""
+        return GuessCase(Player(self.rules, goal, persona, split, rng))
 
 
 @cache

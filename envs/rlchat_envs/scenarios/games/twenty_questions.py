@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlchat_envs.core.protocols import SPLITS, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import ScriptedAgent
 from rlchat_envs.scenarios.games.case import GuessCase
 from rlchat_envs.scenarios.games.data import load_data
 from rlchat_envs.scenarios.games.player import Heard, Player, Question, Told
@@ -21,7 +21,8 @@ from rlchat_envs.scenarios.games.thing_agents import (
 from rlchat_envs.scenarios.games.thing_questions import ThingQuestion, read_reply, understand
 from rlchat_envs.scenarios.games.things import Things, load_things
 from rlchat_envs.scenarios.games.tree import best_tree, questions
-from rlchat_envs.users.personas import choose_personas
+from rlchat_envs.users.persona_scenario import PersonaScenario
+from rlchat_envs.users.personas import Persona
 
 if TYPE_CHECKING:
     from rlchat_envs.knowledge import Triple
@@ -108,7 +109,7 @@ class ThingCase(GuessCase[str]):
         return _triples()
 
 
-class TwentyQuestionsScenario(Scenario):
+class TwentyQuestionsScenario(PersonaScenario[str, ThingCase]):
     """Twenty questions; sides of the split differ in things, phrasings and personas."""
 
     def __init__(self) -> None:
@@ -130,15 +131,14 @@ class TwentyQuestionsScenario(Scenario):
         """Questions that the best strategy takes on average over all things."""
         return least_questions()
 
-    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> ThingCase:
-        """Draw a thing of the side and a persona and open the game."""
-        personas = choose_personas(split, users)
-        # The same seed must not tell the same story on two sides of the split.
-        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
+    def draw(self, rng: np.random.Generator, split: str) -> str:
+        """Draw a thing of the side."""
         mine = side(split)
-        secret = mine[rng.integers(len(mine))]
-        persona = personas[rng.integers(len(personas))]
-        return ThingCase(Player(self.rules, secret, persona, split, rng))
+        return mine[rng.integers(len(mine))]
+
+    def open(self, goal: str, persona: Persona, split: str, rng: np.random.Generator) -> ThingCase:
+        """Open a user's game."""
+        return ThingCase(Player(self.rules, goal, persona, split, rng))
 
 
 @cache

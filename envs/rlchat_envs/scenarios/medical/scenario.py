@@ -15,10 +15,10 @@ from rlchat_envs.consultation.agents import Demonstrator, Habits
 from rlchat_envs.consultation.goals import Goal
 from rlchat_envs.consultation.spec import ConsultSpec, Problem
 from rlchat_envs.consultation.user import ConsultUser
-from rlchat_envs.core.protocols import SPLITS, ScriptedAgent
+from rlchat_envs.core.protocols import ScriptedAgent
 from rlchat_envs.knowledge import Triple
 from rlchat_envs.scenarios.medical.knowledge import CareGraph, care_graph
-from rlchat_envs.users.personas import choose_personas
+from rlchat_envs.users.personas import Persona
 
 URGENCY = {"doctor": 1, "emergency": 2}  # of an offer, or of what a condition needs; else 0
 
@@ -66,14 +66,15 @@ class MedicalScenario(ConsultScenario):
             "demonstrator": lambda seed: Demonstrator(self.spec, seed, HABITS),
         }
 
-    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> MedicalCase:
-        """Draw a patient and a persona and open the case."""
-        personas = choose_personas(split, users)
-        # The same seed must not tell the same story on two sides of the split.
-        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
-        patient = draw_patient(self.spec, care_graph(), rng)
-        persona = personas[int(rng.integers(len(personas)))]
-        return MedicalCase(patient, ConsultUser(patient, persona, split, rng))
+    def draw(self, rng: np.random.Generator, split: str) -> Patient:
+        """Draw a patient."""
+        return draw_patient(self.spec, care_graph(), rng)
+
+    def open(
+        self, goal: Goal, persona: Persona, split: str, rng: np.random.Generator
+    ) -> MedicalCase:
+        """Open a patient's case."""
+        return MedicalCase(goal, ConsultUser(goal, persona, split, rng))
 
 
 def draw_patient(spec: ConsultSpec, graph: CareGraph, rng: np.random.Generator) -> Patient:

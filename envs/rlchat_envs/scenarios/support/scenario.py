@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
-from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.support.agents import Expert, MediocreDesk, RandomDesk
 from rlchat_envs.scenarios.support.desk import Desk
@@ -25,8 +25,10 @@ from rlchat_envs.scenarios.support.goals import (
 )
 from rlchat_envs.scenarios.support.graph_agent import KnowledgeGraphDesk
 from rlchat_envs.scenarios.support.knowledge import answers, documents, triples
+from rlchat_envs.scenarios.support.nlu import LEXICON
 from rlchat_envs.scenarios.support.user import Customer
-from rlchat_envs.users.personas import choose_personas
+from rlchat_envs.users.persona_scenario import PersonaScenario
+from rlchat_envs.users.personas import Persona
 
 RECORD_POTENTIAL = 0.2  # the order is on the table
 POLICY_POTENTIAL = 0.2  # so is the policy
@@ -118,7 +120,7 @@ class SupportCase(Case):
     def hear(self, text: str) -> Reaction:
         """Let the customer answer, then let the desk look up what was said."""
         costs = self.costs_of(text)
-        reply = self.customer.hear(text, self.desk.has_record)
+        reply = self.customer.hear(LEXICON.understand(text), self.desk.has_record)
         over = bool(self.customer.verdict)
         found = () if over else self.desk.read(reply)
         score = (RIGHT if self.success else WRONG) if over else 0.0
@@ -133,16 +135,17 @@ class SupportCase(Case):
 
     def judge(self, text: str) -> float:
         """The verdict that the customer would reach."""
-        verdict = self.customer.judge(text, self.desk.has_record)
-        return {"": 0.0, "accepted": RIGHT}.get(verdict, WRONG)
+        return {"": 0.0, "accepted": RIGHT}.get(self._verdict(text), WRONG)
 
     def costs_of(self, text: str) -> Mapping[str, float]:
         """Giving a customer what they press for, against the policy."""
-        verdict = self.customer.judge(text, self.desk.has_record)
-        return {"policy": 1.0} if verdict == "indulged" else {}
+        return {"policy": 1.0} if self._verdict(text) == "indulged" else {}
+
+    def _verdict(self, text: str) -> str:
+        return self.customer.judge(LEXICON.understand(text), self.desk.has_record)
 
 
-class SupportScenario(Scenario):
+class SupportScenario(PersonaScenario[Goal, SupportCase]):
     """A shop's support desk reads record and policy and offers what they say."""
 
     @property
@@ -155,12 +158,13 @@ class SupportScenario(Scenario):
             "knowledge-graph": KnowledgeGraphDesk,
         }
 
-    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> SupportCase:
-        """Draw a goal and a persona and open the case."""
-        personas = choose_personas(split, users)
-        # The same seed must not tell the same story on two sides of the split.
-        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
-        shop = rng.spawn(1)[0]  # of its own, so that the customer says the same without a handbook
-        goal = draw_goal(rng, split)
-        persona = personas[rng.integers(len(personas))]
+    def draw(self, rng: np.random.Generator, split: str) -> Goal:
+        """Draw a problem, an order and a policy."""
+        return draw_goal(rng, split)
+
+    def open(
+        self, goal: Goal, persona: Persona, split: str, rng: np.random.Generator
+    ) -> SupportCase:
+        """Open a customer's case; the shop's other policies have a generator of their own."""
+        shop = rng.spawn(1)[0]  # so that the customer says the same without a handbook
         return SupportCase(goal, Customer(goal, persona, split, rng), shop)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
-from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.tutoring.agents import Demonstrator, Expert, RandomTutor
 from rlchat_envs.scenarios.tutoring.arithmetic import Exercise, find_numbers
@@ -21,7 +21,8 @@ from rlchat_envs.scenarios.tutoring.nlu import Heard, understand
 from rlchat_envs.scenarios.tutoring.reading import tidy
 from rlchat_envs.scenarios.tutoring.skills import skills
 from rlchat_envs.scenarios.tutoring.user import Answer, Student
-from rlchat_envs.users.personas import choose_personas
+from rlchat_envs.users.persona_scenario import PersonaScenario
+from rlchat_envs.users.personas import Persona
 
 GAIN_POTENTIAL = 0.4  # everything is mastered that was not at the start
 PASSED, FAILED = 1.0, -0.5  # the final test; a student who leaves has failed
@@ -158,7 +159,7 @@ class TutoringCase(Case):
         return {"giveaway": 1.0} if gives_away else {}
 
 
-class TutoringScenario(Scenario):
+class TutoringScenario(PersonaScenario[Goal, TutoringCase]):
     """A tutor finds out what a student has not mastered, and teaches it before the test."""
 
     def __init__(self, book: ExerciseBook | None = None):
@@ -175,13 +176,14 @@ class TutoringScenario(Scenario):
             "knowledge-graph": KnowledgeGraphTutor,
         }
 
-    def begin(self, rng: np.random.Generator, split: str, users: tuple[str, ...]) -> TutoringCase:
-        """Draw a goal and a persona and open the lesson."""
-        personas = choose_personas(split, users)
-        # The same seed must not tell the same story on two sides of the split.
-        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
-        goal = draw_goal(rng, split, self.book)
-        persona = personas[int(rng.integers(len(personas)))]
+    def draw(self, rng: np.random.Generator, split: str) -> Goal:
+        """Draw a lesson."""
+        return draw_goal(rng, split, self.book)
+
+    def open(
+        self, goal: Goal, persona: Persona, split: str, rng: np.random.Generator
+    ) -> TutoringCase:
+        """Open a student's lesson."""
         return TutoringCase(goal, Student(goal, persona, split, rng))
 
 

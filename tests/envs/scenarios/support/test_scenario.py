@@ -25,6 +25,7 @@ from rlchat_envs.scenarios.support.goals import (
     draw_goal,
     load_data,
 )
+from rlchat_envs.scenarios.support.nlu import LEXICON
 from rlchat_envs.scenarios.support.user import Customer
 from rlchat_envs.users.personas import FAMILIES, PERSONAS, Persona, choose_personas
 from rlchat_reward_models import RuleScorer
@@ -41,6 +42,7 @@ GOAL = Goal(
     status="warranty valid",
     policy=(("warranty valid", "repair"), ("warranty expired", "voucher")),
 )
+read = LEXICON.understand
 ASK_ORDER, ASK_FAULT = "May I have your order number, please?", "What is the fault?"
 
 
@@ -184,18 +186,18 @@ def test_openings_hold_no_fact(split: str) -> None:
 
 def test_facts_are_told_when_asked_for_and_not_before() -> None:
     user = customer()
-    assert "B4821" not in user.hear("I am so sorry to hear that.", False)
+    assert "B4821" not in user.hear(read("I am so sorry to hear that."), False)
     assert user.patience == 9
-    reply = user.hear(ASK_ORDER, False)
+    reply = user.hear(read(ASK_ORDER), False)
     assert "B4821" in reply
     assert GOAL.detail not in reply
-    assert GOAL.detail in user.hear(ASK_FAULT, True)
+    assert GOAL.detail in user.hear(read(ASK_FAULT), True)
     assert user.patience == 9
 
 
 def test_two_facts_in_one_message_are_both_told_in_order() -> None:
     user = customer()
-    reply = user.hear("May I have your order number and a description of the fault?", False)
+    reply = user.hear(read("May I have your order number and a description of the fault?"), False)
     assert reply.index("B4821") < reply.index(GOAL.detail)
     assert user.patience == 10
 
@@ -218,21 +220,23 @@ def test_what_brings_nothing_forward_costs_patience(
     text: str, knows_record: bool, kind: str, cost: int
 ) -> None:
     user = customer()
-    assert user.hear(text, knows_record) in phrasings(kind)
+    assert user.hear(read(text), knows_record) in phrasings(kind)
     assert (user.patience, user.verdict) == (10 - cost, "")
 
 
 @pytest.mark.parametrize("slot", ["email", "phone", "name", "payment"])
 def test_useless_facts_cost_patience_and_are_not_told(slot: str) -> None:
     user = customer()
-    reply = user.hear(load_data("wording")["ask"]["kind"][slot][0], False)
+    reply = user.hear(read(load_data("wording")["ask"]["kind"][slot][0]), False)
     assert reply in {line.format(slot=SLOTS[slot]) for line in phrasings("irrelevant")}
     assert user.patience == 9
 
 
 def test_a_useless_fact_beside_a_useful_one_is_free_but_refused() -> None:
     user = customer()
-    reply = user.hear("Could you tell me your order number and your phone number, please?", False)
+    reply = user.hear(
+        read("Could you tell me your order number and your phone number, please?"), False
+    )
     assert "B4821" in reply
     assert any(line.format(slot="phone number") in reply for line in phrasings("irrelevant"))
     assert user.patience == 10
@@ -240,17 +244,17 @@ def test_a_useless_fact_beside_a_useful_one_is_free_but_refused() -> None:
 
 def test_asking_again_costs_patience() -> None:
     user = customer()
-    user.hear(ASK_ORDER, False)
-    assert user.hear(ASK_ORDER, True) in phrasings("already")
+    user.hear(read(ASK_ORDER), False)
+    assert user.hear(read(ASK_ORDER), True) in phrasings("already")
     assert user.patience == 9
 
 
 def test_the_forgetful_look_a_fact_up_once() -> None:
     user = customer(Persona("sieve", "agenda", "train", patience=10, forgets=1.0))
-    reply = user.hear(ASK_ORDER, False)
+    reply = user.hear(read(ASK_ORDER), False)
     assert reply in {line.format(slot="order number") for line in phrasings("lookup")}
     assert user.patience == 9
-    assert "B4821" in user.hear(ASK_ORDER, False)
+    assert "B4821" in user.hear(read(ASK_ORDER), False)
     assert user.patience == 9
 
 
@@ -266,9 +270,9 @@ def test_the_forgetful_do_forget(play: Play) -> None:
 
 def test_a_fact_told_wrongly_is_put_right_with_the_next_message() -> None:
     user = customer(Persona("muddled", "forgetful", "train", patience=10, contradicts=1.0))
-    assert "B4822" in user.hear(ASK_ORDER, False)  # the last digit is the next one
+    assert "B4822" in user.hear(read(ASK_ORDER), False)  # the last digit is the next one
     assert user.told == set()
-    reply = user.hear(ASK_FAULT, False)
+    reply = user.hear(read(ASK_FAULT), False)
     assert "B4821" in reply and GOAL.detail in reply  # a fault without digits is never wrong
     assert user.told == {"order_number", "fault"}
     assert user.patience == 10
@@ -276,8 +280,8 @@ def test_a_fact_told_wrongly_is_put_right_with_the_next_message() -> None:
 
 def test_what_was_told_wrongly_may_be_asked_for_again() -> None:
     user = customer(Persona("muddled", "forgetful", "train", patience=10, contradicts=1.0))
-    user.hear(ASK_ORDER, False)
-    reply = user.hear(ASK_ORDER, False)
+    user.hear(read(ASK_ORDER), False)
+    reply = user.hear(read(ASK_ORDER), False)
     assert reply in {
         line.format(slot="order number", value="B4821") for line in phrasings("correct")
     }
@@ -299,9 +303,8 @@ def test_giving_in_to_a_demand_is_a_cost_and_no_success(play: Play) -> None:
 
 def test_the_terse_the_chatty_and_the_annoyed() -> None:
     def said(**manner: Any) -> str:
-        return customer(Persona("p", "agenda", "train", patience=10, **manner)).hear(
-            ASK_ORDER, False
-        )
+        user = customer(Persona("p", "agenda", "train", patience=10, **manner))
+        return user.hear(read(ASK_ORDER), False)
 
     assert said(terse=True) == "B4821."
     assert said(terse=True, chatty=1.0).removeprefix("B4821. ") in phrasings("asides")
@@ -314,15 +317,15 @@ def test_the_terse_the_chatty_and_the_annoyed() -> None:
 )
 def test_one_offer_decides(text: str, verdict: str, kind: str) -> None:
     user = customer()
-    assert user.hear(text, True) in phrasings(kind)
+    assert user.hear(read(text), True) in phrasings(kind)
     assert user.verdict == verdict
 
 
 def test_patience_at_zero_is_walking_out() -> None:
     user = customer(Persona("short", "agenda", "train", patience=2))
-    user.hear("Hello.", False)
+    user.hear(read("Hello."), False)
     assert user.verdict == ""
-    assert user.hear("Hello.", False) in phrasings("walkout")
+    assert user.hear(read("Hello."), False) in phrasings("walkout")
     assert (user.patience, user.verdict) == (0, "walked out")
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
-from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.support.agents import RandomDesk
 from rlchat_envs.scenarios.support.desk import Desk
 from rlchat_envs.scenarios.support.goals import INTENTS, Rules, word_policy
 from rlchat_envs.scenarios.support.hard.agents import HardExpert, HardMediocreDesk
-from rlchat_envs.scenarios.support.hard.goals import draw_hard_policy, draw_problems
+from rlchat_envs.scenarios.support.hard.goals import Problem, draw_hard_policy, draw_problems
 from rlchat_envs.scenarios.support.hard.graph_agent import HardKnowledgeGraphDesk
 from rlchat_envs.scenarios.support.hard.user import HardCustomer
 from rlchat_envs.scenarios.support.knowledge import answers, documents, triples
@@ -27,7 +27,8 @@ from rlchat_envs.scenarios.support.scenario import (
     WRONG,
     system_text,
 )
-from rlchat_envs.users.personas import choose_personas
+from rlchat_envs.users.persona_scenario import PersonaScenario
+from rlchat_envs.users.personas import Persona
 
 
 class SupportHardCase(Case):
@@ -168,7 +169,7 @@ class SupportHardCase(Case):
         return " ".join([first, *(f"Once that is settled, the next. {card}" for card in others)])
 
 
-class SupportHardScenario(Scenario):
+class SupportHardScenario(PersonaScenario[tuple[Problem, ...], SupportHardCase]):
     """The same desk, with several problems, contradictory records and exceptions."""
 
     @property
@@ -181,14 +182,13 @@ class SupportHardScenario(Scenario):
             "knowledge-graph": HardKnowledgeGraphDesk,
         }
 
-    def begin(
-        self, rng: np.random.Generator, split: str, users: tuple[str, ...]
+    def draw(self, rng: np.random.Generator, split: str) -> tuple[Problem, ...]:
+        """Draw one problem or two."""
+        return draw_problems(rng, split)
+
+    def open(
+        self, goal: tuple[Problem, ...], persona: Persona, split: str, rng: np.random.Generator
     ) -> SupportHardCase:
-        """Draw problems and a persona and open the case."""
-        personas = choose_personas(split, users)
-        # The same seed must not tell the same story on two sides of the split.
-        rng = np.random.default_rng([int(rng.integers(2**62)), SPLITS.index(split)])
-        shop = rng.spawn(1)[0]  # of its own, so that the customer says the same without a handbook
-        problems = draw_problems(rng, split)
-        persona = personas[int(rng.integers(len(personas)))]
-        return SupportHardCase(HardCustomer(problems, persona, split, rng), shop)
+        """Open a customer's case; the shop's other policies have a generator of their own."""
+        shop = rng.spawn(1)[0]  # so that the customer says the same without a handbook
+        return SupportHardCase(HardCustomer(goal, persona, split, rng), shop)

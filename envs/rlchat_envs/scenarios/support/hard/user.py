@@ -62,22 +62,22 @@ class HardCustomer:
         news = self.untold and desk_has_record and contradicts(text, self.problem.goal.intent)
         if news and is_kind(text):
             self.told.add(self.at)
-        verdict = self.customer.judge(text, desk_has_record)
+        heard = LEXICON.understand(text)
+        verdict = self.customer.judge(heard, desk_has_record)
         if verdict == "accepted" and self.untold:
             return self._say("accused" if news else "protest", PROTEST_COST)
         if verdict == "accepted" and self.at + 1 < len(self.problems):
             return self._go_on()
-        heard = LEXICON.understand(text)
         if news and not (heard.asks or heard.offers or heard.questions):
             return self._say("accused" if self.untold else "surprised", 1)
-        return self.customer.hear(text, desk_has_record)
+        return self.customer.hear(heard, desk_has_record)
 
     def judge(self, text: str, desk_has_record: bool) -> str:
         """The verdict that ``hear`` would reach about a solution in it; changes nothing.
 
         ``settled`` stands for a right offer after which another problem follows.
         """
-        verdict = self.customer.judge(text, desk_has_record)
+        verdict = self.customer.judge(LEXICON.understand(text), desk_has_record)
         if verdict != "accepted":
             return verdict
         told = contradicts(text, self.problem.goal.intent) and is_kind(text)
