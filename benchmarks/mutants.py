@@ -5,6 +5,7 @@ Each mistake has a process of its own, forked from one that has loaded the large
 
 from __future__ import annotations
 
+import compileall
 import multiprocessing
 import os
 import shutil
@@ -72,6 +73,8 @@ def copy_tree(to: Path) -> None:
             shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "Makefile", "CONTRIBUTING.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, to / name)
+    # Copies keep their times, so that what is compiled here is used until a file is changed.
+    compileall.compile_dir(to, quiet=1)
 
 
 def load_libraries() -> None:

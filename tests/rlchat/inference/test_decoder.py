@@ -371,3 +371,19 @@ def test_a_row_that_the_cache_has_no_place_for_yet_may_move(model: PreTrainedMod
         said = decoder.step()
     expected = full_logprobs(model, [*prompt, *said[3].ids])[len(prompt) - 1 :]
     torch.testing.assert_close(torch.tensor(said[3].logprobs), expected, atol=1e-5, rtol=0)
+
+
+def test_a_generation_that_is_stopped_leaves_no_turn(model: PreTrainedModel) -> None:
+    """Whoever presses Ctrl-C as a token comes may go on with the same conversation."""
+    decoder = make_decoder(model, 1, 60)
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decoder.generate({0: words(0, 5)}, {0: lambda: 0.5}, 4, leave)
+    assert not decoder.busy
+    prompt = [*words(0, 5), *words(1, 3)][decoder.length(0) :]
+    said = decoder.generate({0: prompt}, {0: lambda: 0.5}, 4)[0]
+    expected = full_logprobs(model, [*words(0, 5), *words(1, 3), *said.ids])[7:]
+    assert said.logprobs == pytest.approx(expected.tolist(), abs=1e-5)

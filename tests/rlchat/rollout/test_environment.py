@@ -200,3 +200,28 @@ def test_threads_are_refused_by_an_environment_that_bears_one() -> None:
     with pytest.raises(UserError, match=r"expected --rollout\.workers 0 with test/Alone-v0"):
         pool.check_workers(2)
     EnvPool(EnvConfig("test/Foreign-v0")).check_workers(2)
+
+
+class HardOfHearing(Foreign):
+    """Knows letters only, five at most, and gives back what it has heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gym.spaces.Text(5, charset="abc")
+
+    def reset(self, **_: Any) -> tuple[str, dict[str, Any]]:
+        return "hi", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return action, 1.0, False, False, {}
+
+
+gym.register("test/HardOfHearing-v0", entry_point=HardOfHearing)
+
+
+def test_what_an_environment_cannot_hear_is_dropped_and_counted() -> None:
+    room = TextEnv(EnvConfig("test/HardOfHearing-v0"))
+    room.reset(0)
+    for said, heard, dropped in (("abba", "abba", 0), ("a-b!", "ab", 2), ("abcabc", "abcab", 1)):
+        result = room.step(said)
+        assert (result.messages, result.dropped) == ((Message("user", heard),), dropped)
