@@ -1,4 +1,4 @@
-"""What long-running work tells whoever started it."""
+"""Listeners: objects that long-running work tells of its progress."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rlchat_envs import Conversation
 
 
 class FinishedEpisode(Protocol):
-    """What a listener may read of an episode that has ended."""
+    """The part of an ended episode that a listener may read."""
 
     @property
     def conversation(self) -> Conversation:
-        """All messages."""
+        """All messages of the episode."""
         ...
 
     @property
@@ -28,16 +28,16 @@ class FinishedEpisode(Protocol):
 
     @property
     def success(self) -> bool | None:
-        """Whether the goal was reached; None where the environment knows no success."""
+        """Whether the goal was reached; None where the environment tells no success."""
         ...
 
 
 class FinishedTrajectory(FinishedEpisode, Protocol):
-    """What a listener may read of an episode that a language model has played."""
+    """The part of a language model's ended episode that a listener may read."""
 
     @property
     def ids(self) -> Sequence[int]:
-        """Token ids."""
+        """Token ids of the episode."""
         ...
 
 

@@ -37,7 +37,7 @@ class ScoredConversation:
 
     @property
     def privileged(self) -> Mapping[str, Any]:
-        """What the environment hides from models; scripted agents may look at it."""
+        """Privileged information, hidden from models; scripted agents may read it."""
         return {} if self.case is None else self.case.privileged
 
     @property
