@@ -17,7 +17,7 @@ import rlchat_envs
 from rlchat.errors import UserError
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
-from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario
+from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario, Scorer
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
 from rlchat_reward_models import RuleScorer
@@ -124,6 +124,12 @@ class TextEnv:
         """The domain of an environment of `rlchat_envs`; None for others'."""
         env = self.env.unwrapped
         return env.scenario if isinstance(env, DialogueEnv) else None
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """The scorer of how things are said; None where there is none."""
+        env = self.env.unwrapped
+        return env.scorer if isinstance(env, DialogueEnv) else None
 
     @property
     def optimum(self) -> float | None:
