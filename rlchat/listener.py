@@ -42,7 +42,7 @@ class FinishedTrajectory(FinishedEpisode, Protocol):
 
 
 class Listener:
-    """Is told how work goes, and ignores it; subclasses override what they want to know.
+    """Base of listeners: its methods do nothing; subclasses override those that they need.
 
     Library functions take one and never print. `rlchat.cli.progress.Progress` shows everything on
     a terminal.
@@ -52,13 +52,13 @@ class Listener:
         """Take a line that stays readable after the work."""
 
     def warn(self, line: str) -> None:
-        """Take a line that somebody should see at once."""
+        """Take a warning, to be shown at once."""
 
     def phase(self, line: str) -> None:
-        """Take what begins now; the next phase or status ends it."""
+        """Take the name of a phase that begins; the next phase or status ends it."""
 
     def status(self, line: str) -> None:
-        """Take what is being done right now."""
+        """Take a line about what is being done now."""
 
     def counter(self, what: str, total: int) -> Callable[[object], None]:
         """Give a function that is called after each of ``total`` things."""
