@@ -33,8 +33,8 @@ def make_env(
         env: a Gymnasium id, or module:Id; text in, text out. ``rlchat envs`` lists ours.
         split: which goals, phrasings and personas: train, dev or test.
         users: families of users; the usual ones if none is named.
-        knowledge: where the agent's desk looks things up: bm25, dense, hybrid or graph, each with
-            :PLACE or without.
+        knowledge: sources that are looked up for the agent: bm25, dense, hybrid or graph, each with
+            or without :PLACE.
         gamma: discount per turn that progress is shaped with.
 
     Returns:

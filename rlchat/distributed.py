@@ -21,7 +21,7 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 class Distributed:
-    """What one process knows of the others, through accelerate."""
+    """The group of processes that train together, as one of them sees it, through accelerate."""
 
     def __init__(self, cpu: bool = False):
         """Join the others, as `accelerate launch` or torchrun started them."""
@@ -31,17 +31,17 @@ class Distributed:
 
     @property
     def index(self) -> int:
-        """Of this process."""
+        """Index of this process among all."""
         return int(self.accelerator.process_index)
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         return int(self.accelerator.num_processes)
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes files and prints."""
+        """Whether this process is the one that writes files and prints."""
         return bool(self.accelerator.is_main_process)
 
     def sum(self, x: Tensor) -> Tensor:
@@ -85,11 +85,11 @@ class Distributed:
                 kind._shared_state = state
 
     def wait(self) -> None:
-        """Wait for the others."""
+        """Wait until all processes have come here."""
         self.accelerator.wait_for_everyone()
 
     def end(self) -> None:
-        """Leave the group."""
+        """Leave the group of processes."""
         self.accelerator.end_training()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

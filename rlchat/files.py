@@ -19,7 +19,7 @@ def at_home(path: str) -> Path:
 
 
 def data_folder() -> Path:
-    """Where what a person typed or rated is kept: $RLCHAT_DATA, else their ordinary data folder."""
+    """The folder of what a person typed or rated: $RLCHAT_DATA, else their ordinary data folder."""
     if own := os.environ.get("RLCHAT_DATA"):
         return at_home(own)
     return at_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "rlchat"

@@ -1,4 +1,4 @@
-"""What long-running work tells whoever started it."""
+"""Listeners: objects that long-running work tells of its progress."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rlchat_envs import Conversation
 
 
 class FinishedEpisode(Protocol):
-    """What a listener may read of an episode that has ended."""
+    """The part of an ended episode that a listener may read."""
 
     @property
     def conversation(self) -> Conversation:
-        """All messages."""
+        """All messages of the episode."""
         ...
 
     @property
@@ -28,21 +28,21 @@ class FinishedEpisode(Protocol):
 
     @property
     def success(self) -> bool | None:
-        """Whether the goal was reached; None where the environment knows no success."""
+        """Whether the goal was reached; None where the environment tells no success."""
         ...
 
 
 class FinishedTrajectory(FinishedEpisode, Protocol):
-    """What a listener may read of an episode that a language model has played."""
+    """The part of a language model's ended episode that a listener may read."""
 
     @property
     def ids(self) -> Sequence[int]:
-        """Token ids."""
+        """Token ids of the episode."""
         ...
 
 
 class Listener:
-    """Is told how work goes, and ignores it; subclasses override what they want to know.
+    """Base of listeners: its methods do nothing; subclasses override those that they need.
 
     Library functions take one and never print. `rlchat.cli.progress.Progress` shows everything on
     a terminal.
@@ -52,13 +52,13 @@ class Listener:
         """Take a line that stays readable after the work."""
 
     def warn(self, line: str) -> None:
-        """Take a line that somebody should see at once."""
+        """Take a warning, to be shown at once."""
 
     def phase(self, line: str) -> None:
-        """Take what begins now; the next phase or status ends it."""
+        """Take the name of a phase that begins; the next phase or status ends it."""
 
     def status(self, line: str) -> None:
-        """Take what is being done right now."""
+        """Take a line about what is being done now."""
 
     def counter(self, what: str, total: int) -> Callable[[object], None]:
         """Give a function that is called after each of ``total`` things."""

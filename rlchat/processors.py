@@ -1,4 +1,4 @@
-"""How many threads compute and how they wait for one another, decided before torch loads.
+"""Choice of how many threads compute and how they wait, made before torch loads.
 
 OpenMP's threads spin while they wait for the slowest of them. On a machine that does something else
 as well, a spinning thread takes the core that the slowest one needs: beside two busy processes on
@@ -48,7 +48,7 @@ def usable_cores() -> int:
 
 
 def _siblings(processor: int) -> str:
-    """What is the same for processors that are hyperthreads of one core."""
+    """A key that processors share if they are hyperthreads of one core."""
     try:
         path = _TOPOLOGY / f"cpu{processor}" / "topology" / "thread_siblings_list"
         return path.read_text("ascii").strip()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from rlchat.errors import UserError
 
-SEEDS = 2**32  # numpy, which transformers seeds too, knows no larger ones
+SEEDS = 2**32  # numpy, which transformers seeds too, takes no larger ones
 # Choices that options of several rooms have. They stand here, so that options can be read and
 # explained without loading torch.
 DTypeName = Literal["auto", "float32", "bfloat16"]

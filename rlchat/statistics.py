@@ -69,7 +69,7 @@ class RunningStd:
     squares: float = 0.0
 
     def add(self, values: Sequence[float]) -> None:
-        """See more numbers."""
+        """Take more numbers into account."""
         if not values:
             return
         n, mean = len(values), sum(values) / len(values)

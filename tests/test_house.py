@@ -1,5 +1,6 @@
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -39,3 +40,10 @@ def test_every_room_but_the_command_line_is_kept_from_the_terminal() -> None:
     )
     rooms = {module.name for module in pkgutil.iter_modules([str(ROOT / "rlchat")])}
     assert set(contract["source_modules"]) == {f"rlchat.{room}" for room in rooms - {"cli"}}
+
+
+def test_every_extra_that_a_message_names_can_be_installed() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    code = [p for room in ("rlchat", "envs", "reward_models") for p in (ROOT / room).rglob("*.py")]
+    named = {e for p in code for e in re.findall(r"rlchat\[(\w+)\]", p.read_text("utf-8"))}
+    assert "turtle" in named and named <= told["optional-dependencies"].keys()

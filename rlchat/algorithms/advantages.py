@@ -29,7 +29,7 @@ class Estimated:
 
 @dataclass(frozen=True)
 class EstimatorSettings:
-    """How advantages are made; see `rlchat.algorithms.config.PPOConfig`, which documents each."""
+    """Settings of the estimator; `rlchat.algorithms.config.PPOConfig` documents each."""
 
     estimator: str
     discounts: ppo.Discounts
@@ -43,7 +43,7 @@ class EstimatorSettings:
 def estimator_settings(
     config: PPOConfig, critic: CriticConfig, compared: bool = False
 ) -> EstimatorSettings:
-    """What the estimator needs to know of the settings of PPO.
+    """Take the estimator's settings from those of PPO and the critic.
 
     Args:
         config: settings of PPO.

@@ -1,4 +1,4 @@
-"""What the training forward says of a batch: logprobs, reference logprobs, values."""
+"""The training forward over a batch: logprobs, reference logprobs, values."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
 
 @dataclass(frozen=True)
 class _Read:
-    """What the policy says of some rows.
+    """Logprobs and states that a forward of the policy gives for some rows.
 
     ``logprobs`` (N,) of their action tokens, or None if they are the sampler's; for each row the
     critic's features (A, F) before each of its action tokens, and (1, F) after its last token.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch comes with them, for which --help need not wait
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """How the policy is updated from an iteration's episodes."""
+    """Settings of PPO: how the policy is updated from an iteration's episodes."""
 
     learning_rate: float = 2.5e-4
     """Learning rate of the adapter's weights in PPO."""
@@ -94,7 +94,7 @@ class PPOConfig:
 
 @dataclass(frozen=True)
 class CriticConfig:
-    """What the critic reads and how it is fitted."""
+    """Settings of the critic: what it reads and how it is fitted."""
 
     states: Literal["detached", "shared"] = "detached"
     """Whether the value loss changes the adapter: detached leaves the policy's weights alone,

@@ -32,7 +32,7 @@ class Critic(nn.Module):
     facts: Tensor
 
     def __init__(self, size: int, config: CriticConfig, seed: int = 0):
-        """Make the head.
+        """Make a critic, whose values start as the constant 0.
 
         Args:
             size: of one layer's states.
@@ -80,7 +80,7 @@ class Critic(nn.Module):
 
 
 def features(last: Tensor, middle: Tensor) -> Tensor:
-    """What the network reads, (…, 2 x D); both layers are normalized, their scales differ widely.
+    """Normalize and join the two layers' states, (…, 2 x D); their scales differ widely.
 
     Args:
         last: (…, D) states of the last layer.

@@ -41,7 +41,7 @@ class MasterAdamW(torch.optim.AdamW):
             parameter.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything, by name."""
+        """The optimizer's state as tensors, by name."""
         out = {f"master.{i}": m for i, m in enumerate(self.masters)}
         for i, entry in self.state_dict()["state"].items():
             out |= {f"{key}.{i}": torch.as_tensor(value) for key, value in entry.items()}

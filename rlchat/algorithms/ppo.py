@@ -114,7 +114,7 @@ def gae(
 
 
 def others_mean(to_go: Tensor, reached: Tensor, groups: Tensor) -> Tensor:
-    """What the *other* episodes of a group had still to come at each turn, on average.
+    """Average over the *other* episodes of a group of what they had still to come at each turn.
 
     A baseline for the reward to come from a turn on that hangs on nothing of the own episode (leave
     one out): RLOO (Ahmadian et al. 2024) when a group shares a start; with one group for the whole
@@ -156,7 +156,7 @@ def whiten(x: Tensor, mask: Tensor, floor: float, reduce: Reduce = alone) -> Ten
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """How far one update may move a token's probability."""
+    """Bounds of how far one update may move a token's probability."""
 
     low: float = 0.2
     high: float = 0.28

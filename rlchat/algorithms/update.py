@@ -24,7 +24,7 @@ CRITIC_NORM = 1.0
 
 @dataclass
 class Learner:
-    """What learns, and what it learns with."""
+    """Policy and critic with their optimizers, and the processes that share the gradients."""
 
     policy: Policy
     critic: Critic

@@ -244,7 +244,7 @@ class Chat:
             self._ending()
 
     def penalty(self, said: Reply) -> float:
-        """What a message loses for being cut off."""
+        """The penalty of a message that was cut off."""
         return self.session.penalty(said)
 
     def _answer(self) -> Reply | None:

@@ -82,7 +82,7 @@ class _Source:
 
 
 def _read(place: Path, verb: str) -> dict[str, Any]:
-    """What a file says, of a training's record only what is of use to the verb."""
+    """Read a file of options; of a training's record, those that the verb has too."""
     path = place / "config.json" if place.is_dir() else place
     try:
         text = path.read_text("utf-8")

@@ -29,7 +29,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")  # the version of an adapter is that of its
 
 
 def run_learn(options: LearnOptions, console: Console) -> None:
-    """Learn, measure, and accept or roll back."""
+    """Let a run learn from ratings; accept the update or roll it back."""
     from rlchat.cli.progress import Progress
     from rlchat.training.feedback_update import update_from_feedback
 
@@ -45,7 +45,7 @@ def run_learn(options: LearnOptions, console: Console) -> None:
 
 
 def run_versions(options: VersionsOptions, console: Console) -> None:
-    """Print a table."""
+    """Print a table of a run's versions."""
     from rlchat.training.versions import Versions
 
     versions = Versions(_run(options.run))
@@ -64,7 +64,7 @@ def run_versions(options: VersionsOptions, console: Console) -> None:
 
 
 def run_restore(options: RestoreOptions, console: Console) -> None:
-    """Go back, or forth."""
+    """Let a run reply with one of its versions."""
     from rlchat.training.versions import Versions
 
     run = _run(options.run)
@@ -155,7 +155,7 @@ def run_stats(_: StatsOptions, console: Console) -> None:
 
 
 def run_export(options: ExportOptions, console: Console) -> None:
-    """Write the file.
+    """Write ratings to a file in one of trl's formats.
 
     Raises:
         UserError: there is nothing to write.

@@ -42,13 +42,13 @@ class Verb:
         return found
 
     def function(self) -> Callable[[Any, Console], object]:
-        """What does the work, given options and a console."""
+        """The function that does the work, given options and a console."""
         found: Callable[[Any, Console], object] = _named(self.run)
         return found
 
 
 def _named(place: str) -> Any:
-    """What ``module:name`` stands for, with a module of this package."""
+    """Import what ``module:name`` stands for, with a module of this package."""
     module, _, name = place.partition(":")
     return getattr(import_module(f"rlchat.{module}"), name)
 

@@ -1,4 +1,4 @@
-"""How long something takes yet, and a thread that ticks meanwhile."""
+"""Estimates of the time left, and a thread that calls a function at intervals meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pace:
     """Time spent on something, and the time left as far as that tells."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
-        """Begin now."""
+        """Start measuring time now."""
         self._clock, self._begun = clock, clock()
 
     @property
@@ -37,7 +37,7 @@ class Pace:
         return f", {minutes(self.spent * (1 - share) / share)} left" if 0 < share < 1 else ""
 
     def left_of(self, done: int, total: int) -> str:
-        """The same of things that are counted, once a quarter of them or 64 are done.
+        """``", 1:20 left"`` of things that are counted, once a quarter of them or 64 are done.
 
         Many are under way at once, so the first to end say little about when the others will.
         """
@@ -68,13 +68,13 @@ class Beat(threading.Thread):
             raise self._failure
 
     def end(self) -> None:
-        """Tick no more."""
+        """Stop the thread; the function is not called again."""
         self._over.set()
         self.join()
 
 
 def minutes(seconds: float) -> str:
-    """Seconds as m:ss."""
+    """Write seconds as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
@@ -82,21 +82,21 @@ class Tally:
     """Episodes that have ended: how many, how many of them were solved, how fast they came."""
 
     def __init__(self, total: int, pace: Pace):
-        """Nothing of ``total`` has ended yet; ``pace`` began with the first."""
+        """Count from none of ``total``; ``pace`` began with the first."""
         self.total, self.pace = total, pace
         self._scores: list[float] = []
         self._successes: list[bool] = []
         self._tokens = 0
 
     def add(self, episode: FinishedTrajectory) -> None:
-        """Count an episode."""
+        """Count an episode that has ended."""
         self._scores.append(episode.score)
         self._tokens += len(episode.ids)
         if episode.success is not None:
             self._successes.append(episode.success)
 
     def line(self) -> str:
-        """What there is to say of them."""
+        """Describe the episodes so far in one line."""
         done = len(self._scores)
         if not done:
             return f"{self.total} episodes"
@@ -128,7 +128,7 @@ class Load:
     """Cores that other processes use, from one sample to the next."""
 
     def __init__(self, read: Callable[[], Used] | None = None, cores: int | None = None):
-        """Begin now.
+        """Take the first sample now.
 
         Args:
             read: gives the counters; the system's if left out.

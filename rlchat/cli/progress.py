@@ -1,4 +1,4 @@
-"""What a person sees while things take long."""
+"""Progress on a terminal: phases, counters, iterations and the time left."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Progress(Listener):
         clock: Callable[[], float] = time.monotonic,
         load: Load | None = None,
     ):
-        """Show on ``console``.
+        """Show progress on ``console``.
 
         Args:
             console: a terminal, or a file that gets plain lines.
@@ -92,7 +92,7 @@ class Progress(Listener):
         self._live = Live(console=console, auto_refresh=False, get_renderable=self._picture)
 
     def __enter__(self) -> Progress:
-        """Start showing."""
+        """Start the display and the thread that refreshes it."""
         if self._animated:
             self._live.start()
         if not self.quiet:
@@ -223,7 +223,7 @@ class Progress(Listener):
         return status
 
     def _slowing(self) -> str:
-        """What slows this down, if something does."""
+        """Say what slows the training down, if something does."""
         if self._clock() - self._sampled > _SAMPLES_APART:
             self._sampled = self._clock()
             rates = [float(r["tokens_per_second"]) for r in self._rows if "tokens_per_second" in r]
@@ -264,7 +264,7 @@ class Progress(Listener):
 
 
 def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What in the last iteration's metrics a person should look at, and why.
+    """Find metrics of the last iteration that a person should look at, and say why.
 
     Args:
         rows: of all iterations so far.
@@ -293,7 +293,7 @@ def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def held_out_signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the last measurement on held-out users tells of a learned reward, short of an alarm.
+    """Find signs of reward hacking, short of an alarm, in the last held-out measurement.
 
     An alarm wants both, a reward that rose and success that fell; either is worth a look.
 

@@ -25,7 +25,7 @@ NOBODY = "The agent has not said anything yet."
 
 
 def rating_context(options: ChatOptions, env: str, version: str) -> RatingContext:
-    """Who talks to whom, and where ratings go.
+    """Settings of the recorder of ratings: who talks to whom, and where ratings go.
 
     Args:
         options: of the chat.
@@ -44,12 +44,12 @@ def rating_context(options: ChatOptions, env: str, version: str) -> RatingContex
 
 
 def mask_of(options: ChatOptions) -> Callable[[str], str]:
-    """What takes out of a text that is kept or saved whatever identifies a person."""
+    """Make the function that masks what identifies a person in a text that is kept or saved."""
     return partial(masked, region=options.region) if options.mask else str
 
 
 def promise(options: ChatOptions) -> str:
-    """What becomes of what a person says."""
+    """Tell a person whether their ratings are kept, and where."""
     if not options.feedback:
         return "Nothing is kept."
     masks = (

@@ -163,7 +163,7 @@ def _plot(found: PreferenceEvaluation, path: Path) -> None:
 
 
 def run_score(options: RewardScoreOptions, console: Console) -> None:
-    """Score conversations."""
+    """Score conversations of a file, and write or print the scores."""
     if options.out is not None:
         files.check_place(options.out)
     scorer, conversations = load_scorer(options.model), read_conversations(options.data)

@@ -54,7 +54,7 @@ def show(person: str, found: Known, console: Console) -> None:
 
 
 def in_words(mean: float, spread: float) -> str:
-    """What a normal distribution of a weight says of its sign."""
+    """Say in words what a normal distribution of a weight tells of its sign."""
     sure = 0.5 * (1 + math.erf(abs(mean) / spread / math.sqrt(2)))
     what = "more" if mean > 0 else "less"
     if sure >= SURE:

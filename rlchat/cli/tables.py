@@ -65,7 +65,7 @@ def spoken(message: Message, name: str = "") -> Text:
 
 
 def label(role: str, name: str = "") -> Text:
-    """Who speaks: a column of `MARGIN` characters."""
+    """The speaker's name as a column of `MARGIN` characters."""
     shown = name or {"assistant": "agent", "tool": "desk"}.get(role, role)
     return Text(f"{shown:>{MARGIN - 2}}  ", _STYLES[role])
 
@@ -86,7 +86,7 @@ def parts_line(parts: Mapping[str, float]) -> str:
 
 
 def ending(episode: FinishedEpisode) -> str:
-    """How an episode ended, in a few words."""
+    """Say in a few words how an episode ended."""
     solved = {True: "solved", False: "not solved", None: "over"}[episode.success]
     return f"{solved}, score {episode.score:+.2f}, {len(episode.parts)} turns"
 

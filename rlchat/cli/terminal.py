@@ -1,4 +1,4 @@
-"""Where a person's lines come from: a terminal with history, or a pipe."""
+"""Lines of a person, from a terminal with history or from a pipe."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_lines(console: Console, history: str) -> ReadLine:
 
 
 def at_terminal(console: Console) -> bool:
-    """Whether a person sits there, who can be asked."""
+    """Whether there is a person at the terminal who can be asked."""
     return sys.stdin.isatty() and console.is_terminal
 
 

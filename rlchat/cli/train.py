@@ -46,7 +46,7 @@ def run_training(config: TrainConfig, console: Console) -> list[EvaluationResult
 
 
 def spent(clock: Clock) -> str:
-    """What a training took: time of each phase, and memory."""
+    """Say what a training took: time of each phase, and memory."""
     phases = {name.removeprefix("seconds/"): s for name, s in clock.seconds.items()}
     each = ", ".join(f"{name} {minutes(seconds)}" for name, seconds in phases.items())
     total = minutes(sum(phases.values()))
@@ -103,7 +103,7 @@ def show(
 
 
 def next_steps(run: RunFolder, config: TrainConfig) -> Iterator[str]:
-    """What can be done with a trained agent: commands, one a line."""
+    """Commands that a trained agent can be used with, one a line."""
     command, more = program(), config.iterations + 10
     # In a foreign environment nobody can be the user: people talk to that agent without one.
     without = "" if is_ours(config.env_config) else " --env ''"

@@ -18,7 +18,7 @@ FORMATS = {
 
 
 def summary(result: EvaluationResult) -> str:
-    """What was measured of one agent in a line, for people who wait for more."""
+    """Summarize what was measured of one agent in a line, for people who wait for more."""
     metrics = result.metrics
     said = ", ".join(
         f"{name} {with_interval(metrics[name], FORMATS[name])}"

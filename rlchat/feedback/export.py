@@ -1,4 +1,4 @@
-"""The verbs `feedback stats`, `export` and `forget`: what persons' ratings have come to."""
+"""Exports of ratings in trl's formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Format = Literal["preference", "kto", "sft"]
 
 
 def stored_preferences(person: str = "") -> list[dict[str, Any]]:
-    """What was chosen over what, in trl's preference format.
+    """Preferences in the store, in trl's preference format.
 
     Raises:
         UserError: there are no ratings.
@@ -23,7 +23,7 @@ def stored_preferences(person: str = "") -> list[dict[str, Any]]:
 
 
 def preference_rows(ratings: Iterable[Rating]) -> Iterator[dict[str, Any]]:
-    """What was better and worse in the same place, from /ab and /edit, in trl's format."""
+    """Pairs of a better and a worse reply to the same context, from /ab and /edit, for trl."""
     for rating in ratings:
         if rating.kind in ("pair", "edit") and rating.value:
             texts = [rating.reply.text, rating.other]
@@ -72,7 +72,7 @@ def _about(rating: Rating) -> dict[str, Any]:
 
 
 def existing_store() -> Path:
-    """Where ratings are kept.
+    """The path of the store, if there is one.
 
     Raises:
         UserError: none are.

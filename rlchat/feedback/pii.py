@@ -1,4 +1,4 @@
-"""Taking out of a text what says who somebody is or reaches them, before the text is kept."""
+"""Masking of what identifies or reaches a person, before a text is kept."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_region(region: str) -> None:
 
 
 def _apart(text: str, region: str) -> list[_Found]:
-    """What is to be masked, in order; of two that overlap, the kind that is surer."""
+    """Spans to be masked, in order; of two that overlap, the kind that is surer."""
     kept: list[_Found] = []
     for start, end, instead in _all(text, region):
         if all(end <= first or last <= start for first, last, _ in kept):
@@ -109,7 +109,7 @@ def _neighbours(text: str, words: list[tuple[int, int]], at: int) -> list[int]:
 
 
 def _number(digits: str) -> str:
-    """What stands instead of a number; empty if it is neither a card's nor an account's."""
+    """The mark that replaces a number; empty if it is neither a card's nor an account's."""
     if _CARD.fullmatch(digits) and luhn.is_valid(digits):
         return "[card]"
     if _IBAN.fullmatch(digits) and iban.is_valid(digits):

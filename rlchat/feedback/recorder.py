@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # which brings torch
 
 @dataclass(frozen=True)
 class RatingContext:
-    """Who talks to whom, and where ratings go; see `store.Session`."""
+    """Settings of a recorder: who talks to whom, and where ratings go; see `store.Session`."""
 
     person: str
     agent: str
@@ -33,7 +33,7 @@ class RatingRecorder:
     """The replies of one conversation; none is kept before the first rating.
 
     A rating takes with it every reply so far, as stars are for all of them. The file is open only
-    while something is written: persons rate seldom, and whoever wants to forget need not wait.
+    while something is written: people rate seldom, and `rlchat feedback forget` need not wait.
     """
 
     about: RatingContext

@@ -1,4 +1,4 @@
-"""What persons think of replies, in one SQLite file in their data folder.
+"""Ratings of replies, in one SQLite file in a person's data folder.
 
 A rating counts as kept only after its transaction is on the disk: whatever kills the program, what
 was acknowledged is there. What is forgotten is gone from every byte of the file and its log.
@@ -100,7 +100,7 @@ class StoredReply:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """What a person thinks of a reply.
+    """A person's rating of one reply.
 
     ``value`` is +1 or -1 for a thumb, 1 to 5 for stars, which are for the conversation up to here.
     Of pairs and edits it is positive if the reply is better than ``other``, negative if ``other``
@@ -117,10 +117,10 @@ class Rating:
 
 
 class Store:
-    """The file, open. Every text goes through the mask before it is written."""
+    """An open store; every text goes through the mask before it is written."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, mask: Callable[[str], str]):
-        """Use `Store.open`."""
+        """Wrap an open connection; `Store.open` makes one."""
         self.path, self._db, self._mask = path, connection, mask
 
     @classmethod
@@ -200,7 +200,7 @@ class Store:
         return session
 
     def has_session(self, session: str) -> bool:
-        """Whether it is there; it may have been forgotten meanwhile."""
+        """Whether a session is in the store; it may have been forgotten meanwhile."""
         return bool(self._number("sessions", "id", session, ""))
 
     def add_reply(self, session: str, reply: StoredReply) -> int:
@@ -246,13 +246,13 @@ class Store:
             yield Rating(kind, value, other, comment, time, reply, Session(*row[14:]))
 
     def stats(self) -> list[dict[str, str | int | float | None]]:
-        """How much there is, by agent and version, those that came first first."""
+        """Numbers of ratings by agent and version, in the order of their first session."""
         rows = self._db.execute(_TALLIES)
         names = [column[0] for column in rows.description]
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def count(self, session: str = "", person: str = "") -> tuple[int, int, int]:
-        """How many sessions, replies and ratings there are of a session, or of a person."""
+        """Numbers of sessions, replies and ratings of one session or of one person."""
         return (
             self._number("sessions", "id", session, person),
             self._number("replies", "session", session, person),
@@ -285,7 +285,7 @@ class Store:
 
 
 def store_path() -> Path:
-    """Where ratings are kept."""
+    """The path of the store in the data folder."""
     return data_folder() / "feedback.db"
 
 

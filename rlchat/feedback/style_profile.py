@@ -39,7 +39,7 @@ def known(store: Store, person: str) -> Known:
 
 
 def known_person(person: str) -> Known:
-    """The same of somebody who has compared replies.
+    """What is known of the style that a person prefers, who has compared replies.
 
     Raises:
         UserError: nobody of that name has.

@@ -45,7 +45,7 @@ same. Only what is interrupted or run to its end is part of the conversation.
 
 @dataclass(frozen=True)
 class ConversationSettings:
-    """What an agent needs to know of a conversation before it starts.
+    """Settings that an agent needs before a conversation starts.
 
     Attributes:
         scenario: of the environment, for scripted agents; None where there is none.
@@ -83,7 +83,7 @@ class AgentConversation(Protocol):
         ...
 
     def stream(self, conversation: Conversation, privileged: Mapping[str, Any]) -> ReplyStream:
-        """Give the next message as `reply` does, piece by piece to whoever asks for them."""
+        """Give the next message as `reply` does, as an iterator of its pieces."""
         ...
 
     @property
@@ -131,7 +131,7 @@ class Agent(Protocol):
         ...
 
     def start(self, seed: int, settings: ConversationSettings) -> AgentConversation:
-        """Start a conversation.
+        """Start a conversation with this agent.
 
         Args:
             seed: decides everything that is random in it.

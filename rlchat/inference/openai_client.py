@@ -17,14 +17,14 @@ from rlchat.errors import RunError, UserError
 from rlchat_envs import Conversation, as_text
 from rlchat_envs.users.llm_text import whole
 
-if TYPE_CHECKING:  # nobody waits for it, or needs it, who asks no endpoint
+if TYPE_CHECKING:  # it is slow to import, and needed for endpoints alone
     import openai
 
 EXAMPLE = "qwen3:4b@http://localhost:11434/v1"
 TRIES = 3  # of a reply that is no chat completion
 WAIT = 0.5  # seconds before the second of them; the third waits twice as long
 MOST_BYTES = 1 << 22  # of a reply
-MOST_LETTERS = 20_000  # of a text in it: whoever writes more has lost the thread
+MOST_LETTERS = 20_000  # of a text in it: a longer one is no reply
 _THOUGHTS = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
@@ -33,7 +33,7 @@ class EndpointError(RunError):
 
 
 class NothingSaid(EndpointError):
-    """It answered as it should, but without a word."""
+    """The server answered as it should, but without a word."""
 
 
 class _Malformed(Exception):
@@ -45,7 +45,7 @@ class _Wordless(_Malformed):
 
 
 def parse_spec(spec: str) -> tuple[str, str]:
-    """Take ``MODEL@URL`` apart.
+    """Split ``MODEL@URL`` into the model and the address.
 
     Raises:
         UserError: it is something else, or the URL is none that can be asked.
@@ -227,7 +227,7 @@ class Endpoint:
         return text
 
     def _explained(self, error: openai.OpenAIError) -> UserError | EndpointError:
-        """What the client's last error means to a person."""
+        """Say what the client's last error means to a person."""
         times = f"{self.retries + 1} times"
         if isinstance(error, self._openai.APITimeoutError):
             return EndpointError(f"{self.name} gave no answer in {self.timeout_s:g} s, {times}")

@@ -81,7 +81,7 @@ class Paged:
     def submit(
         self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
     ) -> None:
-        """See `Decoder.submit`."""
+        """Give a conversation its next prompt; see `Decoder.submit`."""
         if self._manager is None:
             self._manager = self._start(int(noise() * 2**31))
         ids = self._ids.setdefault(conversation, [])

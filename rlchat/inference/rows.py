@@ -29,7 +29,7 @@ class RowTable:
 
     @property
     def used(self) -> int:
-        """How many of the first rows it takes to hold all conversations."""
+        """Number of leading rows that hold all conversations."""
         return max(self._rows.values()) + 1
 
     def take(self, conversation: int) -> None:

@@ -100,5 +100,5 @@ class ObjectAgent:
         """None: an object replies one conversation at a time."""
 
     def start(self, seed: int, settings: ConversationSettings) -> ScriptedConversation:
-        """Start a conversation."""
+        """Start a conversation with this agent."""
         return ScriptedConversation(self.program)

@@ -1,7 +1,7 @@
 """Attention over sequences that are several rows at once, registered with transformers.
 
-A forward of ours is one long sequence; who sees whom is told by a `Layout` that is passed through
-the model to its attention. Linear maps and norms then work on tokens and never on padding. On a
+A forward of ours is one long sequence; a `Layout`, passed through the model to its attention, tells
+which token attends to which. Linear maps and norms then work on tokens and never on padding. On a
 CPU two batched products and a softmax also cost a third of torch's own kernel with its backward
 pass, and heads that share keys and values are folded into one product instead of copied apart.
 """
@@ -20,7 +20,7 @@ NAME = "rlchat_layout"
 
 
 class Layout(Protocol):
-    """Knows which rows lie in a sequence."""
+    """Layout of the rows in a sequence: which token attends to which."""
 
     @property
     def longest(self) -> int:

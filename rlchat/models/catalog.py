@@ -73,7 +73,7 @@ CATALOGUE: Final = {model.name: model for model in (SMOLLM2, TINY)}
 
 
 def cache_dir() -> Path:
-    """Where fetched models live: $RLCHAT_CACHE, else the user's ordinary cache folder."""
+    """The folder of fetched models: $RLCHAT_CACHE, else the user's ordinary cache folder."""
     if own := os.environ.get("RLCHAT_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rlchat"
@@ -123,7 +123,7 @@ def fetch_files(model: CatalogueModel, files: Mapping[str, str], say: Say) -> Pa
 def _keep(
     model: CatalogueModel, bring: Callable[[CatalogueModel, Path, Say], None], say: Say
 ) -> Path:
-    """The cache's folder for a model, which ``bring`` fills while nobody else does."""
+    """The cache's folder for a model, which ``bring`` fills under a lock."""
     folder = cache_dir() / model.name
     if _is_here(folder, model):
         return folder
@@ -142,7 +142,7 @@ def _keep(
 
 
 def resolve(spec: str, say: Say = lambda line: None) -> Path | str:
-    """What a user's SPEC names: a catalogue name, a folder or a hub id, tried in this order.
+    """Find the model that SPEC names: a catalogue name, a folder or a hub id, in this order.
 
     Args:
         spec: `smollm2-135m`, `path/to/folder`, `org/name`.

@@ -1,4 +1,4 @@
-"""Text to tokens and back: the one place that knows how a conversation looks to a model.
+"""Text to tokens and back: the one module that writes conversations as a model reads them.
 
 A conversation is written in tokens once and then only appended to. What a policy sampled stays as
 it was sampled; everything else is tokenized by itself, so that no text can turn into template
@@ -28,7 +28,7 @@ class TokenizedConversation:
 
 
 class ChatTemplate:
-    """How one tokenizer's chat template writes messages, taken apart into reusable pieces.
+    """A tokenizer's chat template, taken apart into pieces that messages are written with.
 
     Works for every template in which a longer conversation starts with the shorter one's text;
     tokenizers without a template get plain ``User:`` / ``Assistant:`` lines. A role that the
@@ -182,7 +182,7 @@ def _take_apart(
 
 
 def _around(before: str, whole: str) -> tuple[str, str]:
-    """What stands before and after the one mark that ``whole`` adds to ``before``."""
+    """The text before and after the one mark that ``whole`` adds to ``before``."""
     if not whole.startswith(before) or whole[len(before) :].count(_MARK) != 1:
         raise ValueError
     opening, _, closing = whole[len(before) :].partition(_MARK)
@@ -190,7 +190,7 @@ def _around(before: str, whole: str) -> tuple[str, str]:
 
 
 def _first_user(text: Callable[..., str]) -> tuple[str, str]:
-    """What surrounds a user's first message; a maker's own system message is left out."""
+    """The text around a user's first message; a maker's own system message is left out."""
     opening, closing = _around("", text("user"))
     try:
         return _around(text("system"), text("system", "user"))[0], closing

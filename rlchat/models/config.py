@@ -13,7 +13,7 @@ METHODS = (*MERGED, *PROMPTED)
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What of the model is trained, and in which precision it runs."""
+    """Settings of the adapter: what of the model is trained, and in which precision it runs."""
 
     method: str = "lora"
     """PEFT method of a fresh adapter: lora, dora, rslora or ia3; or prefix or prompt, which are

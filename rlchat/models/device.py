@@ -34,7 +34,7 @@ def choose_device(name: str) -> torch.device:
     """The device of that name; auto takes a GPU if there is one.
 
     Raises:
-        UserError: torch knows no such device, or it is not here.
+        UserError: torch has no such device, or this machine has none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -88,7 +88,7 @@ def choose_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
 
 
 def _kept_ratios(path: Path) -> dict[str, float]:
-    """What was measured on this and on other machines; whatever is no number is left out."""
+    """Read what was measured on this and on other machines; what is no number is left out."""
     try:
         kept = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -108,7 +108,7 @@ def cpu_fingerprint() -> str:
 
 
 def _cpu_info() -> dict[str, str]:
-    """What Linux says of the last processor, by name; nothing elsewhere."""
+    """Read what Linux tells of the last processor, by name; nothing elsewhere."""
     with contextlib.suppress(OSError):
         lines = CPU_INFO.read_text("utf-8").splitlines()
         return {line.split("\t")[0].strip(): line.partition(": ")[2] for line in lines}
@@ -116,7 +116,7 @@ def _cpu_info() -> dict[str, str]:
 
 
 def describe_cpu() -> str:
-    """Processor, the products it knows, threads and torch's version: what speed depends on."""
+    """Processor, its matrix instructions, threads and torch's version: what speed depends on."""
     info = _cpu_info()
     name = info.get("model name", platform.processor() or platform.machine())
     flags = [f for f in PRODUCTS if f in info.get("flags", "").split()]

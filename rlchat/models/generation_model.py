@@ -28,12 +28,12 @@ class GenerationModel:
     """
 
     def __init__(self, model: PreTrainedModel, prefix_kv: PrefixKV | None = None):
-        """Take a model whose weights nobody else changes as long as this is there."""
+        """Take a model whose weights do not change while this object exists."""
         self._model, self.prefix_kv, self._freed = model, prefix_kv, False
 
     @property
     def model(self) -> PreTrainedModel:
-        """The plain model; whoever keeps it keeps this as well.
+        """The plain model; a reference to it keeps this object alive as well.
 
         Raises:
             RunError: its merged weights were freed.

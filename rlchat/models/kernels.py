@@ -59,9 +59,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class FrozenLinear:
-    """A weight (out, in) that does not train, reordered for each way when that is first gone.
+    """A frozen weight (out, in), reordered for forward and backward when each is first used.
 
-    The output layer's is as large as several layers', and few tokens take its way back: there it
+    The output layer's is as large as several layers', and its backward has few tokens: there it
     stays as it is.
     """
 
@@ -86,7 +86,7 @@ class FrozenLinear:
         return product(x, self._forward, bias)
 
     def backward(self, dy: Tensor) -> Tensor:
-        """Give dy W."""
+        """Give the gradient of the input, dy W."""
         if not self._both:
             return dy @ self.weight
         if self._backward is None:
@@ -177,13 +177,13 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        """Shapes: all alike."""
+        """Give silu(g) · u, all of one shape."""
         ctx.save_for_backward(gate, up)
         return nn.functional.silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Give (dg, du)."""
+        """Give the gradients (dg, du) of both inputs."""
         gate, up = ctx.saved_tensors
         d_gate = torch.ops.aten.silu_backward(grad * up, gate)
         return d_gate, nn.functional.silu(gate).mul_(grad)

@@ -27,7 +27,7 @@ from rlchat.models.catalog import (
 
 @dataclass(frozen=True)
 class BaseInfo:
-    """What a run records about its base, so that another base is refused later.
+    """Facts about a base that a run records, so that another base is refused later.
 
     Attributes:
         spec: The user's word for it.

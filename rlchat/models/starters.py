@@ -58,6 +58,6 @@ STARTERS: Final = {
 
 
 def read_card() -> dict[str, Any]:
-    """How the adapters were made, what they fit to and what they achieve."""
+    """Read the card of the starters: how they were made, what they fit, what they achieve."""
     card: dict[str, Any] = json.loads((FOLDER / CARD).read_text("utf-8"))
     return card

@@ -132,7 +132,7 @@ class CompositeReward:
             self.multiplier = max(0.0, self.multiplier + self.config.cost_rate * excess)
 
     def to_json(self) -> dict[str, Any]:
-        """What going on from here needs."""
+        """The state that `take_up` reads: the multiplier, and the scales of scorers."""
         kept: dict[str, Any] = {"multiplier": self.multiplier}
         if self.learned is not None:
             scale = self.learned.scorer.scale

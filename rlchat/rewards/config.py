@@ -18,7 +18,7 @@ PLAIN = {"world": 1.0, "rules": 1.0}
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """What a turn is worth in training."""
+    """Settings of the reward of each turn in training."""
 
     model: Path | None = None
     """Folder of a reward model, as rlchat reward train writes it; its score alone is the reward
@@ -86,7 +86,7 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class PreferenceConfig(EnvOptions):
-    """Where preferences come from: simulators, people's ratings, and files."""
+    """Sources of preferences: simulators, people's ratings, and files."""
 
     simulate: bool = True
     """Compare sampled replies in simulated conversations by what becomes of them."""
@@ -123,7 +123,7 @@ class PreferenceConfig(EnvOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelConfig:
-    """What a reward model reads with, and how it is trained."""
+    """Settings of a reward model: what it reads with, and how it is trained."""
 
     backbone: str = "minilm-l6"
     """What encodes the text: minilm-l6, an encoder's Hugging Face id or folder, or a language

@@ -33,7 +33,7 @@ class Question:
 def questions(
     split: Literal["train", "test"], seed: int, config: BranchConfig
 ) -> Iterator[list[Question]]:
-    """What there is to ask, a list for each moment of dialogues of scripted desks."""
+    """Questions that can be asked, a list for each moment of dialogues of scripted agents."""
     for name in WORLDS:
         rollouts = BranchingRollouts(EnvConfig(f"rlchat/{name}-v0"), split, seed)
         for siblings in rollouts.branches(ScenarioAgent(SPEAKER), config):
@@ -57,6 +57,6 @@ def keep(person: str, question: Question, value: Literal[1, 0, -1]) -> None:
 
 
 def known_so_far(person: str) -> Known:
-    """What is known now; the file is not open while a person thinks."""
+    """Read what is known of a person now; the file is not open while they think."""
     with Store.open(store_path()) as store:
         return known(store, person)

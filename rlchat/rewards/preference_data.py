@@ -53,7 +53,7 @@ def _rated(seed: int) -> list[Preference]:
 
 
 def read_file(path: Path) -> list[Preference]:
-    """Read preferences.
+    """Read preferences from a file in any of trl's formats.
 
     Raises:
         UserError: there are none, or bad lines.

@@ -69,7 +69,7 @@ def train_reward_model(
 
 
 def _some(preferences: Sequence[Preference], most: int, seed: int) -> list[Preference]:
-    """Those of so many contexts, drawn with odds of the largest weight in each.
+    """Choose preferences of at most so many contexts, drawn by the largest weight in each.
 
     Most moments of a conversation are of little consequence, and a reward model that is trained on
     all of them evenly learns style before it learns what is right.

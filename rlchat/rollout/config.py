@@ -10,7 +10,7 @@ from rlchat.settings import EngineName, expect
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """How episodes are played."""
+    """Settings of episodes: budgets, the engine, and how many are played at a time."""
 
     rows: int = 64
     """Number of conversations that are played at the same time, as rows of one batch."""
@@ -42,7 +42,7 @@ class RolloutConfig:
 
 @dataclass(frozen=True)
 class BranchConfig:
-    """How replies are compared by what becomes of them."""
+    """Settings of comparisons of replies by what becomes of them."""
 
     dialogues: int = 2000
     """Number of simulated conversations; replies are compared at one point of each."""

@@ -29,7 +29,7 @@ class EnvOptions:
 
     @property
     def env_config(self) -> EnvConfig:
-        """Whom the agent talks to."""
+        """Environment, users and look-ups as settings of an environment."""
         return EnvConfig(self.env, names(self.users), knowledge=names(self.knowledge))
 
 
@@ -50,7 +50,7 @@ class AgentEnvOptions:
     Left out (None), as in the agent's run if the environment is the run's, else nothing."""
 
     def env_of(self, agent: str | Path) -> EnvConfig:
-        """Whom an agent talks to: what is named here, else what its run was trained with.
+        """Settings of an agent's environment: what is named here, else what its run trained in.
 
         Raises:
             UserError: the record of its run cannot be read.

@@ -17,7 +17,7 @@ import rlchat_envs
 from rlchat.errors import UserError
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
-from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario
+from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario, Scorer
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
 from rlchat_reward_models import RuleScorer
@@ -33,7 +33,7 @@ class StepResult:
     parts: Mapping[str, float]
     terminated: bool
     truncated: bool
-    success: bool | None  # None where the environment knows no success
+    success: bool | None  # None where the environment tells no success
     costs: Mapping[str, float] = field(default_factory=dict)  # what was unsafe, by name
     knowledge: Mapping[str, int] = field(default_factory=dict)  # look-ups so far, hits among them
     dropped: int = 0  # characters that the environment's action space does not have
@@ -41,7 +41,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Whom the agent talks to."""
+    """Settings of an environment: its id, its users and its look-ups."""
 
     env: str = "rlchat/Support-v0"
     """A Gymnasium id, or module:Id; text in, text out."""
@@ -50,7 +50,8 @@ class EnvConfig:
     gamma: float = 1.0
     """Discount per turn that progress is shaped with; the learner's own, or it would not cancel."""
     knowledge: tuple[str, ...] = ()
-    """Where the desk looks things up: bm25, dense, hybrid or graph, each with :PLACE or without."""
+    """Sources that are looked up for the agent: bm25, dense, hybrid or graph, each with or without
+    :PLACE."""
 
 
 class TextEnv:
@@ -61,7 +62,7 @@ class TextEnv:
     """
 
     def __init__(self, config: EnvConfig, split: str = "train"):
-        """Make the environment.
+        """Make the environment that the settings name.
 
         Raises:
             UserError: no such environment, split or user, or one that does not exchange text.
@@ -114,7 +115,7 @@ class TextEnv:
 
     @property
     def case(self) -> Case | None:
-        """The episode's state, for whoever puts a person in the user's place; None for others'."""
+        """The episode's state, in which a person can take the user's place; None for others'."""
         env = self.env.unwrapped
         return env.case if isinstance(env, DialogueEnv) else None
 
@@ -123,6 +124,12 @@ class TextEnv:
         """The domain of an environment of `rlchat_envs`; None for others'."""
         env = self.env.unwrapped
         return env.scenario if isinstance(env, DialogueEnv) else None
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """The scorer of how things are said; None where there is none."""
+        env = self.env.unwrapped
+        return env.scorer if isinstance(env, DialogueEnv) else None
 
     @property
     def optimum(self) -> float | None:
@@ -192,7 +199,7 @@ def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
         UserError: the id is unknown, or its spaces are not text.
     """
     name, spec = config.env, find_spec(config.env)
-    # Whoever writes for users is looked for first: that is not about the environment.
+    # Models that write for users come first: an error there is not about the environment.
     spoken = [name for name in config.users if name.startswith(WRITTEN)]
     writers = {name: make_writer(name.partition(":")[2]) for name in spoken}
     try:
@@ -223,7 +230,7 @@ def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
 
 
 def find_spec(name: str) -> EnvSpec:
-    """What is registered as an environment; a module before the colon is imported first.
+    """Find a registered environment; a module before the colon is imported first.
 
     Raises:
         UserError: nothing is.

@@ -98,7 +98,7 @@ def play_episodes(
 def conversation_settings(
     env: TextEnv, temperature: float, rollout: RolloutConfig
 ) -> ConversationSettings:
-    """What an agent needs to know of a conversation in an environment."""
+    """Settings that an agent needs before a conversation in an environment."""
     return ConversationSettings(
         env.scenario, env.config.env, temperature, rollout.max_tokens, rollout.max_new_tokens
     )

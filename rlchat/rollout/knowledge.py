@@ -18,6 +18,7 @@ from rlchat_envs.knowledge import (
     HybridIndex,
     Index,
     Lookup,
+    Triple,
     read_folder,
     read_triples,
 )
@@ -29,7 +30,7 @@ def make_lookup(name: str) -> Lookup:
     """A look-up as the command line names it: ``bm25``, ``graph:FILE``, ``hybrid:FOLDER``.
 
     Raises:
-        UserError: no such kind, or nothing readable at that place.
+        UserError: no such kind, nothing readable at that place, or a package is not installed.
     """
     kind, _, place = name.partition(":")
     if kind not in LOOKUPS:
@@ -38,11 +39,21 @@ def make_lookup(name: str) -> Lookup:
         raise UserError(f"expected knowledge out of {', '.join(LOOKUPS)}; got {name!r}{hint}")
     try:
         if kind == "graph":
-            return GraphLookup(read_triples(at_home(place)) if place else None)
+            return GraphLookup(_triples(place) if place else None)
         documents = read_folder(at_home(place)) if place else None
         return DocumentLookup(documents, _index(kind))
     except ValueError as error:
         raise UserError(f"--knowledge {name}: {error}") from error
+
+
+def _triples(place: str) -> tuple[Triple, ...]:
+    try:
+        return read_triples(at_home(place))
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "expected the package rdflib, which reads Turtle; it is not installed; run "
+            "pip install 'rlchat[turtle]'"
+        ) from error
 
 
 def _index(kind: str) -> Callable[[Sequence[Document]], Index]:

@@ -1,4 +1,4 @@
-"""Language models that speak for users, or as the agent: a server's, or one on this machine."""
+"""Language models that write for users or for the agent, on a server or on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlchat_envs import Conversation
 from rlchat_envs.users.llm import Writer, WriterError
 from rlchat_envs.users.llm_text import whole
 
-if TYPE_CHECKING:  # whoever only asks what there is should not wait for torch
+if TYPE_CHECKING:  # a list of what there is does not wait for torch
     import torch
 
     from rlchat.settings import DTypeName
@@ -72,7 +72,7 @@ class LocalWriter:
     """A model on this machine that writes users' messages, one at a time."""
 
     def __init__(self, spec: str, device: str = "auto", dtype: DTypeName = "auto"):
-        """Load the model.
+        """Load the language model that writes for users.
 
         Args:
             spec: see `rlchat.models.catalog.resolve`.

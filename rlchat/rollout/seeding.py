@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a seed is for: what is drawn for one purpose is drawn for no other."""
+    """Purposes of seeds: what is drawn for one is drawn for no other."""
 
     TRAIN = 1  # goals and users
     PLAY = 2  # what is sampled in training

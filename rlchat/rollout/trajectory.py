@@ -37,7 +37,7 @@ class Episode:
         parts: the named score parts of each turn.
         costs: what was unsafe in each turn, by name; no part of the score.
         knowledge: look-ups, hits among them.
-        success: whether the goal was reached; None where the environment knows no success.
+        success: whether the goal was reached; None where the environment tells no success.
         terminated: whether the environment ended it.
         truncated: whether a limit cut it short.
         dropped: characters that the environment's action space does not have.
@@ -71,7 +71,7 @@ class Episode:
 
     @property
     def ending(self) -> Ending | None:
-        """How it ended; None while it goes on, and where the environment knows no success."""
+        """How it ended; None while it goes on, and where the environment tells no success."""
         if self.stopped_by is not None:
             return self.stopped_by
         if self.truncated:

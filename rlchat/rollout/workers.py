@@ -26,7 +26,7 @@ class WorkerPool(Generic[Key, Answer]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Drop calls that have not begun, and do not wait for the others: nobody needs them now."""
+        """Drop calls that have not begun, and do not wait for the others: nothing reads them."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -22,6 +22,7 @@ class ScoredConversation:
     case: Case | None  # None: no environment, only talk
     scorer: Scorer
     lookups: Sequence[Lookup] = ()
+    gamma: float = 1.0  # the environment's discount of progress per turn
     conversation: Conversation = ()
     parts: list[dict[str, float]] = field(default_factory=list)
     solved: bool | None = None  # None while the case is open
@@ -37,7 +38,7 @@ class ScoredConversation:
 
     @property
     def privileged(self) -> Mapping[str, Any]:
-        """What the environment hides from models; scripted agents may look at it."""
+        """Privileged information, hidden from models; scripted agents may read it."""
         return {} if self.case is None else self.case.privileged
 
     @property
@@ -58,7 +59,7 @@ class ScoredConversation:
         messages = (Message("user", text),) if self.case is None else self.case.tell(text)
         messages = self._append(messages)
         if self.case is not None and self.solved is None and self.parts:
-            self.parts[-1]["progress"] = self.case.potential - self._potential
+            self.parts[-1]["progress"] = self.gamma * self.case.potential - self._potential
         return messages
 
     def simulated(self) -> Conversation:
@@ -144,6 +145,7 @@ class ScoredConversation:
         """Write down what the last turn led to, as `DialogueEnv.step` does."""
         assert self.case is not None
         after = 0.0 if terminated else self.case.potential
-        self.parts[-1] |= {"progress": after - self._potential, "resolution": resolution}
+        progress = self.gamma * after - self._potential
+        self.parts[-1] |= {"progress": progress, "resolution": resolution}
         if terminated:
             self.solved = self.case.success

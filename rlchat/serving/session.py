@@ -67,7 +67,10 @@ class ChatSession(ScoredConversation):
                     f"{env.config.env} has no such part; leave it out"
                 )
             lookups = env.lookups
-        super().__init__(None if env is None else env.case, RuleScorer(), lookups)
+        if env is None:
+            super().__init__(None, RuleScorer(), lookups)
+        else:
+            super().__init__(env.case, env.scorer or RuleScorer(), lookups, env.config.gamma)
         settings = ConversationSettings(
             None if env is None else env.scenario,
             "" if env is None else env.config.env,

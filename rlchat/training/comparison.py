@@ -1,4 +1,4 @@
-"""What a training changed: the same unseen users before and after, and what to do next."""
+"""Evaluation of a training: the same unseen users before and after."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def measure_end(
     listener: Listener,
     before: EvaluationResult,
 ) -> list[EvaluationResult]:
-    """Evaluate PPO and, where there are any, the scripted desks, on the users of the start.
+    """Evaluate PPO and, where there are any, the scripted agents, on the users of the start.
 
     Kept with the number of iterations that were made: fewer than were asked for where the reward
     monitor stopped the run.
@@ -70,7 +70,7 @@ def measure_end(
 def before_and_after(
     results: Sequence[EvaluationResult],
 ) -> tuple[EvaluationResult, EvaluationResult]:
-    """What PPO started from and what came of it; runs of earlier versions evaluated more before."""
+    """The results at the start and at the end; runs of earlier versions evaluated more before."""
     place = [r.agent for r in results].index("PPO")
     return results[place - 1], results[place]
 

@@ -44,7 +44,7 @@ class WarmStartConfig:
 
 @dataclass(frozen=True)
 class RewardMonitorConfig:
-    """How often PPO on a learned reward is measured by what the reward does not pay for."""
+    """Settings of the reward monitor, which measures PPO by what its reward does not pay for."""
 
     every: int = 4
     """Iterations from one measurement on held-out users to the next, with a learned reward only; 0
@@ -119,7 +119,7 @@ class TrainConfig(EnvOptions):
 
     @property
     def env_config(self) -> EnvConfig:
-        """Whom the agent talks to."""
+        """Settings of the environment, with the learner's discount per turn."""
         gamma = 1.0 if self.ppo.gamma_turn is None else self.ppo.gamma_turn
         return EnvConfig(self.env, names(self.users), gamma, names(self.knowledge))
 
@@ -148,7 +148,7 @@ class SFTConfig(EnvOptions):
 
 @dataclass(frozen=True)
 class KtoConfig:
-    """How an adapter learns from thumbs."""
+    """Settings of KTO: how an adapter learns from thumbs."""
 
     learning_rate: float = 3e-5
     """Learning rate of the adapter's weights in KTO."""
@@ -166,7 +166,7 @@ class KtoConfig:
 
 @dataclass(frozen=True)
 class FeedbackUpdateConfig(AgentEnvOptions):
-    """How a run learns from ratings, and what an update has to pass."""
+    """Settings of learning from ratings, and what an update has to pass."""
 
     method: Literal["kto", "ppo"] = "kto"
     """How the run learns: kto from + and -; ppo from a reward model, which learned from pairs and

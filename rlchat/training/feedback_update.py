@@ -40,7 +40,7 @@ KL_EPISODES = 32
 
 @dataclass(frozen=True)
 class FeedbackUpdate:
-    """What came of an update: the decision, and the numbers of the versions before and after."""
+    """The result of an update: the decision, and the versions before and after."""
 
     decision: GateDecision
     before: int
@@ -58,13 +58,13 @@ def update_from_feedback(
         listener: told how it goes.
 
     Raises:
-        UserError: too few ratings, or an environment that knows no success.
+        UserError: too few ratings, or an environment that tells no success.
     """
     listener = listener or Listener()
     env = config.env_of(run.folder)
     if not TextEnv(env, "dev").ours:  # made, so that a wrong user is told before the learning
         raise UserError(
-            f"expected an environment that knows success, to judge by; {env.env} does not"
+            f"expected an environment that tells success, to measure by; {env.env} does not"
         )
     versions = Versions(run)
     with tempfile.TemporaryDirectory() as scratch:
@@ -144,7 +144,7 @@ def read_thumbs(person: str = "") -> list[Rating]:
 
 
 def given_to(run: RunFolder, env: EnvConfig, ratings: Sequence[Rating]) -> list[Rating]:
-    """Those ratings that were given to an adapter of a run, in an environment.
+    """Choose the ratings that were given to an adapter of a run, in an environment.
 
     An adapter is known by its weights, wherever it was; one that training or an update has replaced
     meanwhile, by the folder that it was in.

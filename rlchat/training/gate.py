@@ -1,4 +1,4 @@
-"""Whether an update from feedback counts: measured on held-out users."""
+"""The gate that updates from feedback have to pass, measured on held-out users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rlchat.statistics import Interval
 
 @dataclass(frozen=True)
 class GateDecision:
-    """Whether an update counts, why, and the numbers that decided it.
+    """The decision about an update, its reason, and the numbers that it was made by.
 
     ``success`` and ``cost`` are paired differences to what was before, on held-out users; ``kl``
     is E[log new − log old] in nats per token, on what the new one says.

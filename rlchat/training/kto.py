@@ -157,7 +157,7 @@ def _trainable(
 def _arguments(
     config: KtoConfig, thumbs: Sequence[Thumb], seed: int, device: torch.device, scratch: str
 ) -> KTOConfig:
-    """What trl's trainer is told; good and bad thumbs weigh the same altogether."""
+    """Make trl's settings; good and bad thumbs weigh the same altogether."""
     good = sum(t.good for t in thumbs)
     bad = len(thumbs) - good
     return KTOConfig(

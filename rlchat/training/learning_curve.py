@@ -123,7 +123,7 @@ def _draw_evaluations(axes: Any, curve: Curve, evaluated: Sequence[EvaluationRes
 
 
 def measured(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
-    """What tells how well it goes, and its values: success, or return where nobody knows success.
+    """The metric of the curve and its values: success, or return where success is unknown.
 
     A value that is missing is NaN.
     """

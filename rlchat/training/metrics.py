@@ -90,12 +90,12 @@ class Clock:
     """Seconds of an iteration, by phase."""
 
     def __init__(self) -> None:
-        """Start."""
+        """Start the clock."""
         self.seconds: dict[str, float] = {}
         self._start = self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
-        """End a phase."""
+        """End a phase, and keep its seconds."""
         now = time.perf_counter()
         self.seconds[f"seconds/{phase}"] = now - self._last
         self._last = now

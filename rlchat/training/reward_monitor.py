@@ -62,7 +62,7 @@ class Checkup:
     def alarm(self, before: Checkup) -> str:
         """What is wrong since an earlier measurement, in words; empty if nothing is.
 
-        An alarm wants both: the proxy rose, and a gold scorer fell, each beyond noise.
+        An alarm needs both: the proxy rose, and a gold scorer fell, each beyond noise.
         """
         if not self.proxy.above(before.proxy):
             return ""
@@ -94,13 +94,13 @@ class RewardMonitor:
             seed: of the held-out conversations, which are the same in each measurement.
 
         Raises:
-            UserError: a second model that is none, or an environment that knows no success.
+            UserError: a second model that is none, or an environment that tells no success.
         """
         self.config, self.env, self.reward, self.seed = config, env, reward, seed
         self.on = bool(config.every) and reward.learned is not None and reward.config.learned
         if self.on and not EnvPool(env, "dev").ours:
             raise UserError(
-                "expected an environment that knows success, to watch a learned reward by; "
+                "expected an environment that tells success, to measure a learned reward by; "
                 f"{env.env} does not; set --watch.every 0"
             )
         self.second: LearnedScorer | None = None
@@ -139,7 +139,7 @@ class RewardMonitor:
         return told
 
     def to_json(self) -> dict[str, Any]:
-        """What going on from here needs."""
+        """The state that `take_up` reads: the best measurement."""
         return {"best": None if self.best is None else asdict(self.best)}
 
     def take_up(self, kept: Mapping[str, Any]) -> None:

@@ -78,7 +78,7 @@ class RunFolder:
 
     @property
     def iterations(self) -> int:
-        """How many are finished."""
+        """Number of iterations that are finished."""
         if not self.checkpoint.is_dir():
             return 0
         return int(self._checkpoint_state()["iteration"]) + 1
@@ -132,7 +132,7 @@ class RunFolder:
             write_json(new / "state.json", to_json(dict(state)))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Read the checkpoint.
+        """Read the tensors and the state of the checkpoint.
 
         Raises:
             UserError: there is none, or it is broken.
@@ -144,7 +144,7 @@ class RunFolder:
             raise self.broken_checkpoint() from error
 
     def _checkpoint_state(self) -> dict[str, Any]:
-        """What the checkpoint says beside its tensors, which may take gigabytes.
+        """Read the checkpoint's state without its tensors, which may take gigabytes.
 
         Raises:
             UserError: there is none, or it is broken.
@@ -159,14 +159,14 @@ class RunFolder:
             raise self.broken_checkpoint() from error
 
     def broken_checkpoint(self) -> UserError:
-        """What to say of a checkpoint that cannot be gone on from."""
+        """The error for a checkpoint that cannot be gone on from."""
         return UserError(
             f"expected a whole checkpoint in {self.checkpoint} to resume from; delete that "
             "folder, and --resume starts again from the warm start"
         )
 
     def read_config(self) -> dict[str, Any]:
-        """The recorded settings.
+        """Read the settings that the run recorded.
 
         Raises:
             UserError: this is no run folder.

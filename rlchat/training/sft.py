@@ -71,7 +71,7 @@ class _UntilConverged(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Pass progress on."""
+        """Pass trl's progress on to the caller."""
         self.report({"done": state.global_step / max(1, state.max_steps), **(logs or {})})
 
     def on_evaluate(
@@ -206,7 +206,7 @@ def warm_start(
 def _arguments(
     config: WarmStartConfig, scratch: str, seed: int, max_tokens: int, cpu: bool
 ) -> SFTConfig:
-    """What trl is told; it reports to nobody and writes nothing that stays."""
+    """Make trl's settings; it reports to nobody and writes nothing that stays."""
     microbatch = max(n for n in range(1, MICROBATCH + 1) if config.batch % n == 0)
     return SFTConfig(
         output_dir=scratch,

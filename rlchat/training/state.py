@@ -1,4 +1,4 @@
-"""What training carries from one iteration to the next, in memory and on disk."""
+"""The state of a training between iterations, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXACT = 1e-4  # nats, mean: what the sampler's logprobs may be off and still be 
 
 @dataclass
 class State:
-    """What training carries from one iteration to the next."""
+    """The state of a training between iterations."""
 
     learner: Learner
     reward: CompositeReward
@@ -48,7 +48,7 @@ class State:
 
     @classmethod
     def begin(cls, config: TrainConfig, policy: Policy, ranks: Distributed) -> State:
-        """Before the first iteration."""
+        """Make the state before the first iteration."""
         reward = CompositeReward(config.reward)
         monitor = RewardMonitor(config.watch, config.env_config, reward, config.seed)
         return cls(

@@ -1,4 +1,4 @@
-"""What each experiment tracker needs: TensorBoard, wandb, trackio and mlflow."""
+"""Settings of each experiment tracker: TensorBoard, wandb, trackio and mlflow."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def identities(trackers: Sequence[Any]) -> dict[str, str]:
 
 
 def wandb_settings() -> dict[str, str | None]:
-    """What wandb would read from its environment itself, but only once in a process."""
+    """Settings that wandb would read from the environment itself, but only once in a process."""
     variables = {"name": "NAME", "dir": "DIR", "mode": "MODE", "resume": "RESUME", "id": "RUN_ID"}
     return {key: os.environ.get(f"WANDB_{name}") for key, name in variables.items()}
 

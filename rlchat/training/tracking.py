@@ -87,7 +87,7 @@ class Tracking:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Tracking:
-        """Start the trackers.
+        """Start the trackers that were asked for.
 
         Raises:
             UserError: one does not start.

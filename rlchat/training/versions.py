@@ -42,7 +42,7 @@ class Versions:
 
     @property
     def folder(self) -> Path:
-        """Where they lie."""
+        """The folder of the versions."""
         return self.run.folder / "versions"
 
     def place(self, number: int) -> Path:

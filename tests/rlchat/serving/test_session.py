@@ -14,6 +14,7 @@ from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, TextEnv
+from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.serving.session import ChatSession
 
 SHORT = RolloutConfig(max_new_tokens=12, max_tokens=1024)
@@ -62,6 +63,23 @@ def test_the_environment_answers_and_judges() -> None:
     assert session.solved is True and session.score > 0
     assert any(m.role == "tool" for m in session.conversation)
     assert session.conversation[-1].role == "assistant"
+
+
+def test_a_session_scores_as_the_environment_does() -> None:
+    """With its scorer and its discount, where the simulated user speaks."""
+    config = EnvConfig(gamma=0.5)
+    session = ChatSession("demonstrator", TextEnv(config, "dev"), seed=2)
+    while session.solved is None:
+        session.simulated()
+        if session.solved is None:
+            session.answer()
+    twin = TextEnv(config, "dev")
+    twin.reset(episode_seeds(2, Purpose.CHAT, 0)[0])
+    said = [m.content for m in session.conversation if m.role == "assistant"]
+    steps = [twin.step(text) for text in said]
+    assert len(steps) > 1 and steps[-1].terminated
+    assert session.parts == [dict(step.parts) for step in steps]
+    assert any(step.parts["progress"] for step in steps[:-1])
 
 
 def test_a_full_context_is_told(tiny: ModelAgent) -> None:
