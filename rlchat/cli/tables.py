@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,9 +16,11 @@ from rlchat.evaluation.summary import cells, measured_names, with_interval
 from rlchat.listener import FinishedEpisode
 from rlchat.statistics import Interval
 from rlchat.training.config import TrainConfig
-from rlchat.training.learning_curve import Curve, Rows, measured, success_interval
-from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat_envs import Conversation, Message
+
+if TYPE_CHECKING:  # which brings torch; a chat with a script needs none
+    from rlchat.training.learning_curve import Rows
+    from rlchat.training.run_folder import RunFolder
 
 MARGIN = 8  # characters before a message, for the speaker's name
 _STYLES = {"assistant": "bold green", "user": "bold cyan", "tool": "yellow", "system": "dim"}
@@ -102,6 +104,9 @@ def show_curve(run: RunFolder, config: TrainConfig, console: Console) -> None:
         config: of the run.
         console: a terminal, or a file.
     """
+    from rlchat.training.learning_curve import Curve
+    from rlchat.training.run_folder import read_metrics
+
     rows = read_metrics(run.metrics)
     points = len(Curve.of(rows, config.episodes).values)
     if points > 1 and not console.options.ascii_only:
@@ -117,6 +122,8 @@ def terminal_curve(rows: Rows, width: int = 80, episodes: int = 64) -> Text:
         episodes: of an iteration, on which the intervals depend.
     """
     from uniplot import plot_to_string
+
+    from rlchat.training.learning_curve import Curve
 
     curve, wide = Curve.of(rows, episodes), min(width, _WIDEST)
     options: dict[str, Any]
@@ -163,6 +170,8 @@ def course(rows: Sequence[Mapping[str, Any]], episodes: int) -> str:
         rows: metrics of the iterations so far.
         episodes: of an iteration, on which the interval depends.
     """
+    from rlchat.training.learning_curve import measured, success_interval
+
     name, values = measured(rows)
     known = [v for v in values if not math.isnan(v)]
     if not known:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rlchat.models.chat_template import ChatTemplate
-from rlchat.models.generation_model import GenerationModel
 from rlchat_envs import Conversation, Scenario
+
+if TYPE_CHECKING:  # which bring torch; scripts and servers need none
+    from rlchat.models.chat_template import ChatTemplate
+    from rlchat.models.generation_model import GenerationModel
 
 OnText = Callable[[str], None]
 

@@ -9,14 +9,10 @@ from typing import cast
 from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
 from rlchat.inference.endpoint_agent import EndpointAgent
-from rlchat.inference.model_agent import ModelAgent
 from rlchat.inference.openai_client import find_endpoint
 from rlchat.inference.scripted_agent import SCRIPTED, ObjectAgent, Replies, ScenarioAgent
-from rlchat.models.adapter_io import adapter_folder, adapter_hash, base_spec
-from rlchat.models.adapters import leave_shape
 from rlchat.models.catalog import Say
 from rlchat.models.config import AdapterConfig
-from rlchat.models.policy import Policy
 from rlchat.models.starters import STARTERS
 
 ENDPOINT = "openai:"  # how names of agents begin that are behind an OpenAI-compatible server
@@ -54,6 +50,16 @@ def load_agent(
         return ScenarioAgent(name)
     if name.startswith(ENDPOINT):
         return EndpointAgent(name, find_endpoint(name.removeprefix(ENDPOINT)))
+    return _model_agent(name, base, config, say)
+
+
+def _model_agent(name: str, base: str, config: AdapterConfig, say: Say) -> Agent:
+    # Here, so that torch is loaded for models alone.
+    from rlchat.inference.model_agent import ModelAgent
+    from rlchat.models.adapter_io import adapter_folder, adapter_hash, base_spec
+    from rlchat.models.adapters import leave_shape
+    from rlchat.models.policy import Policy
+
     if name == "base":
         policy = Policy.create(base, config, say=say)
         return ModelAgent.of(policy, None, name, base)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rlchat.inference.agents import OnText, Reply, ReplyStream
-from rlchat.models.chat_template import ChatTemplate
+
+if TYPE_CHECKING:  # which brings torch
+    from rlchat.models.chat_template import ChatTemplate
 
 _HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of an unfinished character decode to
 

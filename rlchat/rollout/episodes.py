@@ -8,7 +8,6 @@ from pathlib import Path
 from rlchat.inference.agents import Agent, AgentConversation, ContextFull, ConversationSettings
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.scripted_agent import Replies
-from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
@@ -80,6 +79,8 @@ def play_episodes(
     """
     played: list[Episode] = []
     if (model := agent.batched) is not None:
+        from rlchat.rollout.collect import collect  # which brings torch; scripts need none
+
         keys = [(i, (seed, Purpose.EVALUATE, i), (seed, Purpose.ANSWER, i)) for i in indices]
         played += collect(
             model.generation, model.template, pool, keys, rollout, temperature, on_episode

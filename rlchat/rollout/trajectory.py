@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from rlchat_envs import Conversation
+
+if TYPE_CHECKING:  # an episode needs no torch
+    from torch import Tensor
 
 
 class Ending(StrEnum):

@@ -580,8 +580,13 @@ def test_training_by_accelerate_launch(tmp_path: Path) -> None:
 
 
 def test_chat_through_a_pipe(tmp_path: Path) -> None:
+    """A script replies at once: no torch is loaded for it."""
+    code = (
+        "import sys; from rlchat.cli.main import main\n"
+        "status = main(['chat', 'expert']); assert 'torch' not in sys.modules; sys.exit(status)"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "rlchat.cli.main", "chat", "expert"],
+        [sys.executable, "-c", code],
         input=b"hi \xff \xe4\xbd\xa0\n/quit\n",
         cwd=ROOT,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
