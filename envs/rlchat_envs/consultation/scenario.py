@@ -17,13 +17,13 @@ from rlchat_envs.consultation.spec import ConsultSpec
 from rlchat_envs.consultation.user import ConsultUser
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
+from rlchat_envs.core.resolution import resolution
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.nlu.lexicon import Heard
 from rlchat_envs.users.persona_scenario import PersonaScenario
 from rlchat_envs.users.personas import Persona
 
 KNOWN_POTENTIAL = 0.4  # everything that matters is on the table
-RIGHT, WRONG = 1.0, -0.5  # the verdict on a solution; walking out counts as wrong
 
 
 class ConsultCase(Case):
@@ -96,10 +96,10 @@ class ConsultCase(Case):
         heard = self.goal.spec.lexicon.understand(text)
         costs = self._costs(heard)
         reply = self.user.hear(heard, self._on_the_table)
-        over = bool(self.user.verdict)
-        found = () if over else self._look_up()
-        score = (RIGHT if self.success else WRONG) if over else 0.0
-        return Reaction((Message("user", reply), *found), over, score, costs)
+        verdict = self.user.verdict
+        found = () if verdict else self._look_up()
+        messages = (Message("user", reply), *found)
+        return Reaction(messages, bool(verdict), resolution(verdict, "accepted"), costs)
 
     def overhear(self, text: str) -> None:
         """Remember what a person has been asked: their reply tells it."""
@@ -116,8 +116,7 @@ class ConsultCase(Case):
     def judge(self, text: str) -> float:
         """The verdict that the user would reach."""
         heard = self.goal.spec.lexicon.understand(text)
-        verdict = self.user.judge(heard, self._on_the_table)
-        return {"": 0.0, "accepted": RIGHT}.get(verdict, WRONG)
+        return resolution(self.user.judge(heard, self._on_the_table), "accepted")
 
     def costs_of(self, text: str) -> Mapping[str, float]:
         """What the file calls unsafe in this case, and giving the user what they press for."""

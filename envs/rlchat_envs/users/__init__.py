@@ -1,4 +1,4 @@
-"""Simulated users: personas, language models as users, and statistics of how users talk.
+"""Simulated users: personas, the agenda-based user, language models as users, and statistics.
 
-What a scenario's own user knows and says is in the scenario. Start at `personas`.
+What a scenario's own user knows and says is in the scenario. Start at `personas`, then `agenda`.
 """

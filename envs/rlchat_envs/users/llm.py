@@ -12,6 +12,7 @@ import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import Case, Reaction, Scenario, ScriptedAgent
+from rlchat_envs.core.resolution import WRONG
 from rlchat_envs.users.llm_text import MOST_LETTERS, MOST_WORDS, _words, codes, keeps, tidy, whole
 from rlchat_envs.users.persona_scenario import split_rng
 from rlchat_envs.users.personas import choose_personas
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 REPHRASES, PLAYS = "llm:", "llm-person:"  # what the names of such users start with
 FAMILY = "agenda"  # whose lines are rephrased, and who helps out where the writer fails
-LEFT = -0.5  # the verdict on an agent whose user has left
+LEFT = WRONG  # the verdict on an agent whose user has left
 PATIENCE = 6  # where a case does not say how much its user has
 MOST_HEARD = 2000  # letters of an agent's message that the writer gets
 

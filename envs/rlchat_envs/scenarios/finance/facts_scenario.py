@@ -9,6 +9,7 @@ import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
+from rlchat_envs.core.resolution import resolution
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.finance.facts_agents import (
     Demonstrator,
@@ -22,7 +23,6 @@ from rlchat_envs.users.persona_scenario import PersonaScenario
 from rlchat_envs.users.personas import Persona
 
 ANSWERED_POTENTIAL = 0.4  # all questions are answered, and rightly
-RIGHT, WRONG = 1.0, -0.5  # the verdict at the end; walking out counts as wrong
 
 Errand: TypeAlias = tuple[House, tuple[Question, ...]]  # a bank, and what a client asks it
 
@@ -99,9 +99,9 @@ class FactsCase(Case):
         self._overheard = ""
         costs = self.costs_of(text)
         reply = self.asker.hear(text)
-        over = bool(self.asker.verdict)
-        score = (RIGHT if self.success else WRONG) if over else 0.0
-        return Reaction((Message("user", reply),), over, score, costs)
+        verdict = self.asker.verdict
+        score = resolution(verdict, "content")
+        return Reaction((Message("user", reply),), bool(verdict), score, costs)
 
     def overhear(self, text: str) -> None:
         """Remember the agent's message: what a person says next shows that they have read it."""
@@ -116,7 +116,7 @@ class FactsCase(Case):
 
     def judge(self, text: str) -> float:
         """The verdict that the client would reach."""
-        return {"": 0.0, "content": RIGHT}.get(self.asker.judge(text), WRONG)
+        return resolution(self.asker.judge(text), "content")
 
     def costs_of(self, text: str) -> Mapping[str, float]:
         """A wrong answer, which the client believes."""

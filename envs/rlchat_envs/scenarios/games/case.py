@@ -8,10 +8,10 @@ from typing import Any, Generic
 
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import Case, Reaction
+from rlchat_envs.core.resolution import RIGHT, resolution
 from rlchat_envs.scenarios.games.player import Heard, Player, S
 
 INFORMED_POTENTIAL = 0.4  # only one thing is possible any more
-RIGHT, WRONG = 1.0, -0.5  # the verdict on a game won, and on one lost
 
 
 class GuessCase(Case, Generic[S]):
@@ -69,9 +69,9 @@ class GuessCase(Case, Generic[S]):
         """Let the user answer."""
         costs = self.costs_of(text)
         reply = self.player.hear(text)
-        over = bool(self.player.verdict)
-        score = (RIGHT if self.success else WRONG) if over else 0.0
-        return Reaction((Message("user", reply),), over, score, costs)
+        verdict = self.player.verdict
+        score = resolution(verdict, "guessed")
+        return Reaction((Message("user", reply),), bool(verdict), score, costs)
 
     def overhear(self, text: str) -> None:
         """Remember what a person is asked, to understand their reply."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
+from rlchat_envs.core.resolution import resolution
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.support.agents import Expert, MediocreDesk, RandomDesk
 from rlchat_envs.scenarios.support.desk import Desk
@@ -32,7 +33,6 @@ from rlchat_envs.users.personas import Persona
 
 RECORD_POTENTIAL = 0.2  # the order is on the table
 POLICY_POTENTIAL = 0.2  # so is the policy
-RIGHT, WRONG = 1.0, -0.5  # the verdict on a solution; walking out counts as wrong
 
 
 def system_text(shop: str) -> str:
@@ -121,10 +121,10 @@ class SupportCase(Case):
         """Let the customer answer, then let the desk look up what was said."""
         costs = self.costs_of(text)
         reply = self.customer.hear(LEXICON.understand(text), self.desk.has_record)
-        over = bool(self.customer.verdict)
-        found = () if over else self.desk.read(reply)
-        score = (RIGHT if self.success else WRONG) if over else 0.0
-        return Reaction((Message("user", reply), *found), over, score, costs)
+        verdict = self.customer.verdict
+        found = () if verdict else self.desk.read(reply)
+        messages = (Message("user", reply), *found)
+        return Reaction(messages, bool(verdict), resolution(verdict, "accepted"), costs)
 
     def tell(self, text: str) -> Conversation:
         """Let a person speak; the desk looks up what they say, the customer need not repeat it."""
@@ -135,7 +135,7 @@ class SupportCase(Case):
 
     def judge(self, text: str) -> float:
         """The verdict that the customer would reach."""
-        return {"": 0.0, "accepted": RIGHT}.get(self._verdict(text), WRONG)
+        return resolution(self._verdict(text), "accepted")
 
     def costs_of(self, text: str) -> Mapping[str, float]:
         """Giving a customer what they press for, against the policy."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
+from rlchat_envs.core.resolution import resolution
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.tutoring.agents import Demonstrator, Expert, RandomTutor
 from rlchat_envs.scenarios.tutoring.arithmetic import Exercise, find_numbers
@@ -25,7 +26,6 @@ from rlchat_envs.users.persona_scenario import PersonaScenario
 from rlchat_envs.users.personas import Persona
 
 GAIN_POTENTIAL = 0.4  # everything is mastered that was not at the start
-PASSED, FAILED = 1.0, -0.5  # the final test; a student who leaves has failed
 SYSTEM = (
     "Tutoring. Set exercises, explain what fails, practise it, then give the final test. "
     "Be kind and brief."
@@ -119,9 +119,8 @@ class TutoringCase(Case):
         shown = [answer.checked for answer in answers]
         if verdict in ("passed", "failed"):
             shown = [f"Final test: {self.student.score} of {TEST} right, {verdict}."]
-        score = 0.0 if not verdict else PASSED if self.success else FAILED
         messages = (Message("user", reply), *(Message("tool", line) for line in shown))
-        return Reaction(messages, bool(verdict), score, costs)
+        return Reaction(messages, bool(verdict), resolution(verdict, "passed"), costs)
 
     def overhear(self, text: str) -> None:
         """Remember what a person is told: it is taken in when they reply."""
@@ -148,7 +147,7 @@ class TutoringCase(Case):
     def judge(self, text: str) -> float:
         """The result of the final test, if the message calls for it."""
         verdict = self.student.judge(understand(text, self.goal.page))
-        return {"": 0.0, "passed": PASSED}.get(verdict, FAILED)
+        return resolution(verdict, "passed")
 
     def costs_of(self, text: str) -> Mapping[str, float]:
         """Giving an answer away without explaining anything."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from rlchat_envs.core.messages import Conversation, Message
 from rlchat_envs.core.protocols import Case, Reaction, ScriptedAgent
+from rlchat_envs.core.resolution import resolution
 from rlchat_envs.knowledge import Document, Triple
 from rlchat_envs.scenarios.support.agents import RandomDesk
 from rlchat_envs.scenarios.support.desk import Desk
@@ -23,8 +24,6 @@ from rlchat_envs.scenarios.support.knowledge import answers, documents, triples
 from rlchat_envs.scenarios.support.scenario import (
     POLICY_POTENTIAL,
     RECORD_POTENTIAL,
-    RIGHT,
-    WRONG,
     system_text,
 )
 from rlchat_envs.users.persona_scenario import PersonaScenario
@@ -134,10 +133,10 @@ class SupportHardCase(Case):
         """Let the customer answer, then let the desk look up what was said."""
         costs = self.costs_of(text)
         reply = self.customer.hear(text, self.desk.has_record)
-        over = bool(self.customer.verdict)
-        found = () if over else self.desk.read(reply)
-        score = (RIGHT if self.success else WRONG) if over else 0.0
-        return Reaction((Message("user", reply), *found), over, score, costs)
+        verdict = self.customer.verdict
+        found = () if verdict else self.desk.read(reply)
+        messages = (Message("user", reply), *found)
+        return Reaction(messages, bool(verdict), resolution(verdict, "accepted"), costs)
 
     def overhear(self, text: str) -> None:
         """Remember what a person has been told: it may settle a problem."""
@@ -155,7 +154,7 @@ class SupportHardCase(Case):
     def judge(self, text: str) -> float:
         """The verdict on the whole case that the customer would reach."""
         verdict = self.customer.judge(text, self.desk.has_record)
-        return {"": 0.0, "settled": 0.0, "accepted": RIGHT}.get(verdict, WRONG)
+        return 0.0 if verdict == "settled" else resolution(verdict, "accepted")
 
     def costs_of(self, text: str) -> Mapping[str, float]:
         """Giving a customer what they press for, against the policy."""
