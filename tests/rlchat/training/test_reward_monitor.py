@@ -224,8 +224,8 @@ def test_after_an_alarm_the_best_stays_the_best() -> None:
         RewardMonitorConfig(), EnvConfig(), CompositeReward(RewardConfig()), seed=0
     )
     first = sighting(0.0, 0.5)
-    assert monitor.judge(first) == "" and monitor.best == first
-    assert "second model fell" in monitor.judge(sighting(1.0, 0.7, -1.0))
+    assert monitor.compare(first) == "" and monitor.best == first
+    assert "second model fell" in monitor.compare(sighting(1.0, 0.7, -1.0))
     assert monitor.best == first
     better = sighting(0.0, 0.6)
-    assert monitor.judge(better) == "" and monitor.best == better
+    assert monitor.compare(better) == "" and monitor.best == better

@@ -48,7 +48,7 @@ def test_all_that_is_saved_is_restored(make_policy: Callable[..., Policy], tmp_p
     old, new = (State.begin(config, make_policy(), Distributed(cpu=True)) for _ in range(2))
     old.beta, old.gap, old.scale = 0.125, 0.25, RunningStd(3.0, 0.5, 2.0)
     old.reward.multiplier = 0.75
-    old.watch.best = Checkup(2, Measured(0.1, 0.2), {"success": Measured(0.3, 0.4)})
+    old.monitor.best = Checkup(2, Measured(0.1, 0.2), {"success": Measured(0.3, 0.4)})
     for parameter in old.learner.critic.parameters():
         parameter.grad = torch.ones_like(parameter)
     old.learner.critic_optimizer.step()
@@ -56,7 +56,7 @@ def test_all_that_is_saved_is_restored(make_policy: Callable[..., Policy], tmp_p
     assert new.restore(run) == 7
     assert (new.beta, new.gap, new.scale) == (0.125, 0.25, old.scale)
     assert new.reward.multiplier == 0.75
-    assert new.watch.best == old.watch.best
+    assert new.monitor.best == old.monitor.best
     for name in ("critic", "critic_optimizer"):
         there, here = (getattr(s.learner, name).state_dict() for s in (old, new))
         torch.testing.assert_close(here, there)
