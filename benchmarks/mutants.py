@@ -23,7 +23,7 @@ from rich.console import Console
 ROOT = Path(__file__).parents[1]
 LIST = Path(__file__).with_name("mutants.toml")
 COPIED = ("rlchat", "envs", "reward_models", "tests", "benchmarks", "recipes", "scripts", "docs")
-FAILED, UNUSABLE = 1, "broken"  # pytest's exit status where a test failed; any other is our mistake
+FAILED = 1  # pytest's exit status where a test failed; what is neither this nor 0 is "broken"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def outcome(mutant: Mutant, tree: Path, seconds: int) -> str:
         place.write_text(text, "utf-8")
     if process.exitcode == -9:
         return "too long"
-    return {FAILED: "noticed", 0: "SURVIVED"}.get(process.exitcode or 0, UNUSABLE)
+    return {FAILED: "noticed", 0: "SURVIVED"}.get(process.exitcode or 0, "broken")
 
 
 def main(options: MutantOptions, console: Console) -> int:
@@ -134,7 +134,8 @@ def main(options: MutantOptions, console: Console) -> int:
             came = outcome(mutant, Path(scratch), options.seconds)
             noticed += came in ("noticed", "too long")
             took = time.perf_counter() - start
-            console.print(f"{came:<9} {took:4.0f} s  {mutant.name}", markup=False, highlight=False)
+            line = f"{came:<9} {took:4.0f} s  {mutant.name}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{noticed} of {len(mutants)} noticed", highlight=False)
     return int(noticed < len(mutants))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlchat.inference import decoder as decoder_module
+from rlchat.inference.cuda_graphs import Replayed
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.kv_cache import GROWTH
 from rlchat.models.generation_model import GenerationModel
@@ -387,3 +388,44 @@ def test_a_generation_that_is_stopped_leaves_no_turn(model: PreTrainedModel) -> 
     said = decoder.generate({0: prompt}, {0: lambda: 0.5}, 4)[0]
     expected = full_logprobs(model, [*words(0, 5), *words(1, 3), *said.ids])[7:]
     assert said.logprobs == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
+def test_a_row_that_begins_as_another_has_the_virtual_tokens_too(
+    make_policy: MakePolicy, method: str
+) -> None:
+    """Beside one with which it shares 7 tokens, in a row that nobody had: what it is alone."""
+    generation = make_policy(method).generation_model()
+    prompt = [*words(0, 7), *words(1, 4)]
+    alone = Decoder(generation, 1, 100, END).generate({1: prompt}, {1: uniform(1)}, 8)[1]
+    decoder = Decoder(generation, 2, 100, END)
+    decoder.generate({0: words(0, 20)}, {0: uniform(0)}, 8)
+    beside = decoder.generate({1: prompt}, {1: uniform(1)}, 8)[1]
+    assert beside.ids == alone.ids
+    assert beside.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+
+
+class Recorded(Replayed):
+    """Writes what it computes into the same memory again and again, as a recorded graph does."""
+
+    def __call__(self, compute: Any, *given: Tensor) -> Any:
+        """Compute, and put it where it was put before."""
+        found = super().__call__(compute, *given)
+        if not hasattr(self, "memory"):
+            self.memory = found
+        for there, new in zip(self.memory, found, strict=True):
+            there.copy_(new)
+        return self.memory
+
+
+def test_kept_states_are_not_what_the_next_step_overwrites(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_module, "REPLAYED", ("cpu",))
+    monkeypatch.setattr(decoder_module, "Replayed", Recorded)
+    decoder, prompt = make_decoder(model, 1, 60, kept_layers=1), words(0, 5)
+    said = decoder.generate({0: prompt}, {0: lambda: 0.5}, 6)[0]
+    with torch.no_grad():
+        ids = torch.tensor([[*prompt, *said.ids[:-1]]])
+        states = model(input_ids=ids, output_hidden_states=True).hidden_states[1][0]
+    torch.testing.assert_close(decoder.cached_states(0), states, atol=1e-5, rtol=1e-5)

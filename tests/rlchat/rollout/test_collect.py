@@ -409,3 +409,15 @@ def test_states_are_kept_of_what_has_ended(env: str, make_policy: MakePolicy) ->
     assert t.cached_states is not None and t.sampled_states is not None
     assert len(t.cached_states) == len(t.ids) - 1
     assert len(t.sampled_states) == sum(t.action_mask)
+
+
+def test_a_turn_that_runs_out_of_tokens_is_paid_for(make_policy: MakePolicy) -> None:
+    """Once, by what the settings say; no rule of an environment's own does it here."""
+    policy, config = make_policy(), RolloutConfig(max_new_tokens=8, cut_off_penalty=0.25)
+    pool = EnvPool(EnvConfig("tests/Ends-v0"))
+    keys = [(i, (1,), (i,)) for i in range(2)]
+    played = collect(policy.generation_model(), policy.template, pool, keys, config)
+    for t in played:
+        cut = [turn[-1] != policy.template.end_of_turn for turn in turns_of(t)]
+        assert t.parts == [{"reward": 1.0, **({"cut_off": -0.25} if c else {})} for c in cut]
+    assert any("cut_off" in parts for t in played for parts in t.parts)
