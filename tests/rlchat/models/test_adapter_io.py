@@ -43,6 +43,7 @@ def test_plain_peft_loads_it(make_policy: MakePolicy, tmp_path: Path, method: st
         assert not any(p.requires_grad for p in plain.parameters())
 
 
+@pytest.mark.long
 def test_nothing_of_ours_is_needed_to_load_it(policy: Policy, tmp_path: Path) -> None:
     policy.save(tmp_path / "adapter")
     code = (

@@ -162,6 +162,7 @@ def test_a_hackable_reward_rings_and_the_best_is_kept(
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.long
 def test_an_honest_reward_does_not_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(tmp_path)
     told, _ = practise(run, monkeypatch, hackable=False, stop=True)

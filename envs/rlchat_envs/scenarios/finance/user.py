@@ -134,9 +134,13 @@ class Asker:
         return self._verdict(self._marked(judged == "right"))
 
     def note(self, text: str) -> None:
-        """Go on to the next question if ``text`` answers this one; say nothing."""
+        """Go on to the next question, if there is one and ``text`` answers this; say nothing.
+
+        An answer to the last that was to be forgotten is waited for once more: with it the talk
+        ends, and only ``hear`` ends it.
+        """
         judged = self.question.judge(text) if self.question else ""
-        if judged in ("right", "wrong"):
+        if judged in ("right", "wrong") and self.at < len(self.questions) - 1:
             self.right = self._marked(judged == "right")
             self.at += 1
 

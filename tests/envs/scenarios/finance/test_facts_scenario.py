@@ -203,6 +203,17 @@ def test_what_answers_nothing_costs_patience(said: str, cost: int) -> None:
     assert (case.asker.verdict, reaction.resolution) == ("walked out", -0.5)
 
 
+def test_a_person_in_the_place_of_the_forgetful_can_end_the_talk() -> None:
+    """The last answer would be forgotten; a person forgets nothing, and it is given once more."""
+    case = opened(COST, persona=Persona("absent", "forgetful", "train", patience=4, forgets=1.0))
+    answer = "It costs 0.45% a year."
+    assert case.judge(answer) == 0.0
+    case.overhear(answer)
+    case.tell("I see. And that is all?")
+    reaction = case.hear(answer)
+    assert reaction.terminated and case.success
+
+
 def test_the_forgetful_want_it_told_twice() -> None:
     absent = Persona("absent", "forgetful", "train", patience=4, forgets=1.0)
     case = opened(COST, persona=absent)
