@@ -608,6 +608,8 @@ def test_the_better_of_two_replies_stays(
     (pair,) = kept()
     assert (pair.reply.text, pair.other) == (first.text, other.text)
     assert pair.value == (-1 if new_is_better else 1)
+    chat.line("+")
+    assert kept()[-1].reply.text == stays.text
     chat.line("and now?")  # goes on from the tokens that stay
     assert voice._ids[: voice._prefilled][: len(heard) + len(stays.ids or ())] == [
         *heard,
@@ -615,7 +617,7 @@ def test_the_better_of_two_replies_stays(
     ]
     assert voice._ids[voice._prefilled :] == afresh(tiny, voice._ids[: voice._prefilled], 12)
     chat.line("+")
-    assert kept()[1].reply.context[1]["content"] == stays.text
+    assert kept()[2].reply.context[1]["content"] == stays.text
 
 
 def chosen(chat: Chat, other: str, new_is_better: bool) -> str:

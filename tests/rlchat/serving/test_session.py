@@ -8,7 +8,7 @@ import gymnasium as gym
 import pytest
 
 from rlchat.errors import UserError
-from rlchat.inference.agents import ContextFull
+from rlchat.inference.agents import ContextFull, Reply
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.policy import Policy
@@ -48,6 +48,15 @@ def test_who_stops_taking_pieces_stops_the_reply(tiny: ModelAgent) -> None:
     assert session.parts[-1]["cut_off"] == -SHORT.cut_off_penalty
     assert "".join(session.reply("go on")).strip() == session.conversation[-1].content
     assert [m.role for m in session.conversation] == ["user", "assistant"] * 2
+
+
+def test_a_reply_that_runs_out_of_tokens_costs_as_in_training(tiny: ModelAgent) -> None:
+    session = ChatSession(tiny, rollout=RolloutConfig(max_new_tokens=1, cut_off_penalty=0.3))
+    session.person("hello")
+    reply = session.answer()
+    assert not reply.finished and session.penalty(reply) == 0.3
+    assert session.parts[-1]["cut_off"] == -0.3
+    assert session.penalty(Reply("Done.")) == 0.0
 
 
 def test_the_environment_answers_and_judges() -> None:
