@@ -16,12 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,24 +34,22 @@ from agilerl.algorithms import LLMPPO
 from agilerl.llm_envs import RolloutCollector, RolloutHarness
 from agilerl.rollouts.on_policy import collate_llm_rollouts, collect_rollouts_llm
 from agilerl.utils.llm_utils import create_model_from_name_or_path
+from desk_peer import (
+    EPOCHS,
+    MAX_NEW_TOKENS,
+    MAX_TOKENS,
+    STEPS,
+    Template,
+    fresh_adapter,
+    parse,
+    peak_memory,
+    rows_a_forward,
+)
 from peft import LoraConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-import rlchat_envs
-
-EPOCHS = 2
-"""Passes over an iteration's episodes: LLMPPO's update_epochs."""
-STEPS = 4
-"""Optimizer steps a pass."""
-MAX_NEW_TOKENS = 48
-"""Budget of one turn, in tokens."""
-MAX_TOKENS = 768
-"""Budget of one episode; no turn is begun that could exceed it."""
 MAX_TURNS = 16
 """Turns of one episode; the environment's own limit."""
-LAYERS = 0.5
-"""Share of the model's layers, from the top, that a fresh adapter changes."""
-MAPS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 NOTES = [
     "rollout_seconds is the time inside AgileRL's collect_rollouts_llm: generation, environment, "
@@ -85,39 +80,6 @@ NOTES = [
     "With --adapter actor, reference and critic start from that adapter, else from the base model.",
     "With --adapter its file is read by AgileRL's update_existing_adapter.",
 ]
-
-
-class Template:
-    """A tokenizer's chat template, for a conversation that is only appended to."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        """Find what the template writes between the agent's last word and the next message."""
-        self.tokenizer = tokenizer
-        mark = "\u2042"
-        chat = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
-        text = str(tokenizer.apply_chat_template(chat, tokenize=False))
-        self.close = text.rpartition(mark)[2]
-
-    def opening(self, messages: Sequence[rlchat_envs.Message]) -> str:
-        """Everything before the agent speaks for the first time."""
-        return self._render(messages, prompt=True)
-
-    def following(self, messages: Sequence[rlchat_envs.Message]) -> str:
-        """What comes between the agent's last word and where it speaks again.
-
-        The end of the agent's turn is part of it; the harness leaves that out if it was sampled.
-        """
-        said = max(i for i, m in enumerate(messages) if m.role == "assistant") + 1
-        before, after = self._render(messages[:said]), self._render(messages, prompt=True)
-        if not (after.startswith(before) and before.endswith(self.close)):
-            raise SystemExit("expected a chat template that can be appended to")
-        return self.close + after[len(before) :]
-
-    def _render(self, messages: Sequence[rlchat_envs.Message], prompt: bool = False) -> str:
-        chat = [{"role": m.role, "content": m.content} for m in messages]
-        return str(
-            self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=prompt)
-        )
 
 
 class Desk:
@@ -185,12 +147,6 @@ class Rollout:
         )
 
 
-def peak_memory() -> float:
-    """The most memory that this process has held at once, GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-
-
 def load(options: argparse.Namespace) -> tuple[Any, LoraConfig]:
     """The model under a value head, and the configuration of its adapters."""
     model: Any = create_model_from_name_or_path(
@@ -199,15 +155,7 @@ def load(options: argparse.Namespace) -> tuple[Any, LoraConfig]:
     model.pretrained_model._agilerl_liger_patched = True  # see the notes: Triton needs a GPU
     if options.adapter is not None:
         return model, LoraConfig.from_pretrained(str(options.adapter))
-    layers = model.config.num_hidden_layers
-    return model, LoraConfig(
-        r=16,
-        lora_alpha=32,
-        lora_dropout=0.0,
-        target_modules=MAPS,
-        layers_to_transform=list(range(layers - round(layers * LAYERS), layers)),
-        task_type="CAUSAL_LM",
-    )
+    return model, fresh_adapter(model.config.num_hidden_layers)
 
 
 def make_agent(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -> LLMPPO:
@@ -221,9 +169,7 @@ def make_agent(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) 
         lora_config=adapter,
         batch_size=options.episodes,
         mini_batch_size=step,
-        micro_batch_size_per_gpu=max(
-            r for r in range(1, min(options.rows, step) + 1) if step % r == 0
-        ),
+        micro_batch_size_per_gpu=rows_a_forward(options.rows, step),
         update_epochs=EPOCHS,
         beta=0.03,
         lr_actor=2.5e-4,
@@ -303,30 +249,9 @@ def iterate(agent: LLMPPO, rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def parse() -> argparse.Namespace:
-    """Read and check the command line."""
-    parser = argparse.ArgumentParser(description="AgileRL's LLMPPO on rlchat/Support-v0")
-    add = parser.add_argument
-    add("--model", type=Path, required=True, help="folder of a causal LM and its tokenizer")
-    add("--adapter", type=Path, help="PEFT LoRA adapter to start from; else a fresh one")
-    add("--episodes", type=int, default=32, help="episodes an iteration")
-    add("--iterations", type=int, default=2, help="how many; with --seconds it is not looked at")
-    add("--seconds", type=float, help="begin no iteration after so many seconds of training")
-    add("--rows", type=int, default=4, help="episodes in one forward of the update, at most")
-    add("--threads", type=int, help="of torch; else its own choice")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, required=True, help="JSON file to write")
-    options = parser.parse_args()
-    if options.episodes < STEPS or options.episodes % STEPS:
-        parser.error(f"expected --episodes in whole multiples of {STEPS}; got {options.episodes}")
-    if options.iterations < 1 or options.rows < 1:
-        parser.error("expected --iterations and --rows of at least 1")
-    return options
-
-
 def main() -> None:
     """Train, and write the report after each iteration."""
-    options = parse()
+    options = parse("AgileRL's LLMPPO on rlchat/Support-v0", STEPS)
     if options.threads:
         torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()  # it would warn at every generate

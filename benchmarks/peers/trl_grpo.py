@@ -12,15 +12,10 @@ environment's seed, so the same user with the same goal; there is no critic.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
-import resource
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +23,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is in local folders
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
-import gymnasium as gym
 import numpy as np
 import torch
 import trl
 from datasets import Dataset
+from desk_peer import (
+    EPOCHS,
+    MAX_NEW_TOKENS,
+    MAX_TOKENS,
+    STEPS,
+    fresh_adapter,
+    parse,
+    peak_memory,
+    rows_a_forward,
+)
+from grpo_rollout import Rollout
 from peft import LoraConfig, PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -44,23 +49,9 @@ from transformers import (
     TrainingArguments,
 )
 from trl import GRPOConfig, GRPOTrainer
-from trl.models import unwrap_model_for_generation
-
-import rlchat_envs
 
 GROUP = 4
 """Episodes that share a user and a goal: GRPO's num_generations."""
-EPOCHS = 2
-"""Passes over an iteration's episodes: GRPO's num_iterations."""
-STEPS = 4
-"""Optimizer steps a pass."""
-MAX_NEW_TOKENS = 48
-"""Budget of one turn, in tokens."""
-MAX_TOKENS = 768
-"""Budget of one episode; no turn is begun that could exceed it."""
-LAYERS = 0.5
-"""Share of the model's layers, from the top, that a fresh adapter changes."""
-MAPS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 NOTES = [
     "rollout_seconds is the time inside rollout_func: generation, environment, tokenizing.",
@@ -78,163 +69,6 @@ NOTES = [
     "With --adapter the reference is the adapter as it was at the start, else the base model.",
     "Clipping, advantages and loss are trl's defaults.",
 ]
-
-
-@dataclass
-class Episode:
-    """One conversation: its tokens, and what the environment said of it."""
-
-    env: gym.Env[str, str]
-    conversation: tuple[rlchat_envs.Message, ...]
-    prompt: list[int]
-    completion: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    sampled: list[int] = field(default_factory=list)
-    score: float = 0.0
-    success: bool = False
-    over: bool = False
-
-    @property
-    def ids(self) -> list[int]:
-        """Everything that was said so far, up to where the agent speaks."""
-        return self.prompt + self.completion
-
-
-class Template:
-    """A tokenizer's chat template, for a conversation that is only appended to."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        """Find what the template writes between the agent's last word and the next message."""
-        self.tokenizer = tokenizer
-        mark = "\u2042"
-        chat = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
-        text = str(tokenizer.apply_chat_template(chat, tokenize=False))
-        self.close = text.rpartition(mark)[2]
-
-    def opening(self, messages: Sequence[rlchat_envs.Message]) -> list[int]:
-        """Tokens of everything before the agent speaks for the first time."""
-        return self._encode(self._render(messages, prompt=True))
-
-    def following(self, messages: Sequence[rlchat_envs.Message], last: int) -> list[int]:
-        """Tokens from the agent's last sampled token to where it speaks again.
-
-        Args:
-            messages: the whole conversation.
-            last: the last sampled token; the end of the turn is written here unless it is that.
-        """
-        said = max(i for i, m in enumerate(messages) if m.role == "assistant") + 1
-        before, after = self._render(messages[:said]), self._render(messages, prompt=True)
-        if not (after.startswith(before) and before.endswith(self.close)):
-            raise SystemExit("expected a chat template that can be appended to")
-        ids = self._encode(self.close + after[len(before) :])
-        return ids[1:] if ids[0] == last == self.tokenizer.eos_token_id else ids
-
-    def text(self, ids: Sequence[int]) -> str:
-        """What was said, without special tokens and outer white space."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
-
-    def _render(self, messages: Sequence[rlchat_envs.Message], prompt: bool = False) -> str:
-        chat = [{"role": m.role, "content": m.content} for m in messages]
-        return str(
-            self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=prompt)
-        )
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-class Rollout:
-    """Play conversations side by side, turn by turn; trl's ``rollout_func``."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        """Start with no environments; they are made when first needed, and kept."""
-        self.template = Template(tokenizer)
-        self.end, self.pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
-        self.envs: list[gym.Env[str, str]] = []
-        self.seconds = 0.0
-        self.episodes: list[Episode] = []
-
-    def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        """Play an episode for each prompt, which is nothing but the environment's seed."""
-        begun = time.perf_counter()
-        while len(self.envs) < len(prompts):
-            self.envs.append(gym.make("rlchat/Support-v0", split="train", disable_env_checker=True))
-        self.episodes = [self._begin(e, int(p)) for e, p in zip(self.envs, prompts, strict=False)]
-        running = self.episodes
-        with (
-            unwrap_model_for_generation(
-                trainer.model_wrapped,
-                trainer.accelerator,
-                generation_kwargs=trainer.generation_kwargs,
-            ) as model,
-            torch.no_grad(),
-        ):
-            while running:
-                replies = self._sample(model, trainer, [e.ids for e in running])
-                for episode, (ids, logprobs) in zip(running, replies, strict=True):
-                    self._play(episode, ids, logprobs)
-                running = [e for e in running if not e.over]
-        self.seconds = time.perf_counter() - begun
-        return {
-            "prompt_ids": [e.prompt for e in self.episodes],
-            "completion_ids": [e.completion for e in self.episodes],
-            "logprobs": [e.logprobs for e in self.episodes],
-            "env_mask": [e.sampled for e in self.episodes],
-            "score": [e.score for e in self.episodes],
-        }
-
-    def _begin(self, env: gym.Env[str, str], seed: int) -> Episode:
-        _, info = env.reset(seed=seed)
-        return Episode(env, info["conversation"], self.template.opening(info["conversation"]))
-
-    def _sample(
-        self, model: Any, trainer: GRPOTrainer, rows: list[list[int]]
-    ) -> list[tuple[list[int], list[float]]]:
-        """Sample a turn for every row; give its tokens, end included, and their log-probs."""
-        width = max(len(row) for row in rows)
-        ids = torch.tensor([[self.pad] * (width - len(r)) + r for r in rows])
-        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
-        config = copy.deepcopy(trainer.generation_config)
-        config.return_dict_in_generate = True
-        config.output_logits = True  # temperature 1, nothing cut off: these were sampled from
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=config,
-        )
-        said = out.sequences[:, width:]
-        logprobs = torch.stack(
-            [
-                logits.gather(1, said[:, i : i + 1]).squeeze(1) - logits.logsumexp(1)
-                for i, logits in enumerate(out.logits)
-            ],
-            dim=1,
-        )
-        replies = []
-        for reply, row in zip(said.tolist(), logprobs.tolist(), strict=True):
-            length = reply.index(self.end) + 1 if self.end in reply else len(reply)
-            replies.append((reply[:length], row[:length]))
-        return replies
-
-    def _play(self, episode: Episode, ids: list[int], logprobs: list[float]) -> None:
-        """Say a turn, hear what follows, and write down both."""
-        episode.completion += ids
-        episode.logprobs += logprobs
-        episode.sampled += [1] * len(ids)
-        _, reward, terminated, truncated, info = episode.env.step(self.template.text(ids))
-        episode.score += float(reward)
-        episode.success = bool(info["success"])
-        episode.conversation = info["conversation"]
-        episode.over = terminated or truncated
-        if episode.over:
-            return
-        following = self.template.following(episode.conversation, ids[-1])
-        if len(episode.ids) + len(following) > MAX_TOKENS - MAX_NEW_TOKENS:
-            episode.over = True
-            return
-        episode.completion += following
-        episode.logprobs += [0.0] * len(following)
-        episode.sampled += [0] * len(following)
 
 
 class Clock(TrainerCallback):
@@ -282,12 +116,6 @@ def passed_on(completions: list[Any], score: list[float | None], **_: Any) -> li
     return score
 
 
-def peak_memory() -> float:
-    """The most memory that this process has held at once, GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-
-
 def seeds(seed: int, iterations: int, groups: int) -> list[str]:
     """Environment seeds of all groups of all iterations, as prompts."""
     state = np.random.SeedSequence(seed).generate_state(iterations * groups)
@@ -304,22 +132,13 @@ def load(options: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase, Lor
             tokenizer,
             None,
         )
-    layers = model.config.num_hidden_layers
-    adapter = LoraConfig(
-        r=16,
-        lora_alpha=32,
-        lora_dropout=0.0,
-        target_modules=MAPS,
-        layers_to_transform=list(range(layers - round(layers * LAYERS), layers)),
-        task_type="CAUSAL_LM",
-    )
-    return model, tokenizer, adapter
+    return model, tokenizer, fresh_adapter(model.config.num_hidden_layers)
 
 
 def configure(options: argparse.Namespace, iterations: int, scratch: str) -> GRPOConfig:
     """GRPO's arithmetic: N episodes are generated at once; N / 4 make an optimizer step."""
     step = options.episodes // STEPS
-    rows = max(r for r in range(1, min(options.rows, step) + 1) if step % r == 0)
+    rows = rows_a_forward(options.rows, step)
     return GRPOConfig(
         output_dir=scratch,
         per_device_train_batch_size=rows,
@@ -379,30 +198,9 @@ def settings(trainer: GRPOTrainer, options: argparse.Namespace) -> dict[str, Any
     }
 
 
-def parse() -> argparse.Namespace:
-    """Read and check the command line."""
-    parser = argparse.ArgumentParser(description="trl's GRPOTrainer on rlchat/Support-v0")
-    add = parser.add_argument
-    add("--model", type=Path, required=True, help="folder of a causal LM and its tokenizer")
-    add("--adapter", type=Path, help="PEFT LoRA adapter to start from; else a fresh one")
-    add("--episodes", type=int, default=32, help="episodes an iteration")
-    add("--iterations", type=int, default=2, help="how many; with --seconds it is not looked at")
-    add("--seconds", type=float, help="begin no iteration after so many seconds of training")
-    add("--rows", type=int, default=4, help="episodes in one forward of the update, at most")
-    add("--threads", type=int, help="of torch; else its own choice")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, required=True, help="JSON file to write")
-    options = parser.parse_args()
-    if options.episodes < GROUP or options.episodes % GROUP:
-        parser.error(f"expected --episodes in whole groups of {GROUP}; got {options.episodes}")
-    if options.iterations < 1 or options.rows < 1:
-        parser.error("expected --iterations and --rows of at least 1")
-    return options
-
-
 def main() -> None:
     """Train, and write the report after each iteration."""
-    options = parse()
+    options = parse("trl's GRPOTrainer on rlchat/Support-v0", GROUP)
     if options.threads:
         torch.set_num_threads(options.threads)
     iterations = options.iterations if options.seconds is None else 10_000
