@@ -15,6 +15,15 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 import rlchat_envs
 from rlchat.errors import UserError
+from rlchat.rollout.answers import (
+    FIVE,
+    read_following,
+    read_opening,
+    read_reset,
+    read_reward,
+    read_step,
+    told,
+)
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
 from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario, Scorer
@@ -72,40 +81,54 @@ class TextEnv:
         self.ours = isinstance(self.env.unwrapped, DialogueEnv)
         self.conversation: Conversation = ()
         self.privileged: Mapping[str, Any] = {}
+        self._known: Conversation = ()  # as another's environment knows it, without lost letters
 
     def reset(self, seed: int) -> Conversation:
-        """Start an episode; give the messages before the agent's first."""
-        observation, info = self.env.reset(seed=seed)
+        """Start an episode; give the messages before the agent's first.
+
+        Raises:
+            EnvError: the environment raised, or gave no text.
+        """
+        name = self.config.env
+        with told(name, "reset", "(observation, info)"):
+            answer: Any = self.env.reset(seed=seed)
         if self.ours:
-            self.conversation = info["conversation"]
-            self.privileged = info["privileged"]
+            self.conversation = answer[1]["conversation"]
+            self.privileged = answer[1]["privileged"]
         else:
-            self.conversation = (Message("user", _text(observation)),)
+            self.conversation = self._known = read_opening(name, read_reset(name, answer))
         return self.conversation
 
     def step(self, text: str) -> StepResult:
-        """Give the agent's message to the environment; see `StepResult`."""
+        """Give the agent's message to the environment; see `StepResult`.
+
+        Raises:
+            EnvError: the environment raised, or answered what cannot be used.
+        """
+        name = self.config.env
         action, dropped = (text, 0) if self.ours else _fit(text, _space(self.env, "action"))
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        with told(name, "step", FIVE):
+            answer: Any = self.env.step(action)
+        if not self.ours:
+            observation, reward, terminated, truncated, _ = read_step(name, answer)
+            known = (*self._known, Message("assistant", action))
+            following = read_following(name, observation, known)
+            self._known = known + following
+            self.conversation += (Message("assistant", text), *following)
+            parts = {"reward": reward}
+            return StepResult(following, parts, terminated, truncated, None, dropped=dropped)
+        _, reward, terminated, truncated, info = answer
+        read_reward(name, reward)
         before = len(self.conversation) + 1
-        if self.ours:
-            self.conversation, self.privileged = info["conversation"], info["privileged"]
-            parts, success = info["parts"], bool(info["success"])
-            costs, knowledge = info["costs"], info.get("knowledge", {})
-        else:
-            said = (Message("assistant", text), Message("user", _text(observation)))
-            self.conversation = self.conversation + said
-            parts, success = {"reward": float(reward)}, None
-            costs, knowledge = {}, {}
+        self.conversation, self.privileged = info["conversation"], info["privileged"]
         return StepResult(
             self.conversation[before:],
-            dict(parts),
+            dict(info["parts"]),
             bool(terminated),
             bool(truncated),
-            success,
-            costs,
-            knowledge,
-            dropped,
+            bool(info["success"]),
+            info["costs"],
+            info.get("knowledge", {}),
         )
 
     @property
@@ -274,15 +297,6 @@ def _is_numeric(space: gym.Space[Any] | None) -> bool:
         space,
         gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary,
     )
-
-
-def _text(observation: object) -> str:
-    if not isinstance(observation, str):
-        raise UserError(
-            f"expected observations that are strings; got {type(observation).__name__}; wrap the "
-            "environment so that it speaks strings"
-        )
-    return observation
 
 
 def _fit(text: str, space: gym.Space[Any] | None) -> tuple[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.advantages import estimate, estimator_settings
@@ -104,9 +104,18 @@ def learn(
 
     Returns:
         The iteration's metrics.
+
+    Raises:
+        RunError: a score is no number, which would spoil the scale of all that come later.
     """
     learner, scale, ranks = state.learner, state.scale, state.learner.ranks
-    scale.add([sum(p.values()) for t in everyone for p in t.parts])
+    scores = [sum(p.values()) for t in everyone for p in t.parts]
+    if not all(map(math.isfinite, scores)):
+        raise RunError(
+            f"expected finite scores in iteration {iteration}; a turn's parts are "
+            f"{_broken(everyone)}; mend the reward, and go on from the checkpoint with --resume"
+        )
+    scale.add(scores)
     batch = pack(trajectories)
     annotated = annotate(learner.policy, learner.critic, batch, config.ppo.token_budget)
     release_memory()
@@ -128,6 +137,13 @@ def learn(
     metrics |= {"beta": state.beta, "critic_loss": fit, "score_std": scale.std}
     metrics["cost_price"] = state.reward.multiplier
     return metrics
+
+
+def _broken(played: Sequence[Trajectory]) -> str:
+    """The parts of the first turn whose score is no number."""
+    turns = (parts for t in played for parts in t.parts)
+    broken = next(parts for parts in turns if not math.isfinite(sum(parts.values())))
+    return ", ".join(f"{name} {value:g}" for name, value in broken.items())
 
 
 def refuse_to_diverge(state: State, run: RunFolder) -> None:

@@ -511,6 +511,18 @@ def test_the_critic_learns_first_and_after_its_advantages(
     assert not torch.equal(policy.parameters()[0], before[0])
 
 
+def test_a_score_without_number_ends_the_run_before_it_spoils_the_scale(
+    policy: Policy, make_trajectories: Callable[..., list[Trajectory]]
+) -> None:
+    """Whoever resumes has a scale that is a number."""
+    state = TrainingState.begin(IN_GROUPS, policy, Distributed(cpu=True))
+    own = make_trajectories()
+    own[0].parts[0] = {"learned": float("nan")}
+    with pytest.raises(RunError, match="a turn's parts are learned nan; mend the reward"):
+        loop.learn(IN_GROUPS, state, own, own, 0, Clock())
+    assert state.scale.count == 0
+
+
 class Noted(Listener):
     """Keeps which episodes are shown."""
 
