@@ -6,7 +6,7 @@ by saying the same things again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, variance
 
@@ -143,7 +143,8 @@ class BranchingRollouts:
         pool = self._pool()
         numbers = range(config.dialogues)
         count = self.listener.counter("dialogues", config.dialogues)
-        played = play_episodes(agent, pool, numbers, self.seed, 1.0, self.rollout, count)
+        with pool:
+            played = play_episodes(agent, pool, numbers, self.seed, 1.0, self.rollout, count)
         snapshots = []
         for trajectory in played:
             said = [m.content for m in trajectory.conversation if m.role == "assistant"]
@@ -162,16 +163,17 @@ class BranchingRollouts:
 
     def follow(self, branches: Sequence[Branch], follower: Agent, times: int) -> None:
         """Play every reply on to the end, ``times`` times, and add the returns to its branch."""
-        env, open_ones = TextEnv(self.env, self.split), []
+        open_ones: list[Branch] = []
         firsts: list[float] = []
-        for branch in branches:
-            result = replay(env, branch.snapshot.then(branch.text))
-            first = sum(result.parts.values())
-            if result.terminated or result.truncated:
-                branch.returns.append(first)
-            else:
-                open_ones.append(branch)
-                firsts.append(first)
+        with TextEnv(self.env, self.split) as env:
+            for branch in branches:
+                result = replay(env, branch.snapshot.then(branch.text))
+                first = sum(result.parts.values())
+                if result.terminated or result.truncated:
+                    branch.returns.append(first)
+                else:
+                    open_ones.append(branch)
+                    firsts.append(first)
         self.listener.say(f"{len(open_ones)} of {len(branches)} replies leave the episode open")
         many = [b.snapshot.then(b.text) for b in open_ones for _ in range(times)]
         for number, (_, score) in enumerate(self._play(follower, many, once=False)):
@@ -194,13 +196,26 @@ class BranchingRollouts:
         purpose = Purpose.REPLY if once else Purpose.FOLLOW
         keys = [(self.seed, purpose, i) for i in range(len(snapshots))]
         if (model := agent.batched) is not None:
-            pool = ReplayPool(self.env, self.split, snapshots=snapshots, once=once)
             episodes = [(i, key, key) for i, key in enumerate(keys)]
-            played = collect(
-                model.generation, model.template, pool, episodes, self.rollout, on_episode=count
-            )
+            with ReplayPool(self.env, self.split, snapshots=snapshots, once=once) as pool:
+                played = collect(
+                    model.generation, model.template, pool, episodes, self.rollout, on_episode=count
+                )
             return [(t.conversation, t.score) for t in played]
-        env, found = TextEnv(self.env, self.split), []
+        with TextEnv(self.env, self.split) as env:
+            return self._play_alone(agent, env, snapshots, keys, once, count)
+
+    def _play_alone(
+        self,
+        agent: Agent,
+        env: TextEnv,
+        snapshots: Sequence[Snapshot],
+        keys: Sequence[tuple[int, ...]],
+        once: bool,
+        count: Callable[[object], None],
+    ) -> list[tuple[Conversation, float]]:
+        """Go on from snapshots with an agent that plays one episode at a time."""
+        found = []
         settings = conversation_settings(env, 1.0, self.rollout)
         for number, snapshot in enumerate(snapshots):
             count(snapshot)

@@ -12,6 +12,7 @@ from rlchat.inference.decoder import Sampled
 from rlchat.inference.engine import Engine, engine
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
+from rlchat.rollout.answers import EnvError
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
 from rlchat.rollout.seeding import episode_seeds
@@ -21,8 +22,8 @@ from rlchat_envs import Conversation
 
 Episode = tuple[int, tuple[int, ...], tuple[int, ...]]
 """An episode's index, the keys of its environment's seed, and those of its sampler's."""
-Answer = Conversation | StepResult
-"""What an environment answers: how the conversation opens, or what follows a message."""
+Answer = Conversation | StepResult | EnvError
+"""What an environment answers: how the conversation opens, what follows a message, or its error."""
 
 
 def collect(
@@ -54,15 +55,18 @@ def collect(
 
     Returns:
         The trajectories in the order of their indices.
+
+    Raises:
+        EnvError: an environment failed.
     """
     waiting = deque(episodes)
     rows = min(config.rows, len(waiting))
     if rows == 0:
         return []
-    pool.check_workers(config.workers)
+    threads = pool.thread if pool.in_threads(config.workers, 0.0) else None
     slots, end = config.max_tokens + config.max_new_tokens, template.end_of_turn
     with (
-        WorkerPool[int, Answer](min(config.workers, rows)) as workers,
+        WorkerPool[int, Answer](min(config.workers, rows), threads) as workers,
         engine(
             config.engine,
             generation,
@@ -134,6 +138,8 @@ class _Rollout:
         """
         trajectory, noise = self.playing[row]
         most, decoder = self.config.max_new_tokens, self.decoder
+        if isinstance(answer, EnvError):
+            raise answer
         if isinstance(answer, StepResult):
             _hear(trajectory, self.pool[row], answer, self.template, self.config)
         else:  # of an opening that leaves no room for the agent, the end counts

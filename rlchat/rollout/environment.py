@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
+import contextlib
+import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from functools import cached_property
+from time import monotonic
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import load_env_creator
 
-import rlchat_envs
 from rlchat.errors import UserError
 from rlchat.rollout.answers import (
     FIVE,
+    EnvError,
     read_following,
     read_opening,
     read_reset,
@@ -24,14 +25,11 @@ from rlchat.rollout.answers import (
     read_step,
     told,
 )
-from rlchat.rollout.knowledge import make_lookup
-from rlchat.rollout.llm_users import make_writer
+from rlchat.rollout.making import find_spec, make_env, space_of
+from rlchat.rollout.workers import EnvThread, WorkerPool
 from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario, Scorer
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
-from rlchat_reward_models import RuleScorer
-
-WRITTEN = ("llm:", "llm-person:")  # how names of users begin who are spoken by a language model
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +80,20 @@ class TextEnv:
         self.conversation: Conversation = ()
         self.privileged: Mapping[str, Any] = {}
         self._known: Conversation = ()  # as another's environment knows it, without lost letters
+        # Whoever forgets to close it has it closed when nothing refers to it, or at the end; there
+        # only in the main thread, as no other is waited for.
+        self._closing = weakref.finalize(self, _close, self.env)
+        self._closing.atexit = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> TextEnv:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the environment, once; what it raises at that costs nobody anything."""
+        self._closing()
 
     def reset(self, seed: int) -> Conversation:
         """Start an episode; give the messages before the agent's first.
@@ -106,7 +118,7 @@ class TextEnv:
             EnvError: the environment raised, or answered what cannot be used.
         """
         name = self.config.env
-        action, dropped = (text, 0) if self.ours else _fit(text, _space(self.env, "action"))
+        action, dropped = (text, 0) if self.ours else _fit(text, space_of(self.env, "action"))
         with told(name, "step", FIVE):
             answer: Any = self.env.step(action)
         if not self.ours:
@@ -162,17 +174,39 @@ class TextEnv:
 
 @dataclass
 class EnvPool:
-    """Environments of one kind, made when first needed: one for each conversation in flight."""
+    """Environments of one kind, made when first needed: one for each conversation in flight.
+
+    A context manager, which closes them; otherwise they are closed when nothing refers to the pool.
+    An environment lives in one thread: its row's, if the pool has given the row one, or else that
+    of whoever asks for it first.
+    """
 
     config: EnvConfig
     split: str = "train"
-    pool: list[TextEnv] = field(default_factory=list)
+    envs: dict[int, TextEnv] = field(default_factory=dict)
+    threads: dict[int, EnvThread] = field(default_factory=dict)
 
-    def __getitem__(self, index: int) -> TextEnv:
-        """The environment number ``index``."""
-        while len(self.pool) <= index:
-            self.pool.append(self.make())
-        return self.pool[index]
+    def __post_init__(self) -> None:
+        """See to it that those are closed who are forgotten."""
+        weakref.finalize(self, _close_all, self.envs, self.threads, 1.0)
+
+    def __enter__(self) -> EnvPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close all; after an error or Ctrl-C without patience for one that takes long."""
+        self.close(10.0 if kind is None else 1.0)
+
+    def __getitem__(self, row: int) -> TextEnv:
+        """The environment of a row."""
+        if (env := self.envs.get(row)) is None:
+            thread = self.threads.get(row)
+            env = self.make()
+            if self.threads.get(row) is not thread:  # it took so long that another has its place
+                env.close()
+                raise EnvError(f"{self.config.env} took too long to be made")
+            self.envs[row] = env
+        return env
 
     def make(self) -> TextEnv:
         """Make another environment of the kind."""
@@ -182,22 +216,87 @@ class EnvPool:
         """Begin episode number ``index`` in environment number ``row``; see `TextEnv.reset`."""
         return self[row].reset(seed)
 
-    @property
+    def thread(self, row: int) -> EnvThread:
+        """The thread of a row, which its environment is made, stepped and closed in."""
+        return self.threads.get(row) or self.threads.setdefault(row, EnvThread())
+
+    def drop(self, row: int) -> None:
+        """Close a row's environment, in its own thread; the next to begin there is a fresh one.
+
+        A thread that waits for its environment is left alone with it: should it go on one day, it
+        closes it and ends.
+        """
+        _drop(self.envs, self.threads, row)
+
+    def close(self, patience: float = 10.0) -> None:
+        """Close all environments; wait for those in threads so many seconds at most."""
+        _close_all(self.envs, self.threads, patience)
+
+    @cached_property
     def ours(self) -> bool:
         """Whether these are environments of `rlchat_envs`; none is made to find out."""
-        return self.pool[0].ours if self.pool else is_ours(self.config)
+        return next(iter(self.envs.values())).ours if self.envs else is_ours(self.config)
 
-    def check_workers(self, workers: int) -> None:
-        """Refuse threads for environments that draw from random states of the whole process.
+    def in_threads(self, workers: int, timeout: float) -> bool:
+        """Whether each environment is to live in a thread of its own.
+
+        Those of others are, so that one that hangs can be left behind; unless it says that it bears
+        the main thread only. Ours are if several are to answer at the same time.
+
+        Args:
+            workers: how many are.
+            timeout: seconds in which the first has to be made; 0 for no limit.
 
         Raises:
-            UserError: there are to be threads, and the environment says that it bears one only.
+            UserError: several are, and the environment bears one thread only.
         """
-        if workers and self[0].env.metadata.get("single_threaded"):
+        if self.ours and not workers:
+            return False
+        if self._single_threaded is None:
+            if 0 in self.envs and 0 not in self.threads:
+                self.drop(0)
+            making = WorkerPool[int, TextEnv](0, self.thread, timeout)
+            making.ask(0, self.__getitem__, 0)
+            ((_, made),) = making.answers(block=True)
+            if isinstance(made, EnvError):
+                self.drop(0)
+                raise made
+            self._single_threaded = bool(made.env.metadata.get("single_threaded"))
+            if self._single_threaded:
+                self.drop(0)
+        if self._single_threaded and workers:
             raise UserError(
                 f"expected --rollout.workers 0 with {self.config.env}, whose episodes draw from "
                 f"random states that all threads share; got {workers}; leave it out"
             )
+        return not self._single_threaded
+
+    _single_threaded: bool | None = field(default=None, init=False, repr=False)
+
+
+def _drop(envs: dict[int, TextEnv], threads: dict[int, EnvThread], row: int) -> None:
+    """Close a row's environment in its thread, which ends then."""
+    env, thread = envs.pop(row, None), threads.pop(row, None)
+    if thread is None and env is not None:
+        env.close()
+    if thread is not None and env is not None:
+        thread.call(env.close)
+    if thread is not None:
+        thread.end()
+
+
+def _close_all(envs: dict[int, TextEnv], threads: dict[int, EnvThread], patience: float) -> None:
+    """Close environments, each in its thread; wait so many seconds at most."""
+    left, end = list(threads.values()), monotonic() + patience
+    for row in {*envs, *threads}:
+        _drop(envs, threads, row)
+    for thread in left:
+        thread.join(max(0.0, end - monotonic()))
+
+
+def _close(env: gym.Env[str, str]) -> None:
+    with contextlib.suppress(Exception):
+        env.close()
 
 
 def is_ours(config: EnvConfig) -> bool:
@@ -212,91 +311,10 @@ def is_ours(config: EnvConfig) -> bool:
     entry: object = load_env_creator(declared) if isinstance(declared, str) else declared
     if isinstance(entry, type):
         return issubclass(entry, DialogueEnv)
-    return isinstance(entry, Maker) or TextEnv(config).ours
-
-
-def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
-    """Make a Gymnasium environment that exchanges text.
-
-    Raises:
-        UserError: the id is unknown, or its spaces are not text.
-    """
-    name, spec = config.env, find_spec(config.env)
-    # Models that write for users come first: an error there is not about the environment.
-    spoken = [name for name in config.users if name.startswith(WRITTEN)]
-    writers = {name: make_writer(name.partition(":")[2]) for name in spoken}
-    try:
-        if isinstance(spec.entry_point, Maker):
-            env = gym.make(
-                spec.id,
-                split=split,
-                users=config.users,
-                writers=writers,
-                scorer=RuleScorer(),
-                gamma=config.gamma,
-                disable_env_checker=True,
-            )
-            if config.knowledge:
-                env = KnowledgeWrapper(env, *(make_lookup(k) for k in config.knowledge))
-        else:
-            env = gym.make(spec.id, disable_env_checker=True)
-    except (ValueError, TypeError, gym.error.Error) as error:
-        raise UserError(f"{name} cannot be made: {error}") from error
-    for kind in ("observation", "action"):
-        space = _space(env, kind)
-        if not isinstance(space, gym.spaces.Text | rlchat_envs.Utterance) and _is_numeric(space):
-            raise UserError(
-                f"expected an environment with text {kind}s; {name} has {space}; wrap it so that "
-                "it speaks strings"
-            )
-    return env
-
-
-def find_spec(name: str) -> EnvSpec:
-    """Find a registered environment; a module before the colon is imported first.
-
-    Raises:
-        UserError: nothing is.
-    """
-    if ":" in name:
-        module = name.partition(":")[0]
-        if not all(part.isidentifier() for part in module.split(".")):
-            raise UserError(f"expected module:Id, as in my_module:MyEnv-v0; got {name!r}")
-        _import_here(module)
-    try:
-        return gym.spec(name.partition(":")[2] or name)
-    except gym.error.Error as error:
-        known = sorted(i for i in gym.registry if i.startswith("rlchat/"))
-        near = get_close_matches(name, [*known, *gym.registry], n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"expected an environment such as {', '.join(known)}, or module:Id; got {name!r}{hint}"
-        ) from error
-
-
-def _import_here(module: str) -> None:
-    """Import a module, from the working folder too, as under ``python -m``."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"expected an importable module before the colon; {module!r} is not: {error}; run "
-            "from the folder that holds it"
-        ) from error
-
-
-def _space(env: gym.Env[str, str], kind: str) -> gym.Space[Any] | None:
-    """A space that the environment declares; not all do."""
-    return getattr(env, f"{kind}_space", None)
-
-
-def _is_numeric(space: gym.Space[Any] | None) -> bool:
-    return isinstance(
-        space,
-        gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary,
-    )
+    if isinstance(entry, Maker):
+        return True
+    with TextEnv(config) as made:
+        return made.ours
 
 
 def _fit(text: str, space: gym.Space[Any] | None) -> tuple[str, int]:

@@ -15,6 +15,9 @@ from rlchat.rollout.trajectory import Ending, Episode
 
 OnEpisode = Callable[[Episode], None]
 NextMessage = Callable[[TextEnv], str]
+MOST_TURNS = 256
+"""Truncation of what is played without a budget of tokens: agents made of rules, and those behind a
+server, would go on for ever where an environment never ends an episode."""
 
 
 def rollout(
@@ -51,16 +54,10 @@ def rollout(
         >>> [str(episode.ending) for episode in played]
         ['goal', 'goal']
     """
-    pool = EnvPool(env.config, env.split) if isinstance(env, TextEnv) else EnvPool(env)
-    return play_episodes(
-        load_agent(agent),
-        pool,
-        range(episodes),
-        seed,
-        temperature,
-        config or RolloutConfig(),
-        on_episode,
-    )
+    config = config or RolloutConfig()
+    with EnvPool(env.config, env.split) if isinstance(env, TextEnv) else EnvPool(env) as pool:
+        loaded, numbers = load_agent(agent), range(episodes)
+        return play_episodes(loaded, pool, numbers, seed, temperature, config, on_episode)
 
 
 def play_episodes(
@@ -143,7 +140,10 @@ def go_on(
     episode: Episode,
     on_step: Callable[[StepResult], None] = lambda result: None,
 ) -> Episode:
-    """Play an episode on from where its environment stands, to its end; see `play_episode`."""
+    """Play an episode on from where its environment stands, to its end; see `play_episode`.
+
+    It is truncated after `MOST_TURNS` turns.
+    """
     episode.conversation = env.conversation
     while not (episode.terminated or episode.truncated):
         try:
@@ -159,4 +159,6 @@ def go_on(
         episode.success = result.success
         episode.dropped += result.dropped
         on_step(result)
+        if len(episode.parts) >= MOST_TURNS and not episode.terminated:
+            episode.truncated = True
     return episode

@@ -62,7 +62,9 @@ def update_from_feedback(
     """
     listener = listener or Listener()
     env = config.env_of(run.folder)
-    if not TextEnv(env, "dev").ours:  # made, so that a wrong user is told before the learning
+    with TextEnv(env, "dev") as made:  # made, so that a wrong user is told before the learning
+        ours = made.ours
+    if not ours:
         raise UserError(
             f"expected an environment that tells success, to measure by; {env.env} does not"
         )
@@ -190,8 +192,8 @@ def measure_kl(config: FeedbackUpdateConfig, old: Path, new: Path, env: EnvConfi
         (i, (config.seed, Purpose.EVALUATE, i), (config.seed, Purpose.ANSWER, i))
         for i in range(KL_EPISODES)
     ]
-    pool = EnvPool(env, "dev")
-    played = collect(policy.generation_model(), policy.template, pool, keys, config.rollout)
+    with EnvPool(env, "dev") as pool:
+        played = collect(policy.generation_model(), policy.template, pool, keys, config.rollout)
     policy.free_merged()
     batch = pack(played)
     critic = Critic(policy.hf.config.hidden_size, CriticConfig())

@@ -49,39 +49,56 @@ def train(
     Raises:
         RunError: updates stayed non-finite; the last good checkpoint is intact.
     """
-    pool, listener = EnvPool(config.env_config), listener or Listener()
+    listener = listener or Listener()
     state, first = State.begin(config, policy, ranks), 0
     if config.resume and run.checkpoint.is_dir():
         first = state.restore(run)
-    for iteration in range(first, config.iterations):
-        clock = Clock()
-        exact = state.sampler_is_exact(iteration)
-        trajectories = play(config, policy, pool, ranks, iteration, listener, exact)
-        clock.lap("rollout")
-        trajectories = state.reward.score(trajectories, ranks)
-        clock.lap("score")
-        listener.status(f"iteration {iteration}: learning")
-        gathered = ranks.gather([without_tokens(t) for t in trajectories])
-        everyone = sorted(gathered, key=lambda t: t.index)
-        metrics = learn(config, state, trajectories, everyone, iteration, clock)
-        refuse_to_diverge(state, run)
-        adapt_prices(config, state, metrics)
-        row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
-        row["peak_memory"] = peak_memory()
-        measured, alarm = monitor_reward(state, config, iteration, listener)
-        stopped = bool(alarm) and config.watch.stop
-        if ranks.main and stopped:
-            run.take_best()  # before the line that records the stop: a kill between repeats both
-        if ranks.main:
-            run.append(iteration, row | measured, everyone)
-            if not stopped:
-                state.save(run, iteration)
-            listener.iteration(row | measured)
-            listener.dialogue(iteration, everyone[0])
-        ranks.wait()
-        if stopped:
-            state.return_to_best(run)
-            break
+    with EnvPool(config.env_config) as pool:
+        for iteration in range(first, config.iterations):
+            if iterate(config, state, pool, run, iteration, listener):
+                state.return_to_best(run)
+                break
+
+
+def iterate(
+    config: TrainConfig,
+    state: State,
+    pool: EnvPool,
+    run: RunFolder,
+    iteration: int,
+    listener: Listener,
+) -> bool:
+    """Play an iteration's episodes, learn from them, and write down what came of it.
+
+    Returns:
+        Whether the reward monitor stops the run here.
+    """
+    policy, ranks, clock = state.learner.policy, state.learner.ranks, Clock()
+    exact = state.sampler_is_exact(iteration)
+    trajectories = play(config, policy, pool, ranks, iteration, listener, exact)
+    clock.lap("rollout")
+    trajectories = state.reward.score(trajectories, ranks)
+    clock.lap("score")
+    listener.status(f"iteration {iteration}: learning")
+    gathered = ranks.gather([without_tokens(t) for t in trajectories])
+    everyone = sorted(gathered, key=lambda t: t.index)
+    metrics = learn(config, state, trajectories, everyone, iteration, clock)
+    refuse_to_diverge(state, run)
+    adapt_prices(config, state, metrics)
+    row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
+    row["peak_memory"] = peak_memory()
+    measured, alarm = monitor_reward(state, config, iteration, listener)
+    stopped = bool(alarm) and config.watch.stop
+    if ranks.main and stopped:
+        run.take_best()  # before the line that records the stop: a kill between repeats both
+    if ranks.main:
+        run.append(iteration, row | measured, everyone)
+        if not stopped:
+            state.save(run, iteration)
+        listener.iteration(row | measured)
+        listener.dialogue(iteration, everyone[0])
+    ranks.wait()
+    return stopped
 
 
 def learn(

@@ -61,7 +61,7 @@ class Training:
         """
         cpu = config.adapter.device == "cpu" or not torch.cuda.is_available()
         distributed, run = Distributed(cpu=cpu), RunFolder(config.run)
-        TextEnv(config.env_config)  # a wrong name of an environment is told before anything long
+        TextEnv(config.env_config).close()  # a wrong name is told before anything long
         chosen(config.track)
         if config.episodes < distributed.count:
             raise UserError(

@@ -118,7 +118,8 @@ class RewardMonitor:
         """Let the policy talk to held-out users, and measure what it says."""
         agent = ModelAgent.of(policy)
         own = range(ranks.index, self.config.episodes, ranks.count)
-        played = play_episodes(agent, EnvPool(self.env, "dev"), own, self.seed, 1.0, rollout)
+        with EnvPool(self.env, "dev") as pool:
+            played = play_episodes(agent, pool, own, self.seed, 1.0, rollout)
         policy.free_merged()
         gold = {"success": [float(bool(t.success)) for t in played]}
         if self.second is not None:

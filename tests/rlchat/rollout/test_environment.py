@@ -195,11 +195,13 @@ gym.register("test/Alone-v0", entry_point=Alone)
 
 
 def test_threads_are_refused_by_an_environment_that_bears_one() -> None:
-    pool = EnvPool(EnvConfig("test/Alone-v0"))
-    pool.check_workers(0)
-    with pytest.raises(UserError, match=r"expected --rollout\.workers 0 with test/Alone-v0"):
-        pool.check_workers(2)
-    EnvPool(EnvConfig("test/Foreign-v0")).check_workers(2)
+    with EnvPool(EnvConfig("test/Alone-v0")) as pool:
+        assert not pool.in_threads(0, 0.0)
+        with pytest.raises(UserError, match=r"expected --rollout\.workers 0 with test/Alone-v0"):
+            pool.in_threads(2, 0.0)
+    with EnvPool(EnvConfig("test/Foreign-v0")) as pool:
+        assert pool.in_threads(2, 0.0) and pool.in_threads(0, 0.0)
+    assert not EnvPool(EnvConfig()).in_threads(0, 0.0)
 
 
 class HardOfHearing(Foreign):

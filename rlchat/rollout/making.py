@@ -1,0 +1,111 @@
+"""How an environment is found by its name, and made."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+import rlchat_envs
+from rlchat.errors import RunError, UserError
+from rlchat.rollout.knowledge import make_lookup
+from rlchat.rollout.llm_users import make_writer
+from rlchat_envs import Maker
+from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
+from rlchat_reward_models import RuleScorer
+
+if TYPE_CHECKING:
+    from rlchat.rollout.environment import EnvConfig
+
+WRITTEN = ("llm:", "llm-person:")  # how names of users begin who are spoken by a language model
+
+
+def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
+    """Make a Gymnasium environment that exchanges text.
+
+    Raises:
+        UserError: the id is unknown, or its spaces are not text.
+    """
+    name, spec = config.env, find_spec(config.env)
+    # Models that write for users come first: an error there is not about the environment.
+    spoken = [name for name in config.users if name.startswith(WRITTEN)]
+    writers = {name: make_writer(name.partition(":")[2]) for name in spoken}
+    try:
+        if isinstance(spec.entry_point, Maker):
+            env = gym.make(
+                spec.id,
+                split=split,
+                users=config.users,
+                writers=writers,
+                scorer=RuleScorer(),
+                gamma=config.gamma,
+                disable_env_checker=True,
+            )
+            if config.knowledge:
+                env = KnowledgeWrapper(env, *(make_lookup(k) for k in config.knowledge))
+        else:
+            env = gym.make(spec.id, disable_env_checker=True)
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        raise UserError(f"{name} cannot be made: {error or type(error).__name__}") from error
+    for kind in ("observation", "action"):
+        space = space_of(env, kind)
+        if not isinstance(space, gym.spaces.Text | rlchat_envs.Utterance) and _is_numeric(space):
+            raise UserError(
+                f"expected an environment with text {kind}s; {name} has {space}; wrap it so that "
+                "it speaks strings"
+            )
+    return env
+
+
+def find_spec(name: str) -> EnvSpec:
+    """Find a registered environment; a module before the colon is imported first.
+
+    Raises:
+        UserError: nothing is.
+    """
+    if ":" in name:
+        module = name.partition(":")[0]
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise UserError(f"expected module:Id, as in my_module:MyEnv-v0; got {name!r}")
+        _import_here(module)
+    try:
+        return gym.spec(name.partition(":")[2] or name)
+    except gym.error.Error as error:
+        known = sorted(i for i in gym.registry if i.startswith("rlchat/"))
+        near = get_close_matches(name, [*known, *gym.registry], n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"expected an environment such as {', '.join(known)}, or module:Id; got {name!r}{hint}"
+        ) from error
+
+
+def _import_here(module: str) -> None:
+    """Import a module, from the working folder too, as under ``python -m``."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"expected an importable module before the colon; {module!r} is not: {error}; run "
+            "from the folder that holds it"
+        ) from error
+
+
+def space_of(env: gym.Env[str, str], kind: str) -> gym.Space[Any] | None:
+    """A space that the environment declares; not all do."""
+    return getattr(env, f"{kind}_space", None)
+
+
+def _is_numeric(space: gym.Space[Any] | None) -> bool:
+    return isinstance(
+        space,
+        gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary,
+    )
