@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -187,7 +187,7 @@ def _message(entry: Mapping[Any, Any]) -> Message | None:
     role, content = entry.get("role"), _text(entry.get("content"))
     if content is None or role not in get_args(Role):
         return None
-    return Message(role, content)
+    return Message(cast(Role, role), content)
 
 
 def _text(value: object) -> str | None:

@@ -27,7 +27,7 @@ from rlchat.rollout.answers import (
 )
 from rlchat.rollout.making import find_spec, make_env, space_of
 from rlchat.rollout.workers import EnvThread, WorkerPool
-from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario, Scorer
+from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
 
@@ -149,22 +149,20 @@ class TextEnv:
         return self.env.lookups if isinstance(self.env, KnowledgeWrapper) else ()
 
     @property
-    def case(self) -> Case | None:
-        """The episode's state, in which a person can take the user's place; None for others'."""
+    def dialogue(self) -> DialogueEnv | None:
+        """The environment itself, in which a person can take the user's place; None for others'."""
         env = self.env.unwrapped
-        return env.case if isinstance(env, DialogueEnv) else None
+        return env if isinstance(env, DialogueEnv) else None
+
+    @property
+    def case(self) -> Case | None:
+        """The episode's state; None for others'."""
+        return None if self.dialogue is None else self.dialogue.case
 
     @property
     def scenario(self) -> Scenario | None:
         """The domain of an environment of `rlchat_envs`; None for others'."""
-        env = self.env.unwrapped
-        return env.scenario if isinstance(env, DialogueEnv) else None
-
-    @property
-    def scorer(self) -> Scorer | None:
-        """The scorer of how things are said; None where there is none."""
-        env = self.env.unwrapped
-        return env.scorer if isinstance(env, DialogueEnv) else None
+        return None if self.dialogue is None else self.dialogue.scenario
 
     @property
     def optimum(self) -> float | None:
@@ -270,6 +268,11 @@ class EnvPool:
                 f"random states that all threads share; got {workers}; leave it out"
             )
         return not self._single_threaded
+
+    def worker_pool(self, workers: int, timeout: float) -> WorkerPool[int, Any]:
+        """What calls the environments, each in its thread; see `in_threads`."""
+        thread = self.thread if self.in_threads(workers, timeout) else None
+        return WorkerPool(workers, thread, 0.0 if self.ours else timeout)
 
     _single_threaded: bool | None = field(default=None, init=False, repr=False)
 

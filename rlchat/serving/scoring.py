@@ -6,28 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlchat_envs import Case, Conversation, Message, Scorer
+from rlchat_envs import Case, Conversation, DialogueEnv, Message
+from rlchat_envs.core.env import Turn
 from rlchat_envs.knowledge import Lookup
+from rlchat_reward_models import RuleScorer
 
 
 @dataclass
 class ScoredConversation:
-    """One conversation, with the score of each of the agent's turns in named parts.
+    """One conversation, with the score and the costs of each of the agent's turns.
 
-    The parts are those of the environment's steps. A turn's progress is known once the user has
-    replied to it; a solution is judged at once. After the verdict people may talk on, but
-    nothing is scored any more.
+    They are those of the environment, which a person is a user of like any other; without one,
+    only how things are said is scored. A turn's progress is known once the user has replied to
+    it; a solution is judged at once. After the verdict people may talk on, but nothing is scored
+    any more.
     """
 
-    case: Case | None  # None: no environment, only talk
-    scorer: Scorer
+    env: DialogueEnv | None  # reset for this conversation; None: only talk
     lookups: Sequence[Lookup] = ()
-    gamma: float = 1.0  # the environment's discount of progress per turn
     conversation: Conversation = ()
     parts: list[dict[str, float]] = field(default_factory=list)
+    costs: list[dict[str, float]] = field(default_factory=list)
     solved: bool | None = None  # None while the case is open
-    _potential: float = 0.0  # before the agent's last message
     _open_reply: str | None = None  # the agent's last message, if it counts and nobody has replied
+    _cut_off: float = 0.0  # its penalty, if it ran out of tokens
 
     def __post_init__(self) -> None:
         """Begin with the agent's instructions, which come before all messages."""
@@ -35,6 +37,11 @@ class ScoredConversation:
             lookup.begin(self.case)
         if self.case is not None:
             self.conversation = tuple(m for m in self.case.opening if m.role == "system")
+
+    @property
+    def case(self) -> Case | None:
+        """The episode's state; None where there is no environment."""
+        return None if self.env is None else self.env.case
 
     @property
     def privileged(self) -> Mapping[str, Any]:
@@ -53,28 +60,27 @@ class ScoredConversation:
 
     def person(self, text: str) -> Conversation:
         """Append a person's message; give it, and what is looked up about it."""
-        if self.case is not None and self._open_reply is not None:
-            self.case.overhear(self._open_reply)
-        self._open_reply = None
-        messages = (Message("user", text),) if self.case is None else self.case.tell(text)
-        messages = self._append(messages)
-        if self.case is not None and self.solved is None and self.parts:
-            self.parts[-1]["progress"] = self.gamma * self.case.potential - self._potential
-        return messages
+        reply, self._open_reply = self._open_reply, None
+        if self.env is None:
+            return self._append((Message("user", text),))
+        if reply is None or self.solved is not None:
+            return self._append(self.env.tell(text))
+        turn = self.env.answer(reply, said=text)
+        self._settle(turn)
+        return self._append(turn.messages)
 
     def simulated(self) -> Conversation:
         """Append the simulated user's opening, or their reply to the agent's last message."""
-        assert self.case is not None and self.solved is None
-        messages: Conversation
+        assert self.env is not None and self.solved is None
         if not self.parts:
-            messages = tuple(m for m in self.case.opening if m.role != "system")
-        else:
-            assert self.conversation[-1].role == "assistant"
-            self._open_reply = None
-            reaction = self.case.hear(self.conversation[-1].content)
-            messages = reaction.messages
-            self._settle(reaction.resolution, reaction.terminated)
-        return self._append(messages)
+            return self._append(tuple(m for m in self.env.case.opening if m.role != "system"))
+        reply, self._open_reply = self._open_reply, None
+        assert reply is not None
+        turn = self.env.answer(reply)
+        self._settle(turn)
+        if turn.terminated:
+            self.solved = self.env.case.success
+        return self._append(turn.messages)
 
     def agent(self, text: str, cut_off: float = 0.0) -> None:
         """Append a message of the agent's, and score it.
@@ -87,13 +93,13 @@ class ScoredConversation:
         self.conversation += (Message("assistant", text),)
         if self.solved is not None:
             return
-        self._open_reply = text
-        parts = {} if self.case is None else {"progress": 0.0, "resolution": 0.0}
-        parts |= self.scorer.score(before, text)
-        if cut_off:
-            parts["cut_off"] = min(parts.get("cut_off", 0.0), -cut_off)
-        self.parts.append(parts)
-        self._potential = 0.0 if self.case is None else self.case.potential
+        self._open_reply, self._cut_off = text, cut_off
+        self.parts.append({})
+        self.costs.append({})
+        if self.env is None:
+            self._settle(Turn((), RuleScorer().score(before, text), {}, False))
+        else:
+            self._settle(self.env.preview(text))
 
     def instead(self, text: str, cut_off: float = 0.0) -> None:
         """Put another message in the place of the agent's last one, to which nobody has replied.
@@ -106,28 +112,29 @@ class ScoredConversation:
         self.conversation = self.conversation[:-1]
         if self._open_reply is not None:
             self.parts.pop()
+            self.costs.pop()
             self.solved = None  # if it was decided, then by the message that goes
         self.agent(text, cut_off)
 
     def verdict(self) -> float:
         """The resolution that the agent's last message earns; 0 if it decides nothing."""
-        if self.case is None or self.solved is not None:
-            return 0.0
-        return self.case.judge(self.conversation[-1].content)
+        turn = self._verdict()
+        return 0.0 if turn is None else turn.parts["resolution"]
 
     def decide(self) -> bool:
         """Apply the verdict on the agent's last message; tell whether there was one."""
-        verdict = self.verdict()
-        if verdict:
-            self._settle(verdict, terminated=True)
-            self.solved = verdict > 0
-        return bool(verdict)
+        if (turn := self._verdict()) is None:
+            return False
+        self._settle(turn)
+        self.solved = turn.parts["resolution"] > 0
+        return True
 
     def to_json(self) -> dict[str, Any]:
         """The conversation as a line of a transcript; `rlchat sft --data` reads it too."""
         return {
             "messages": [{"role": m.role, "content": m.content} for m in self.conversation],
             "parts": [dict(parts) for parts in self.parts],
+            "costs": [dict(costs) for costs in self.costs],
             "score": self.score,
             "success": self.solved,
         }
@@ -141,11 +148,14 @@ class ScoredConversation:
             messages += found
         return messages
 
-    def _settle(self, resolution: float, terminated: bool) -> None:
-        """Write down what the last turn led to, as `DialogueEnv.step` does."""
-        assert self.case is not None
-        after = 0.0 if terminated else self.case.potential
-        progress = self.gamma * after - self._potential
-        self.parts[-1] |= {"progress": progress, "resolution": resolution}
-        if terminated:
-            self.solved = self.case.success
+    def _verdict(self) -> Turn | None:
+        if self.env is None or self.solved is not None:
+            return None
+        return self.env.verdict(self.conversation[-1].content)
+
+    def _settle(self, turn: Turn) -> None:
+        """Write down what is known of the agent's last turn."""
+        self.parts[-1], self.costs[-1] = dict(turn.parts), dict(turn.costs)
+        if self._cut_off:
+            fault = min(turn.parts.get("cut_off", 0.0), -self._cut_off)
+            self.parts[-1]["cut_off"] = fault

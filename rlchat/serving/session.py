@@ -14,7 +14,6 @@ from rlchat.rollout.environment import TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.serving.scoring import ScoredConversation
 from rlchat_envs.knowledge import Lookup
-from rlchat_reward_models import RuleScorer
 
 
 class ChatSession(ScoredConversation):
@@ -61,16 +60,13 @@ class ChatSession(ScoredConversation):
         env_seed, noise = episode_seeds(seed, Purpose.CHAT, number)
         if env is not None:
             env.reset(env_seed)
-            if env.case is None:
+            if env.dialogue is None:
                 raise UserError(
                     "expected an environment in which a person can be the user; "
                     f"{env.config.env} has no such part; leave it out"
                 )
             lookups = env.lookups
-        if env is None:
-            super().__init__(None, RuleScorer(), lookups)
-        else:
-            super().__init__(env.case, env.scorer or RuleScorer(), lookups, env.config.gamma)
+        super().__init__(None if env is None else env.dialogue, lookups)
         settings = ConversationSettings(
             None if env is None else env.scenario,
             "" if env is None else env.config.env,

@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlchat_envs.core.messages import Message, as_text
-from rlchat_envs.core.protocols import SPLITS, Case, Scenario, Scorer
+from rlchat_envs.core.messages import Conversation, Message, as_text
+from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, Scorer
 from rlchat_envs.core.spaces import Utterance
 
 
@@ -19,6 +19,16 @@ class _Episode:
     conversation: list[Message] = field(default_factory=list)
     turn: int = 0
     over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one assistant message led to."""
+
+    messages: Conversation  # what is said to it, by the user and the desk
+    parts: dict[str, float]  # of its score, by name
+    costs: dict[str, float]  # what was unsafe in it, by name
+    terminated: bool
 
 
 class DialogueEnv(gym.Env[str, str]):
@@ -76,30 +86,96 @@ class DialogueEnv(gym.Env[str, str]):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Play one turn; ``action`` is the assistant's message, any string at all."""
-        episode = self._episode
-        if episode is None or episode.over:
-            raise gym.error.ResetNeeded("step() came before reset(), or after the episode's end")
+        turn, episode = self.answer(action), self._begun("step()")
+        truncated = not turn.terminated and episode.turn >= self.max_turns
+        episode.over = turn.terminated or truncated
+        return (
+            as_text(turn.messages),
+            float(sum(turn.parts.values())),
+            turn.terminated,
+            truncated,
+            self._info(episode, turn.parts, turn.costs),
+        )
+
+    def answer(self, action: str, said: str | None = None) -> Turn:
+        """Play one turn as ``step`` does, with no limit of turns and for a person if there is one.
+
+        Args:
+            action: the assistant's message.
+            said: what a person says in the user's place; None for the simulated user's own words.
+        """
+        episode = self._begun("step()")
+        if episode.over:
+            raise gym.error.ResetNeeded("step() came after the episode's end")
         before, case = tuple(episode.conversation), episode.case
         potential = case.potential
-        reaction = case.hear(action)
+        if said is None:
+            reaction = case.hear(action)
+        else:
+            costs = case.costs_of(action)  # of what was known when it was said
+            case.overhear(action)
+            reaction = Reaction(case.tell(said), costs=costs)
         after = 0.0 if reaction.terminated else case.potential
-        parts = {
-            "progress": self.gamma * after - potential,
-            "resolution": reaction.resolution,
-        }
-        if self.scorer is not None:
-            parts |= self.scorer.score(before, action)
+        parts = self._parts(before, action, self.gamma * after - potential, reaction.resolution)
         episode.conversation += [Message("assistant", action), *reaction.messages]
         episode.turn += 1
-        truncated = not reaction.terminated and episode.turn >= self.max_turns
-        episode.over = reaction.terminated or truncated
-        return (
-            as_text(reaction.messages),
-            float(sum(parts.values())),
-            reaction.terminated,
-            truncated,
-            self._info(episode, parts, dict(reaction.costs)),
-        )
+        episode.over = reaction.terminated
+        return Turn(reaction.messages, parts, dict(reaction.costs), reaction.terminated)
+
+    def tell(self, said: str) -> Conversation:
+        """Let a person say what answers no message that counts.
+
+        That is their first line, in the place of the simulated user's opening, and all that they
+        say once the case is closed.
+
+        Returns:
+            The line, and what the desk finds in it.
+        """
+        episode = self._begun("tell()")
+        if tuple(episode.conversation) == episode.case.opening:
+            episode.conversation = [m for m in episode.conversation if m.role == "system"]
+        messages = episode.case.tell(said)
+        episode.conversation += messages
+        return messages
+
+    def preview(self, action: str) -> Turn:
+        """What is known of a turn before somebody answers it, whose progress is 0 until then.
+
+        It changes nothing, and nothing is decided in it; see `verdict`.
+        """
+        episode = self._begun("preview()")
+        parts = self._parts(tuple(episode.conversation), action, 0.0, 0.0)
+        return Turn((), parts, dict(episode.case.costs_of(action)), False)
+
+    def verdict(self, action: str) -> Turn | None:
+        """The turn that ends an episode with the assistant's message, and nobody's answer.
+
+        Where a person is the user, nobody but the case says that they have what they want. It
+        changes nothing.
+
+        Returns:
+            The turn, or None if the message decides nothing.
+        """
+        episode = self._begun("verdict()")
+        if not (resolution := episode.case.judge(action)):
+            return None
+        progress = 0.0 - episode.case.potential  # the potential is 0 once an episode has terminated
+        parts = self._parts(tuple(episode.conversation), action, progress, resolution)
+        return Turn((), parts, dict(episode.case.costs_of(action)), True)
+
+    def _parts(
+        self, before: Conversation, action: str, progress: float, resolution: float
+    ) -> dict[str, float]:
+        """The named parts of a turn's score."""
+        parts = {"progress": progress, "resolution": resolution}
+        if self.scorer is not None:
+            parts |= self.scorer.score(before, action)
+        return parts
+
+    def _begun(self, call: str) -> _Episode:
+        if self._episode is None:
+            raise gym.error.ResetNeeded(f"{call} came before reset()")
+        return self._episode
 
     @property
     def case(self) -> Case:

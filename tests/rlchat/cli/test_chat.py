@@ -412,7 +412,7 @@ def test_the_seat_scores_as_the_environment_does(name: str, seed: int) -> None:
     twin = DialogueEnv(SupportScenario(), "dev", scorer=RuleScorer())
     _, info = env.reset(seed=seed)
     twin.reset(seed=seed)
-    session = ScoredConversation(twin.case, RuleScorer())
+    session = ScoredConversation(twin)
     agent = env.scenario.agents[name](seed)
     other = twin.scenario.agents[name](seed)
     session.simulated()

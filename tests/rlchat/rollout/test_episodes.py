@@ -10,6 +10,7 @@ from rlchat.inference.agents import ContextFull
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.policy import Policy
+from rlchat.rollout.answers import EnvError
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
 from rlchat.rollout.episodes import conversation_settings, play_episode, play_episodes, speaking
@@ -61,13 +62,13 @@ def test_an_agent_without_room_ends_the_episode(env: TextEnv) -> None:
 def test_an_environment_that_raises_is_not_an_end(
     env: TextEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is wrong with an environment is told as it is; half an episode is no result."""
+    """What is wrong with an environment is told; half an episode is no result."""
 
     def fail(action: str) -> object:
         raise OSError("the desk is on fire")
 
     monkeypatch.setattr(env.env.unwrapped, "step", fail)
-    with pytest.raises(OSError, match="on fire"):
+    with pytest.raises(EnvError, match="OSError: the desk is on fire"):
         played(env, "expert")
 
 

@@ -91,6 +91,20 @@ def test_a_session_scores_as_the_environment_does() -> None:
     assert any(step.parts["progress"] for step in steps[:-1])
 
 
+def test_a_persons_turns_have_costs_too() -> None:
+    """Giving an answer away is a cost, whoever is the pupil; nobody but the environment says so."""
+    session = ChatSession("random", TextEnv(EnvConfig("rlchat/Tutoring-v0"), "dev"), seed=1)
+    assert session.case is not None
+    charged = []
+    for text in ("hello", "and now?", "well"):
+        session.person(text)
+        reply = session.answer()
+        charged.append(dict(session.case.costs_of(reply.text)))
+    session.person("bye")
+    assert session.costs == charged == session.to_json()["costs"]
+    assert len(session.parts) == 3
+
+
 def test_a_full_context_is_told(tiny: ModelAgent) -> None:
     session = ChatSession(tiny, rollout=RolloutConfig(max_new_tokens=8, max_tokens=120))
     with pytest.raises(ContextFull):
