@@ -22,8 +22,31 @@ from rlchat_envs import Conversation
 
 Episode = tuple[int, tuple[int, ...], tuple[int, ...]]
 """An episode's index, the keys of its environment's seed, and those of its sampler's."""
-Answer = Conversation | StepResult | EnvError
-"""What an environment answers: how the conversation opens, what follows a message, or its error."""
+Answer = Conversation | StepResult
+"""What an environment answers: how the conversation opens, or what follows a message."""
+
+
+@dataclass
+class Failures:
+    """Episodes that failed in their environment: how many were begun again, and who failed twice.
+
+    Attributes:
+        allowed: how many may fail twice and be left out; one more ends the rollout.
+    """
+
+    allowed: float = 0.0
+    retried: int = 0
+    left_out: list[EnvError] = field(default_factory=list)
+
+    def leave_out(self, error: EnvError) -> None:
+        """Count an episode that failed twice.
+
+        Raises:
+            EnvError: its error, if it is one too many.
+        """
+        self.left_out.append(error)
+        if len(self.left_out) > self.allowed:
+            raise error
 
 
 def collect(
@@ -36,11 +59,13 @@ def collect(
     on_episode: Callable[[Trajectory], None] | None = None,
     kept_layers: int = 0,
     keep_sampled_states: bool = False,
+    failures: Failures | None = None,
 ) -> list[Trajectory]:
     """Play episodes, many at a time, each at its own pace.
 
     A row whose episode has ended takes the next one at once; all that were started are finished.
-    A row that waits for its environment keeps no other row waiting.
+    A row that waits for its environment keeps no other row waiting. An episode that fails there is
+    begun again once, in a fresh environment; another failure ends the rollout or is left out.
 
     Args:
         generation: the model that speaks.
@@ -52,21 +77,21 @@ def collect(
         on_episode: told of each as it ends.
         kept_layers: layers whose states trajectories keep, for a training that starts after them.
         keep_sampled_states: whether trajectories keep the states that tokens were drawn from.
+        failures: counts episodes that fail, and says how many may be left out: none if None.
 
     Returns:
         The trajectories in the order of their indices.
 
     Raises:
-        EnvError: an environment failed.
+        EnvError: episodes failed twice, more than may be left out.
     """
     waiting = deque(episodes)
     rows = min(config.rows, len(waiting))
     if rows == 0:
         return []
-    threads = pool.thread if pool.in_threads(config.workers, 0.0) else None
     slots, end = config.max_tokens + config.max_new_tokens, template.end_of_turn
     with (
-        WorkerPool[int, Answer](min(config.workers, rows), threads) as workers,
+        pool.worker_pool(config.workers, config.timeout) as workers,
         engine(
             config.engine,
             generation,
@@ -79,7 +104,10 @@ def collect(
         ) as decoder,
     ):
         kept = Kept(kept_layers > 0, keep_sampled_states)
-        rollout = _Rollout(template, pool, config, decoder, workers, waiting, kept, on_episode)
+        failures = failures or Failures()
+        rollout = _Rollout(
+            template, pool, config, decoder, workers, waiting, kept, on_episode, failures
+        )
         return sorted(rollout.play(rows), key=lambda t: t.index)
 
 
@@ -103,7 +131,10 @@ class _Rollout:
     waiting: deque[Episode]
     kept: Kept
     on_episode: Callable[[Trajectory], None] | None
+    failures: Failures
     playing: dict[int, tuple[Trajectory, np.random.Generator]] = field(default_factory=dict)
+    begun: dict[int, Episode] = field(default_factory=dict)  # by row, as the others are
+    again: set[int] = field(default_factory=set)  # indices of episodes that have failed once
 
     def play(self, rows: int) -> list[Trajectory]:
         """Play all that waits; give the trajectories in the order in which they ended."""
@@ -112,7 +143,9 @@ class _Rollout:
             self._begin(row)
         while self.playing:
             for row, answer in self.workers.answers(block=not self.decoder.busy):
-                if (ended := self._go_on(row, answer)) is not None:
+                if isinstance(answer, EnvError):
+                    self._fail(row, answer)
+                elif (ended := self._go_on(row, answer)) is not None:
                     done.append(ended)
                     if self.on_episode is not None:
                         self.on_episode(ended)
@@ -121,16 +154,29 @@ class _Rollout:
                 self._act(row, said)
         return done
 
+    def _fail(self, row: int, error: EnvError) -> None:
+        """Begin a row's episode again in a fresh environment, or the next one if it has been."""
+        del self.playing[row]
+        self.pool.drop(row)
+        episode = self.begun[row]
+        if episode[0] in self.again:
+            self.failures.leave_out(error)
+        else:
+            self.again.add(episode[0])
+            self.failures.retried += 1
+            self.waiting.appendleft(episode)
+        self._begin(row)
+
     def _begin(self, row: int) -> None:
         """Begin the next episode in a row, if one waits."""
         if self.waiting:
-            index, env_keys, noise_keys = self.waiting.popleft()
+            self.begun[row] = index, env_keys, noise_keys = self.waiting.popleft()
             seed, _ = episode_seeds(*env_keys)
             self.playing[row] = Trajectory(index, seed, []), episode_seeds(*noise_keys)[1]
             self.decoder.forget(row)
             self.workers.ask(row, self.pool.begin, row, index, seed)
 
-    def _go_on(self, row: int, answer: Answer) -> Trajectory | None:
+    def _go_on(self, row: int, answer: Conversation | StepResult) -> Trajectory | None:
         """Write down what a row's environment answered, and have the agent's next turn sampled.
 
         Returns:
@@ -138,8 +184,6 @@ class _Rollout:
         """
         trajectory, noise = self.playing[row]
         most, decoder = self.config.max_new_tokens, self.decoder
-        if isinstance(answer, EnvError):
-            raise answer
         if isinstance(answer, StepResult):
             _hear(trajectory, self.pool[row], answer, self.template, self.config)
         else:  # of an opening that leaves no room for the agent, the end counts

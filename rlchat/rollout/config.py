@@ -23,6 +23,14 @@ class RolloutConfig:
     workers: int = 0
     """Number of threads in which slow users, such as language models on a server, answer at the
     same time; with 0 they answer one after the other, which keeps a run repeatable to the bit."""
+    timeout: float = 120.0
+    """Most seconds that an environment which is not one of rlchat's may take to be made, to begin
+    an episode or to answer a message; one that takes longer has failed. With 0 there is no
+    limit."""
+    max_failed: float = 0.1
+    """Largest share of an iteration's episodes in training that may fail in the environment, when
+    played a second time too, and be left out of the update; a larger one ends the run, which can
+    be resumed."""
     engine: EngineName = "own"
     """What generates replies: own (this package's decoder) or paged (continuous batching of
     transformers, which is made for GPUs)."""
@@ -31,8 +39,9 @@ class RolloutConfig:
         """Refuse what cannot be played."""
         for name in ("rows", "max_new_tokens"):
             expect(self, name, getattr(self, name) >= 1, "of at least 1")
-        for name in ("cut_off_penalty", "workers"):
+        for name in ("cut_off_penalty", "workers", "timeout"):
             expect(self, name, getattr(self, name) >= 0, "of at least 0")
+        expect(self, "max_failed", 0 <= self.max_failed <= 1, "from 0 to 1")
         if self.max_tokens < 2 * self.max_new_tokens:
             raise UserError(
                 f"expected max_tokens of at least two turns ({2 * self.max_new_tokens}); got "

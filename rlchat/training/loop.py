@@ -15,11 +15,13 @@ from rlchat.errors import RunError
 from rlchat.listener import Listener
 from rlchat.models.device import peak_memory, release_memory
 from rlchat.models.policy import Policy
-from rlchat.rollout.collect import collect
+from rlchat.rollout.answers import EnvError
+from rlchat.rollout.collect import Failures, collect
 from rlchat.rollout.environment import EnvPool
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
+from rlchat.training.failures import count_failures, give_up
 from rlchat.training.metrics import Clock, measure, without_tokens
 from rlchat.training.run_folder import RunFolder
 from rlchat.training.state import State
@@ -47,7 +49,8 @@ def train(
         listener: told how it goes.
 
     Raises:
-        RunError: updates stayed non-finite; the last good checkpoint is intact.
+        RunError: updates stayed non-finite, or the environment failed too often; the last good
+            checkpoint is intact.
     """
     listener = listener or Listener()
     state, first = State.begin(config, policy, ranks), 0
@@ -75,7 +78,13 @@ def iterate(
     """
     policy, ranks, clock = state.learner.policy, state.learner.ranks, Clock()
     exact = state.sampler_is_exact(iteration)
-    trajectories = play(config, policy, pool, ranks, iteration, listener, exact)
+    failures = Failures(config.rollout.max_failed * config.episodes)
+    try:
+        trajectories = play(config, policy, pool, ranks, iteration, listener, exact, failures)
+    except EnvError as error:
+        give_up(config, error, run, iteration)
+    played = len(trajectories)
+    failed = count_failures(config, failures, played, run, iteration, ranks, listener)
     clock.lap("rollout")
     trajectories = state.reward.score(trajectories, ranks)
     clock.lap("score")
@@ -86,7 +95,7 @@ def iterate(
     refuse_to_diverge(state, run)
     adapt_prices(config, state, metrics)
     row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
-    row["peak_memory"] = peak_memory()
+    row |= {"peak_memory": peak_memory(), **failed}
     measured, alarm = monitor_reward(state, config, iteration, listener)
     stopped = bool(alarm) and config.watch.stop
     if ranks.main and stopped:
@@ -213,11 +222,13 @@ def play(
     iteration: int,
     listener: Listener,
     keep_sampled_states: bool = False,
+    failures: Failures | None = None,
 ) -> list[Trajectory]:
     """Collect this rank's share of an iteration's episodes.
 
     Episode i has the same goal, user and noise whoever plays it. Episodes of a group share goal
-    and user, and differ in what is sampled. ``keep_sampled_states`` is that of `collect`.
+    and user, and differ in what is sampled. ``keep_sampled_states`` and ``failures`` are those of
+    `collect`.
     """
     goals = (config.seed, Purpose.TRAIN, iteration)
     noise = (config.seed, Purpose.PLAY, iteration)
@@ -234,6 +245,7 @@ def play(
         on_episode=listener.rollout(iteration, len(episodes)),
         kept_layers=policy.shared_layers,
         keep_sampled_states=keep_sampled_states,
+        failures=failures,
     )
     policy.free_merged()
     return trajectories

@@ -21,7 +21,8 @@ from rlchat.models.adapters import check_share, leave_shape
 from rlchat.models.policy import Policy
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import EnvPool, TextEnv
+from rlchat.rollout.environment import EnvPool
+from rlchat.rollout.probe import probe
 from rlchat.training.comparison import measure_end, measure_start
 from rlchat.training.config import SFTConfig, TrainConfig, WarmStartConfig
 from rlchat.training.learning_curve import leave_curve
@@ -61,7 +62,7 @@ class Training:
         """
         cpu = config.adapter.device == "cpu" or not torch.cuda.is_available()
         distributed, run = Distributed(cpu=cpu), RunFolder(config.run)
-        TextEnv(config.env_config).close()  # a wrong name is told before anything long
+        probe(config.env_config, config.rollout)
         chosen(config.track)
         if config.episodes < distributed.count:
             raise UserError(
@@ -247,6 +248,8 @@ def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:
         )
     free = {"iterations", "resume", "run", "evaluation", "track"}
     wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
+    for name in ("timeout", "max_failed"):  # of environments that fail: they decide no number
+        wanted["rollout"].pop(name)
     for name, old, new in differing(run.read_config(), wanted):
         raise UserError(
             f"expected the settings of the run in {run.folder}; --{name} was {old!r} and is "
