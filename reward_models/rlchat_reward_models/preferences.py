@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlchat_envs import Conversation, Message
+from rlchat_reward_models.messages import messages_of, transcript, whole
+from rlchat_reward_models.records import read
 from rlchat_reward_models.splits import split_of
-
-ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,102 +136,90 @@ def _weighed(a: Preference, b: Preference) -> list[Preference]:
     return [replace(heavier, weight=left)]
 
 
-def read_preferences(path: Path) -> list[Preference]:
-    """Read JSON lines in any of trl's preference formats.
+def read_preferences(
+    source: str | Path, warn: Callable[[str], None] = lambda line: None
+) -> list[Preference]:
+    """Read a file, or a data set of the hub, in any of trl's preference formats.
 
-    With a prompt or without (the messages that both replies begin with become the prompt), of
-    messages or of plain strings.
+    With a prompt or without (what both replies begin with becomes the prompt), of messages or of
+    plain strings. Rows that hold no preference are left out.
+
+    Args:
+        source: what `rlchat_reward_models.records.read` takes.
+        warn: told once what was left out, by reason and line.
 
     Raises:
-        ValueError: no such file, an empty one, or lines that hold no preference: all of them are
-            named, with what is wrong with the first.
+        ValueError: no such file, or nothing in it that can be used.
     """
-    try:
-        # Not splitlines: JSON leaves U+2028 and its like unescaped inside a text.
-        lines = path.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"expected a readable UTF-8 file of preferences; got {path}: {error}"
-        ) from error
-    read: list[Preference] = []
-    bad: list[tuple[int, str]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            read.append(preference(json.loads(line), f"{path.name}:{number}"))
-        except (ValueError, RecursionError) as error:
-            bad.append((number, str(error)))
-    if bad:
-        more = f" (and lines {', '.join(str(n) for n, _ in bad[1:10])})" if bad[1:] else ""
-        raise ValueError(
-            f"expected trl's preference format on every line; {path} line {bad[0][0]}: "
-            f"{bad[0][1]}{more}; mend or delete them"
-        )
-    if not read:
-        raise ValueError(f"expected preferences, one a line; {path} is empty")
-    return read
+    name = Path(source).name
+
+    def parse(row: Mapping[str, Any], number: int) -> Preference:
+        return preference(row, f"{name}:{number}")
+
+    return read(source, "preferences", parse, warn)
 
 
 def preference(row: object, name: str) -> Preference:
-    """Parse one line of a file.
+    """Parse one row of a file.
 
     Args:
         row: parsed JSON.
-        name: stands for its dialogue if the line names none.
+        name: stands for its dialogue if the row names none.
 
     Raises:
         ValueError: it is no preference.
     """
     if not isinstance(row, Mapping) or not {"chosen", "rejected"} <= row.keys():
         raise ValueError("expected an object with chosen and rejected")
-    prompt = _messages(row.get("prompt", []), "prompt", "user")
-    chosen, rejected = (_messages(row[k], k, "assistant") for k in ("chosen", "rejected"))
-    if "prompt" not in row:
-        shared = _shared(chosen, rejected)
-        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+    prompt, chosen, rejected = _sides(row)
     if not chosen or not rejected:
         raise ValueError("expected chosen and rejected to say something")
-    kept = _number(row, "weight", 1.0)
-    if not 0 <= kept <= 1:
-        raise ValueError(f"expected a weight from 0 to 1; got {kept}")
     measured = "difference" in row and "error" in row
     return Preference(
         prompt,
         chosen,
         rejected,
-        kept,
-        str(row.get("source", "file")),
+        _kept_weight(row),
+        whole(str(row.get("source", "file"))),
         int(_number(row, "turn", sum(m.role == "assistant" for m in prompt))),
-        str(row.get("dialogue", "")) or name,
+        whole(str(row.get("dialogue", ""))) or name,
         _number(row, "difference", 0.0) if measured else None,
         _number(row, "error", 0.0) if measured else None,
     )
 
 
+def _kept_weight(row: Mapping[str, Any]) -> float:
+    """A row's weight, which is 1 where none is given."""
+    kept = _number(row, "weight", 1.0)
+    if not 0 <= kept <= 1:
+        raise ValueError(f"expected a weight from 0 to 1; got {kept}")
+    return kept
+
+
+def _sides(row: Mapping[str, Any]) -> tuple[Conversation, Conversation, Conversation]:
+    """Prompt, chosen and rejected, in which nothing is said twice."""
+    chosen, rejected = (_messages(row[k], k, "assistant") for k in ("chosen", "rejected"))
+    prompt = _messages(row.get("prompt"), "prompt", "user")
+    shared = _shared(chosen, rejected) if row.get("prompt") is None else 0
+    return (*prompt, *chosen[:shared]), chosen[shared:], rejected[shared:]
+
+
 def _messages(value: object, field: str, role: str) -> Conversation:
-    """Messages, or a plain string as one message of ``role``."""
+    """Messages, a transcript, or a plain string as one message of ``role``."""
     if isinstance(value, str):
-        return (Message(role, value),) if value else ()  # type: ignore[arg-type]
-    if not isinstance(value, Sequence):
-        raise ValueError(f"expected {field} to be text or a list of messages")
-    return tuple(_message(m, field) for m in value)
-
-
-def _message(value: object, field: str) -> Message:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"expected {field} to hold objects with role and content")
-    role, content = value.get("role"), value.get("content")
-    if role not in ROLES or not isinstance(content, str):
-        raise ValueError(f"expected {field} with roles of {', '.join(ROLES)} and text as content")
-    return Message(role, content)
+        return transcript(value) or ((Message(role, whole(value)),) if value else ())  # type: ignore[arg-type]
+    return () if value is None else messages_of(value, field)
 
 
 def _number(row: Mapping[str, Any], field: str, otherwise: float) -> float:
     value = row.get(field, otherwise)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        found = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
         raise ValueError(f"expected {field} to be a number; got {value!r}")
-    return float(value)
+    return found
 
 
 def _shared(a: Conversation, b: Conversation) -> int:

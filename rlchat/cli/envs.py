@@ -52,8 +52,8 @@ class UsersOptions(EnvOptions):
     users: str = ",".join(FAMILIES)
     """Families of simulated users to measure, comma-separated, each alone."""
     data: Path | None = None
-    """File of conversations to compare with, JSON lines of {"messages": [{"role", "content"}, …]};
-    if left out, the demonstrations that a warm start learns from."""
+    """File of conversations to compare with, or a data set of the hub; if left out, the
+    demonstrations that a warm start learns from."""
     split: Literal["train", "dev", "test"] = "train"
     """Split of the environment that goals and users come from."""
     episodes: int = 200
@@ -72,6 +72,7 @@ def run_users(options: UsersOptions, console: Console) -> None:
     Raises:
         UserError: no such environment, family or file.
     """
+    from rlchat.cli.progress import Progress
     from rlchat.rollout.conversations import read_conversations
     from rlchat.rollout.demonstrations import demonstrate
 
@@ -80,7 +81,9 @@ def run_users(options: UsersOptions, console: Console) -> None:
         return listen(demonstrate(env, options.episodes, options.seed, split))
 
     if options.data is not None:
-        measure, name = listen(read_conversations(options.data)), options.data.name
+        with Progress(console) as progress:
+            measure = listen(read_conversations(options.data, progress))
+        name = options.data.name
     else:
         measure, name = talked((), "train"), "demonstrations"
     talks = {name: measure} | {

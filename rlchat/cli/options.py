@@ -158,7 +158,7 @@ class RewardTrainOptions(RewardModelConfig):
     """Train a reward model on preferences; held-out dialogues are never trained on."""
 
     preferences: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files of `rlchat reward build`, or in any of trl's preference formats."""
+    """Files of `rlchat reward build`, or files and data sets of the hub in any of trl's formats."""
     out: Path = Path("runs/reward")
     """Folder for the reward model."""
 
@@ -188,6 +188,6 @@ class RewardScoreOptions:
     model: Annotated[Path, tyro.conf.Positional]
     """Folder of a reward model."""
     data: Annotated[Path, tyro.conf.Positional]
-    """JSON lines of {"messages": [{"role", "content"}, …]}."""
+    """Conversations: JSON lines, a JSON array, CSV, parquet, or a data set of the hub."""
     out: Path | None = None
     """Write the lines there with "scores" added; printed if it is not given."""

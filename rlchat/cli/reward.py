@@ -66,8 +66,8 @@ def run_train(options: RewardTrainOptions, console: Console) -> None:
     if options.out.exists():
         raise UserError(f"expected a new folder; {options.out} exists; name another with --out")
     files.check_place(options.out)
-    preferences = [p for path in options.preferences for p in read_file(path)]
     with Progress(console) as progress:
+        preferences = [p for path in options.preferences for p in read_file(path, progress)]
         trained = train_reward_model(preferences, options, progress)
     with files.atomic_folder(options.out) as folder:
         trained.scorer.save(folder)
@@ -78,7 +78,8 @@ def run_train(options: RewardTrainOptions, console: Console) -> None:
 def run_report(options: RewardReportOptions, console: Console) -> None:
     """Score preferences, and print accuracy, calibration and the largest errors."""
     scorer = load_scorer(options.model)
-    tidied = tidy(p for path in options.preferences for p in read_file(path))
+    with Progress(console) as progress:
+        tidied = tidy(p for path in options.preferences for p in read_file(path, progress))
     chosen = tidied.preferences if options.all else by_split(tidied.preferences)["held-out"]
     if not chosen:
         raise UserError("expected preferences of held-out dialogues; got none; give --all")
@@ -166,7 +167,9 @@ def run_score(options: RewardScoreOptions, console: Console) -> None:
     """Score conversations of a file, and write or print the scores."""
     if options.out is not None:
         files.check_place(options.out)
-    scorer, conversations = load_scorer(options.model), read_conversations(options.data)
+    scorer = load_scorer(options.model)
+    with Progress(console) as progress:
+        conversations = read_conversations(options.data, progress)
     parts = [parts_of(c, scorer.granularity) for c in conversations]
     scores = iter(scorer.score([part for own in parts for part in own]))
     rows = []

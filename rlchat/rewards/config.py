@@ -95,7 +95,7 @@ class PreferenceConfig(EnvOptions):
     people: bool = False
     """Add what people chose and edited in rlchat chat."""
     file: tuple[Path, ...] = ()
-    """Add files in any of trl's preference formats."""
+    """Add files in any of trl's preference formats, or data sets of the hub as OWNER/NAME:SPLIT."""
     split: Literal["train", "dev", "test"] = "train"
     """Split of the environment that goals come from."""
     speaker: str = "demonstrator"

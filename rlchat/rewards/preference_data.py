@@ -19,11 +19,11 @@ def collect_preferences(config: PreferenceConfig, listener: Listener | None = No
     """Collect preferences from every source that is asked for, without ties and duplicates.
 
     Raises:
-        UserError: a source that has none, or a file with bad lines.
+        UserError: a source that has none.
     """
     found: list[Preference] = []
     for path in config.file:
-        found += read_file(path)
+        found += read_file(path, listener)
     if config.people:
         found += [preference(row, row["dialogue"]) for row in stored_preferences()]
     if config.chitchat:
@@ -52,13 +52,17 @@ def _rated(seed: int) -> list[Preference]:
         raise UserError(str(error)) from error
 
 
-def read_file(path: Path) -> list[Preference]:
-    """Read preferences from a file in any of trl's formats.
+def read_file(source: Path, listener: Listener | None = None) -> list[Preference]:
+    """Read preferences from a file in any of trl's formats, or from a data set of the hub.
+
+    Args:
+        source: a file, or the hub's OWNER/NAME or OWNER/NAME:SPLIT.
+        listener: warned once of rows that cannot be used, by reason and line.
 
     Raises:
-        UserError: there are none, or bad lines.
+        UserError: there are none that can be used.
     """
     try:
-        return read_preferences(path)
+        return read_preferences(source, (listener or Listener()).warn)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -1,60 +1,84 @@
-"""Conversations in files, in trl's conversational format."""
+"""Conversations in files: to imitate, to score, to compare users with."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rlchat.errors import UserError
+from rlchat.listener import Listener
 from rlchat_envs import Conversation, Message
+from rlchat_reward_models.messages import messages_of, transcript, whole
+from rlchat_reward_models.records import read
 
-ROLES = ("system", "user", "assistant", "tool")
+LISTS = ("messages", "conversations", "conversation")  # what formats call a row's messages
 
 
-def read_conversations(path: Path) -> list[Conversation]:
-    """Read trl's conversational format: one ``{"messages": [{"role", "content"}, …]}`` a line.
+def read_conversations(
+    source: Path, listener: Listener | None = None, liked: bool = False
+) -> list[Conversation]:
+    """Read conversations: JSON lines, a JSON array, CSV, parquet, or a data set of the hub.
+
+    A row has ``messages``, ShareGPT's ``conversations``, or ``prompt`` and ``completion``. Rows
+    that cannot be used are left out.
+
+    Args:
+        source: a file, or the hub's OWNER/NAME or OWNER/NAME:SPLIT.
+        listener: warned once of what is left out, by reason and line.
+        liked: leave out completions whose ``label`` says that they are bad.
 
     Raises:
-        UserError: no such file, an empty one, or a line that is not a conversation.
+        UserError: no such file, or nothing in it that can be used.
     """
-    try:
-        # Not splitlines: JSON leaves U+2028 and its like unescaped inside a text.
-        lines = path.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"expected a readable UTF-8 file of conversations; got {path}: {error}"
-        ) from error
-    conversations = [
-        _conversation(path, n, line) for n, line in enumerate(lines, 1) if line.strip()
-    ]
-    if not conversations:
-        raise UserError(f"expected conversations, one a line; {path} is empty")
-    return conversations
 
-
-def _conversation(path: Path, number: int, line: str) -> Conversation:
-    def wrong(what: str) -> UserError:
-        return UserError(
-            f'{path}, line {number}: expected {{"messages": [{{"role": …, "content": …}}, …]}}; '
-            f"{what}"
-        )
+    def parse(row: Mapping[str, Any], number: int) -> Conversation:
+        if liked and row.get("label") is False:
+            raise ValueError("rated as bad, which nobody is to imitate")
+        return conversation(row)
 
     try:
-        row = json.loads(line)
+        return read(source, "conversations", parse, (listener or Listener()).warn)
     except ValueError as error:
-        raise wrong(f"this is not JSON: {error}") from error
-    messages = row.get("messages") if isinstance(row, dict) else None
-    if not isinstance(messages, list) or not messages:
-        raise wrong('there is no list "messages"')
-    said = []
-    for m in messages:
-        if (
-            not isinstance(m, dict)
-            or m.get("role") not in ROLES
-            or not isinstance(m.get("content"), str)
-        ):
-            raise wrong(f"one of its messages has no role out of {', '.join(ROLES)}, or no text")
-        said.append(Message(m["role"], m["content"]))
-    if not any(m.role == "assistant" for m in said) or said[0].role == "assistant":
-        raise wrong("somebody else has to speak first, and then an assistant")
-    return tuple(said)
+        raise UserError(str(error)) from error
+
+
+def conversation(row: Mapping[str, Any]) -> Conversation:
+    """A row's conversation.
+
+    Raises:
+        ValueError: it has none in which an assistant says something.
+    """
+    said = _said(row)
+    if not any(m.role == "assistant" for m in said):
+        raise ValueError("no assistant says anything in it")
+    return said
+
+
+def _said(row: Mapping[str, Any]) -> Conversation:
+    for name in LISTS:
+        if name in row:
+            return (*_instructions(row), *messages_of(row[name], name))
+    if "prompt" in row and "completion" in row:
+        asked = _side(row["prompt"], "prompt", "user")
+        return (*_instructions(row), *asked, *_side(row["completion"], "completion", "assistant"))
+    text = row.get("text")
+    if isinstance(text, str) and (said := transcript(text)):
+        return said
+    raise ValueError(
+        'expected a list "messages" of {"role": …, "content": …}, "conversations" of '
+        '{"from": …, "value": …}, or "prompt" and "completion"'
+    )
+
+
+def _instructions(row: Mapping[str, Any]) -> Conversation:
+    """Some formats have the system message beside the others, and not among them."""
+    text = row.get("system")
+    return (Message("system", whole(text)),) if isinstance(text, str) and text else ()
+
+
+def _side(value: object, field: str, role: str) -> Conversation:
+    """Messages, a transcript, or a text as one message of ``role``."""
+    if not isinstance(value, str):
+        return messages_of(value, field)
+    return transcript(value) or (Message(role, whole(value)),)  # type: ignore[arg-type]

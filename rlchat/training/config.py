@@ -129,8 +129,8 @@ class SFTConfig(EnvOptions):
     """Warm-start a model on demonstrations, or on conversations from a file."""
 
     data: Path | None = None
-    """File of conversations to imitate instead of demonstrations in the environment: JSON lines of
-    {"messages": [{"role", "content"}, …]}."""
+    """Conversations to imitate instead of demonstrations in the environment: a file (JSON lines, a
+    JSON array, CSV, parquet), or a data set of the hub as OWNER/NAME:SPLIT."""
     policy: str = "smollm2-135m"
     """What is trained: a model of `rlchat models list`, a Hugging Face id, a folder, or a run."""
     out: Path = Path("runs/warm-start")

@@ -134,7 +134,9 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
     if config.out.exists():
         raise UserError(f"expected a new folder; {config.out} exists; name another with --out")
     files.check_place(config.out)
-    conversations = None if config.data is None else read_conversations(config.data)
+    conversations = None
+    if config.data is not None:
+        conversations = read_conversations(config.data, listener, liked=True)
     base, start = config.policy, adapter_folder(config.policy)
     if start is not None:
         leave_shape(config.adapter, start)

@@ -75,24 +75,25 @@ def test_trl_s_other_formats() -> None:
 
 
 BAD = {
-    "[]": "an object with chosen and rejected",
+    "[]": "an object with names and values",
     '{"chosen": "a"}': "an object with chosen and rejected",
     '{"chosen": "a", "rejected": ""}': "to say something",
     '{"chosen": 1, "rejected": "b"}': "chosen to be text or a list",
     '{"chosen": [{"role": "robot", "content": "a"}], "rejected": "b"}': "roles of system, user",
     '{"chosen": "a", "rejected": "b", "weight": 2}': "a weight from 0 to 1",
     '{"chosen": "a", "rejected": "b", "weight": "much"}': "weight to be a number",
-    "{": "Expecting",
+    "{": "not JSON",
 }
 
 
 @pytest.mark.parametrize("line", BAD)
-def test_bad_lines_are_named_by_number(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "p.jsonl"
+def test_bad_lines_are_left_out_and_named_by_number(tmp_path: Path, line: str) -> None:
+    path, warned = tmp_path / "p.jsonl", list[str]()
     path.write_text(f'{{"chosen": "a", "rejected": "b"}}\n\n{line}\n{line}\n', "utf-8")
-    with pytest.raises(ValueError, match=r"line 3: .*\(and lines 4\)") as caught:
-        read_preferences(path)
-    assert BAD[line] in str(caught.value)
+    (read,) = read_preferences(path, warned.append)
+    assert (read.chosen, read.rejected) == (said("a"), said("b"))
+    assert len(warned) == 1 and warned[0].startswith(f"{path}: left out 2 of 3 rows: 2 × ")
+    assert BAD[line] in warned[0] and warned[0].endswith("(lines 3, 4)")
 
 
 def test_files_without_preferences(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("sft --data absent.jsonl", "expected a readable UTF-8 file *absent.jsonl*"),
         ("sft --data .", "expected a readable UTF-8 file *"),
         ("sft --data empty.jsonl", "expected conversations, one a line; empty.jsonl is empty"),
-        ("sft --data broken.jsonl", "broken.jsonl, line 2: expected *; this is not JSON: *"),
-        ("sft --data shape.jsonl", 'shape.jsonl, line 1: expected *; there is no list "messages"'),
+        ("sft --data broken.jsonl", "expected conversations; *1 × not JSON (line 1)"),
+        ("sft --data shape.jsonl", 'expected *; shape.jsonl has none *a list "messages"*(line 1)'),
         ("sft --data latin.jsonl", "expected a readable UTF-8 file *latin.jsonl*"),
         ("eval exprt", "expected an agent: a run folder, *; got 'exprt'; did you mean expert?"),
         ("eval .", "expected an agent: a run folder, starter, *; got '.'"),
@@ -153,9 +153,8 @@ def test_a_mistake_is_one_sentence(
     for name, content in {
         "file": b"",
         "empty.jsonl": b"\n\n",
-        "broken.jsonl": b'{"messages": [{"role": "user", "content": "a"}, '
-        b'{"role": "assistant", "content": "b"}]}\n{"messages": [',
-        "shape.jsonl": b"[]\n",
+        "broken.jsonl": b'{"messages": [',
+        "shape.jsonl": b"{}\n",
         "latin.jsonl": b"caf\xe9\n",
     }.items():
         (tmp_path / name).write_bytes(content)

@@ -243,22 +243,22 @@ GOOD = said(("user", "hi"), ("assistant", "señor"))
     "line, what",
     [
         ("{", "not JSON"),
-        ("3", 'no list "messages"'),
-        ("{}", 'no list "messages"'),
-        (json.dumps({"messages": []}), 'no list "messages"'),
-        (json.dumps({"messages": ["hi"]}), "no role out of system, user, assistant, tool"),
-        (json.dumps(said(("robot", "hi"))), "no role out of"),
-        (json.dumps(said(("user", None))), "or no text"),
-        (json.dumps(said(("user", "hi"))), "and then an assistant"),
-        (json.dumps(said(("assistant", "hi"), ("user", "hi"))), "somebody else has to speak first"),
+        ("3", "expected an object with names and values"),
+        ("{}", 'expected a list "messages"'),
+        (json.dumps({"messages": []}), "no assistant says anything in it"),
+        (json.dumps({"messages": ["hi"]}), "objects with role and content"),
+        (json.dumps(said(("robot", "hi"))), "roles of system, user, assistant, tool"),
+        (json.dumps(said(("user", None))), "text as content, not pictures, sound or nothing"),
+        (json.dumps(said(("user", "hi"))), "no assistant says anything in it"),
     ],
 )
 def test_a_wrong_line_is_named(line: str, what: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "talks.jsonl", GOOD, "", line, GOOD)
-    with pytest.raises(UserError) as raised:
+    path = write(tmp_path / "talks.jsonl", "", line)
+    with pytest.raises(UserError, match=r"expected conversations; .* \(line 2\)$") as raised:
         read_conversations(path)
-    assert f"{path}, line 3: " in str(raised.value)
+    assert str(path) in str(raised.value)
     assert what in str(raised.value)
+    assert len(read_conversations(write(path, GOOD, "", line, GOOD))) == 2
 
 
 def test_a_file_without_conversations_is_named(tmp_path: Path) -> None:

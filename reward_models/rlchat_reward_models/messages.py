@@ -1,0 +1,123 @@
+"""Messages as files have them, in the formats that people use, as a conversation.
+
+Known are transformers' ``role`` and ``content``, ShareGPT's ``from`` and ``value``, contents in
+parts, tool calls, and transcripts of ``Human:`` and ``Assistant:`` in one text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from rlchat_envs import Conversation, Message
+from rlchat_envs.core.messages import Role
+
+ROLES: tuple[Role, ...] = get_args(Role)
+_ALSO: Mapping[str, Role] = {
+    "developer": "system",
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
+}
+_CALLS = ("function_call", "tool_call")  # ShareGPT: a call is a message, and its text a program's
+_MARK = re.compile(r"(?:\A\s*|\n\n\s*|\s*#+ )(?:#+ )?(Human|User|Assistant|System): ?")
+
+
+def messages_of(value: object, field: str) -> Conversation:
+    """Messages of a list, or of a transcript.
+
+    A call of a tool has no text and is said to nobody: it is left out, and what the tool answered
+    stays. System messages at the beginning become one.
+
+    Args:
+        value: as it stands in a file.
+        field: its name there, for errors.
+
+    Raises:
+        ValueError: it is no list of messages.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ValueError(f"expected {field} to be text or a list of messages")
+    said = [m for entry in value if (m := _message(entry, field)) is not None]
+    return _one_system(said)
+
+
+def transcript(text: str) -> Conversation:
+    """The messages of a text with marks of who speaks, such as Anthropic's; () if it has none.
+
+    A mark at the end, after which nothing was said yet, is no message.
+    """
+    marks = list(_MARK.finditer(text))
+    names = {m[1] for m in marks}
+    if not marks or marks[0].start() > 0 or "Assistant" not in names or len(names) < 2:
+        return ()
+    ends = [*(m.start() for m in marks[1:]), len(text)]
+    said = [
+        Message(_role(m[1].lower()), whole(text[m.end() : end]).strip())
+        for m, end in zip(marks, ends, strict=True)
+    ]
+    if not said[-1].content:
+        del said[-1]
+    return _one_system(said)
+
+
+def whole(text: str) -> str:
+    """A text without half surrogates, which JSON can write and nothing can encode."""
+    return text.encode(errors="replace").decode()
+
+
+def _message(entry: object, field: str) -> Message | None:
+    """A message; None if it is a call of a tool and says nothing."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"expected {field} to hold objects with role and content")
+    named = next((entry[k] for k in ("role", "from") if entry.get(k) is not None), None)
+    if named in _CALLS:
+        return None
+    content = next((entry[k] for k in ("content", "value") if entry.get(k) is not None), None)
+    calls = entry.get("tool_calls") or entry.get("function_call")
+    if calls and content in (None, "", []):
+        return None
+    return Message(_role(named, field), _text(content, field))
+
+
+def _role(named: object, field: str = "a transcript") -> Role:
+    if isinstance(named, str):
+        small = named.lower()
+        for role in ROLES:
+            if small == role:
+                return role
+        if small in _ALSO:
+            return _ALSO[small]
+    raise ValueError(f"expected {field} with roles of {', '.join(ROLES)} and text as content")
+
+
+def _text(content: object, field: str) -> str:
+    """A message's text, which may come in parts."""
+    if isinstance(content, str):
+        return whole(content)
+    parts = content if isinstance(content, Sequence) and not isinstance(content, bytes) else ()
+    texts = [p.get("text") if isinstance(p, Mapping) else None for p in parts]
+    if not texts or not all(isinstance(t, str) for t in texts):
+        raise ValueError(
+            f"expected {field} with roles of {', '.join(ROLES)} and text as content, not pictures, "
+            "sound or nothing"
+        )
+    return whole("".join(t for t in texts if t))
+
+
+def _one_system(said: Sequence[Message]) -> Conversation:
+    """Join the system messages that a conversation begins with: templates know one."""
+    first = next((i for i, m in enumerate(said) if m.role != "system"), len(said))
+    if first < 2:
+        return tuple(said)
+    joined = "\n\n".join(m.content for m in said[:first])
+    return (Message("system", joined), *said[first:])
