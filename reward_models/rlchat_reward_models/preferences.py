@@ -189,19 +189,43 @@ def preference(row: object, name: str) -> Preference:
 
 
 def _kept_weight(row: Mapping[str, Any]) -> float:
-    """A row's weight, which is 1 where none is given."""
+    """A row's weight; 0, a tie, where a judge gave both replies the same score."""
     kept = _number(row, "weight", 1.0)
     if not 0 <= kept <= 1:
         raise ValueError(f"expected a weight from 0 to 1; got {kept}")
-    return kept
+    scores = [row.get(f"score_{side}") for side in ("chosen", "rejected")]
+    return 0.0 if None not in scores and scores[0] == scores[1] else kept
 
 
 def _sides(row: Mapping[str, Any]) -> tuple[Conversation, Conversation, Conversation]:
     """Prompt, chosen and rejected, in which nothing is said twice."""
     chosen, rejected = (_messages(row[k], k, "assistant") for k in ("chosen", "rejected"))
-    prompt = _messages(row.get("prompt"), "prompt", "user")
-    shared = _shared(chosen, rejected) if row.get("prompt") is None else 0
-    return (*prompt, *chosen[:shared]), chosen[shared:], rejected[shared:]
+    if row.get("prompt") is None:
+        shared = _shared(chosen, rejected)
+        if isinstance(row["chosen"], str):  # of a transcript: up to the last mark of an assistant
+            while shared and chosen[shared].role != "assistant":
+                shared -= 1
+        return chosen[:shared], chosen[shared:], rejected[shared:]
+    prompt = _messages(row["prompt"], "prompt", "user")
+    repeats = [_repeated(prompt, side) for side in (chosen, rejected)]
+    if not any(repeats):
+        return prompt, chosen, rejected
+    begun = max(chosen[: repeats[0]], rejected[: repeats[1]], key=len)
+    chosen, rejected = chosen[repeats[0] :], rejected[repeats[1] :]
+    shared = _shared(chosen, rejected) if all(repeats) else 0
+    told = tuple(m for m in prompt if m.role == "system" and m not in begun)
+    return (*told, *begun, *chosen[:shared]), chosen[shared:], rejected[shared:]
+
+
+def _repeated(prompt: Conversation, side: Conversation) -> int:
+    """How many messages a side begins with that say what the user said in the prompt."""
+    asked = [m.content.strip() for m in prompt if m.role == "user"]
+    said: list[str] = []
+    for number, m in enumerate(side[:-1], 1):
+        said += [m.content.strip()] * (m.role == "user")
+        if asked and said[-len(asked) :] == asked and m.role == "user":
+            return number
+    return 0
 
 
 def _messages(value: object, field: str, role: str) -> Conversation:

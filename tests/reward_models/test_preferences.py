@@ -107,3 +107,76 @@ def test_files_without_preferences(tmp_path: Path) -> None:
 def test_weights_lie_in_range() -> None:
     assert all(0 <= weight(d / 10, 0.1, 0.25) <= 1 for d in range(50))
     assert not math.isnan(weight(0.0, 0.0, 1e-9))
+
+
+HUMAN = "\n\nHuman: Hi there\n\nAssistant: Hello.\n\nHuman: Where is it?\n\nAssistant:"
+BEFORE = (
+    Message("user", "Hi there"),
+    Message("assistant", "Hello."),
+    Message("user", "Where is it?"),
+)
+
+
+def test_what_two_transcripts_begin_with_is_their_prompt() -> None:
+    """Anthropic's format: one text holds all, and the replies may begin alike."""
+    rows: list[dict[str, object]] = [
+        {"chosen": f"{HUMAN} I look, gladly.", "rejected": f"{HUMAN} I look nowhere."},
+        {"prompt": HUMAN, "chosen": "I look, gladly.", "rejected": " I look nowhere.".strip()},
+        {
+            "prompt": HUMAN,
+            "chosen": f"{HUMAN} I look, gladly.",
+            "rejected": f"{HUMAN} I look nowhere.",
+        },
+    ]
+    for row in rows:
+        p = preference(row, "f:1")
+        assert (p.prompt, p.chosen, p.rejected) == (
+            BEFORE,
+            said("I look, gladly."),
+            said("I look nowhere."),
+        )
+
+
+def test_transcripts_that_part_at_a_user_s_line_part_after_an_assistant_s_mark() -> None:
+    ends = ("\n\nHuman: Thanks\n\nAssistant: Yes.", "\n\nHuman: What?\n\nAssistant: No.")
+    chosen, rejected = (f"{HUMAN} There.{end}" for end in ends)
+    p = preference({"chosen": chosen, "rejected": rejected}, "f:1")
+    assert p.prompt == BEFORE
+    assert p.chosen == (*said("There."), Message("user", "Thanks"), *said("Yes."))
+    assert p.rejected == (*said("There."), Message("user", "What?"), *said("No."))
+
+
+def test_a_prompt_that_replies_repeat_is_said_once() -> None:
+    def talk(*texts: str) -> list[dict[str, str]]:
+        roles = ("user", "assistant")
+        return [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+
+    def sides(prompt: object, chosen: object, rejected: object) -> tuple[Conversation, ...]:
+        p = preference({"prompt": prompt, "chosen": chosen, "rejected": rejected}, "f:1")
+        return p.prompt, p.chosen, p.rejected
+
+    asked, yes, no = (Message("user", "Hi"),), said("Yes."), said("No.")
+    assert sides("Hi", talk("Hi", "Yes."), talk("Hi", "No.")) == (asked, yes, no)
+    assert sides(talk("Hi"), talk("Hi", "Yes."), talk("Hi", "No.")) == (asked, yes, no)
+    assert sides("Hi", talk("Hi", "Yes."), "No.") == (asked, yes, no)
+    told = [{"role": "system", "content": "Be kind."}]
+    kind = (Message("system", "Be kind."), *asked)
+    assert sides("Hi", [*told, *talk("Hi", "Yes.")], [*told, *talk("Hi", "No.")]) == (kind, yes, no)
+    assert sides([*told, *talk("Hi")], talk("Hi", "Yes."), talk("Hi", "No.")) == (kind, yes, no)
+    # The prompt is the first line of several, or the last.
+    longer = talk("Hi", "Ho", "And?")
+    before = (*asked, *said("Ho"), Message("user", "And?"))
+    for prompt in ("Hi", "And?"):
+        found = sides(prompt, [*longer, *talk("", "Yes.")[1:]], [*longer, *talk("", "No.")[1:]])
+        assert found == (before, yes, no)
+    # What only looks alike stays.
+    assert sides("Ho", talk("Hi", "Yes."), talk("Hi", "No."))[0] == (Message("user", "Ho"),)
+
+
+def test_a_judge_s_equal_scores_are_a_tie() -> None:
+    def scored(chosen: object, rejected: object) -> Preference:
+        row = {"prompt": "Hi", "chosen": "a", "rejected": "b"}
+        return preference(row | {"score_chosen": chosen, "score_rejected": rejected}, "f:1")
+
+    tidied = tidy([scored(8.0, 8), scored(8.5, 8), scored(None, None)])
+    assert (tidied.ties, [p.weight for p in tidied.preferences]) == (1, [1.0])
