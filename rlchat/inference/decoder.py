@@ -267,7 +267,6 @@ class Decoder:
             rows.to(self._device),
             slots.to(self._device),
             group_rows(places, counts.tolist(), starts.tolist(), room, self._device),
-            longest,
         )
         filler = -len(rows) % (BLOCK if self._half else 1)
         ids = torch.tensor([i for own in new.values() for i in own] + [0] * filler)
@@ -336,8 +335,8 @@ class Decoder:
         """One token (R,) a row, at its slot (R,); give logits (R, V), and states that are kept."""
         room, rows = self._cache.room, torch.arange(len(ids), device=ids.device)
         hidden = torch.arange(room, device=ids.device) > slots[:, None]
-        group = RowGroup(0, len(ids), 1, room, Mask(hidden[:, None]))
-        last, kept, _ = self._run(ids, slots, StepLayout(self._cache, rows, slots, [group], room))
+        group = RowGroup(0, len(ids), 1, room, Mask(hidden[:, None]), slots[:, None])
+        last, kept, _ = self._run(ids, slots, StepLayout(self._cache, rows, slots, [group]))
         return self.head(last), kept
 
     def _close_ranks(self) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.paged import Paged
 from rlchat.models.generation_model import GenerationModel
+from rlchat.models.row_limit import check_room, row_limit
 from rlchat.settings import EngineName
 
 
@@ -63,8 +64,11 @@ def engine(
     """Make an engine for as long as it is needed; the arguments are those of `Decoder`.
 
     Raises:
-        UserError: virtual tokens, which the paged engine has no place for.
+        UserError: the model's positions end before ``slots`` do, or virtual tokens, which the paged
+            engine has no place for.
     """
+    before = 0 if generation.prefix_kv is None else generation.prefix_kv[0][0].shape[1]
+    check_room(row_limit(generation.model), slots + before)
     if name == "own":
         yield Decoder(
             generation, rows, slots, end_of_turn, temperature, kept_layers, keep_sampled_states

@@ -6,26 +6,40 @@ import contextlib
 import math
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlchat.models.attention import Mask, attend
+from rlchat.models.attention import Mask, Scoring, attend
 
 GROWTH = 64  # slots that the cache grows by: copying is rare, and little lies unused
 
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Rows of the cache from ``first`` on that get ``tokens`` each, and see up to ``seen``."""
+    """Rows of the cache from ``first`` on that get ``tokens`` each, and see up to ``seen``.
+
+    ``upto`` (rows, tokens) are the new tokens' own slots.
+    """
 
     first: int
     rows: int
     tokens: int
     seen: int
     mask: Mask | None
+    upto: Tensor
+    _windows: dict[int, Mask] = field(default_factory=dict)
+
+    def mask_of(self, window: int | None, device: torch.device) -> Mask | None:
+        """The mask of layers whose tokens see the last ``window``, themselves included."""
+        if window is None or window >= self.seen:
+            return self.mask
+        if window not in self._windows:
+            slots, own = torch.arange(self.seen, device=device), self.upto.to(device)[..., None]
+            self._windows[window] = Mask((slots > own) | (slots <= own - window))
+        return self._windows[window]
 
 
 def lazy_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -117,9 +131,10 @@ class StepLayout:
     rows: Tensor  # (n,), of the cache
     slots: Tensor  # (n,)
     groups: Sequence[RowGroup]
-    longest: int
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
+    ) -> Tensor:
         """Write the new tokens' states, and let each see its row up to itself."""
         count = len(self.rows)
         keys, values = self.cache.write(
@@ -131,7 +146,8 @@ class StepLayout:
             end = begin + group.rows * group.tokens
             queries = query[:, begin:end].unflatten(1, (group.rows, group.tokens)).transpose(0, 1)
             seen = keys[rows, :, : group.seen], values[rows, :, : group.seen]
-            out.append(attend(queries, *seen, group.mask, scale).transpose(1, 2).flatten(0, 1))
+            mask = group.mask_of(scoring.window, query.device)
+            out.append(attend(queries, *seen, mask, scoring).transpose(1, 2).flatten(0, 1))
             begin = end
         filler = query.shape[1] - count
         if filler:

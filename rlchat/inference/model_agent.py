@@ -24,6 +24,7 @@ from rlchat.models.adapters import POLICY
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
+from rlchat.models.row_limit import row_limit
 from rlchat_envs import Conversation
 
 
@@ -78,7 +79,8 @@ class ModelConversation:
             noise: what sampling draws from.
         """
         most = getattr(generation.model.config, "max_position_embeddings", None)
-        self._room = min(settings.max_tokens, most or settings.max_tokens)
+        most = min(most or settings.max_tokens, row_limit(generation.model) or settings.max_tokens)
+        self._room = min(settings.max_tokens, most)
         self._turn = settings.max_new_tokens
         self._template, self._noise = template, noise
         self._temperature = settings.temperature

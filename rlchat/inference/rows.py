@@ -112,6 +112,6 @@ def group_rows(
         mask = None
         if counts[begin] > 1 or min(starts[begin:end]) + 1 < seen:
             mask = Mask((tokens > upto[:, :, None]).to(device))
-        groups.append(RowGroup(rows[begin], end - begin, counts[begin], seen, mask))
+        groups.append(RowGroup(rows[begin], end - begin, counts[begin], seen, mask, upto))
         begin = end
     return groups

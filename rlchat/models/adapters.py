@@ -18,12 +18,16 @@ from peft import (
 )
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from rlchat.errors import UserError
 from rlchat.models.config import AdapterConfig
 from rlchat.models.packing import PrefixKV
 
 POLICY = "policy"  # the name of the adapter that trains
+# Maps of feed-forward layers. Where experts lie in one tensor, peft takes these names for theirs
+# too, and would adapt what cannot be merged: attention alone is adapted there.
+EXPERTS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 
 
 def leave_shape(config: AdapterConfig, folder: Path) -> None:
@@ -86,8 +90,10 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
     linear = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
     }
+    if any(parameter.dim() == 3 for parameter in model.parameters()):
+        linear -= EXPERTS
     if config.method == "prefix":
         return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.tokens)
     if config.method == "prompt":
@@ -112,6 +118,8 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
         target_modules=sorted(linear),
         use_dora=config.method == "dora",
         use_rslora=config.method == "rslora",
+        # GPT-2's maps have their weights the other way round.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
 
 

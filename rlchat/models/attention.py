@@ -10,33 +10,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from rlchat.models.heads import head_of
+
 NAME = "rlchat_layout"
+
+
+class Scoring(NamedTuple):
+    """What a layer makes of the products of queries and keys.
+
+    Attributes:
+        scale: factor of the products.
+        window: a token sees the last so many tokens of its row, itself included; None for all.
+        cap: scores stay within ± so much, by a hyperbolic tangent (Gemma 2).
+        sinks: (H,) a score of each head's that takes weight and gives no value (gpt-oss).
+    """
+
+    scale: float
+    window: int | None = None
+    cap: float | None = None
+    sinks: Tensor | None = None
 
 
 class Layout(Protocol):
     """Layout of the rows in a sequence: which token attends to which."""
 
-    @property
-    def longest(self) -> int:
-        """Length of the longest row, in tokens."""
-        ...
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attend from (H, N, D) to (G, N, D) in a layer; give (N, H, D)."""
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
+    ) -> Tensor:
+        """Attend from (H, N, D) to (G, N, D) in a layer, values (G, N, E); give (N, H, E)."""
         ...
 
 
 def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
     """The part of a causal language model that gives states, and the part that gives logits."""
-    head = model.get_output_embeddings()
-    assert isinstance(head, nn.Module)
-    return getattr(model, model.base_model_prefix), head
+    trunk = getattr(model, model.base_model_prefix)
+    assert isinstance(trunk, nn.Module)
+    return trunk, head_of(model)
+
+
+def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers of a model, wherever its family keeps them."""
+    trunk, _ = trunk_and_head(model)
+    count = model.config.num_hidden_layers
+    for module in trunk.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise NotImplementedError("its layers are in no list")
 
 
 def middle_layer(layers: int) -> int:
@@ -82,20 +107,19 @@ def _attention(
 
     Without a layout each of the B is a row of its own, without padding.
     """
-    for name in ("s_aux", "softcap"):  # sinks, and caps on scores
-        if kwargs.get(name) is not None:
-            raise NotImplementedError(f"attention with {name}")
-    window = kwargs.get("sliding_window")
-    if window is not None and window < (query.shape[2] if layout is None else layout.longest):
-        raise NotImplementedError(f"attention to the last {window} tokens")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if attention_mask is not None:  # transformers makes none for us: a model's own, or a bias
+        raise NotImplementedError("attention with a mask")
+    scoring = Scoring(
+        query.shape[-1] ** -0.5 if scaling is None else scaling,
+        kwargs.get("sliding_window"),
+        kwargs.get("softcap"),
+        kwargs.get("s_aux"),
+    )
     if layout is None:
-        tokens, seen = query.shape[2], key.shape[2]
-        pairs = torch.ones(tokens, seen, dtype=torch.bool, device=query.device)
-        mask = Mask(pairs.triu(seen - tokens + 1))
-        return attend(query, key, value, mask, scale).transpose(1, 2).contiguous(), None
+        mask = unseen(query.shape[2], key.shape[2], scoring.window, query.device)
+        return attend(query, key, value, mask, scoring).transpose(1, 2).contiguous(), None
     assert isinstance(module.layer_idx, int)
-    return layout.attend(module.layer_idx, query[0], key[0], value[0], scale)[None], None
+    return layout.attend(module.layer_idx, query[0], key[0], value[0], scoring)[None], None
 
 
 class Mask:
@@ -124,25 +148,46 @@ class Mask:
         return self._added[key]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, scale: float) -> Tensor:
+def unseen(tokens: int, seen: int, window: int | None, device: torch.device) -> Mask:
+    """Hide from the last ``tokens`` of ``seen`` what follows them, and what left the window."""
+    everything = torch.ones(tokens, seen, dtype=torch.bool, device=device)
+    hidden = everything.triu(seen - tokens + 1)
+    if window is not None and window < seen:
+        hidden |= everything.tril(seen - tokens - window)
+    return Mask(hidden)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, scoring: Scoring
+) -> Tensor:
     """Scaled dot-product attention with grouped keys and values (Ainslie et al. 2023).
 
     Args:
         query: (…, H, Q, D), with one dimension before at most.
         key: (…, G, S, D), with H a multiple of G.
-        value: as ``key``.
-        mask: who does not see whom; None hides nothing.
-        scale: of the products.
+        value: (…, G, S, E).
+        mask: who does not see whom, by the window too; None hides nothing.
+        scoring: what becomes of the products.
 
     Returns:
-        (…, H, Q, D).
+        (…, H, Q, E).
     """
     heads, queries, dim = query.shape[-3:]
     groups, seen = key.shape[-3:-1]
     folded = query.reshape(-1, heads // groups * queries, dim)
-    keys, values = key.reshape(-1, seen, dim).mT, value.reshape(-1, seen, dim)
-    if mask is None:
-        scores = torch.bmm(folded * scale, keys)
+    keys, values = key.reshape(-1, seen, dim).mT, value.reshape(-1, seen, value.shape[-1])
+    added = None if mask is None else mask.added(heads, groups, query.dtype)
+    if scoring.cap is not None:
+        scores = torch.tanh(torch.bmm(folded * scoring.scale, keys) / scoring.cap) * scoring.cap
+        scores = scores if added is None else scores + added
+    elif added is None:
+        scores = torch.bmm(folded * scoring.scale, keys)
     else:
-        scores = torch.baddbmm(mask.added(heads, groups, query.dtype), folded, keys, alpha=scale)
-    return torch.bmm(scores.softmax(-1), values).view(query.shape)
+        scores = torch.baddbmm(added, folded, keys, alpha=scoring.scale)
+    if scoring.sinks is None:
+        weights = scores.softmax(-1)
+    else:
+        sinks = scoring.sinks.view(groups, -1).repeat_interleave(queries, 1)
+        sinks = sinks.repeat(len(scores) // groups, 1)[..., None]
+        weights = torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
+    return torch.bmm(weights, values).view(*query.shape[:-1], -1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlchat.errors import RunError
-from rlchat.models.attention import Mask, attend, trunk_and_head
+from rlchat.models.attention import Scoring, attend, trunk_and_head, unseen
 from rlchat.models.kernels import FrozenLinear, MergedLinear
 from rlchat.models.packing import PrefixKV
 
@@ -163,11 +163,11 @@ class _Remembering:
     """The layout of one row whose keys and values are wanted."""
 
     prefix_kv: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    longest: int = 0
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
+    ) -> Tensor:
         """Attend as one row does."""
         self.prefix_kv.append((key, value))
-        tokens = key.shape[1]
-        hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=key.device).triu(1)
-        return attend(query, key, value, Mask(hidden), scale).transpose(0, 1)
+        mask = unseen(key.shape[1], key.shape[1], scoring.window, key.device)
+        return attend(query, key, value, mask, scoring).transpose(0, 1).contiguous()

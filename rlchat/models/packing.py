@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -10,11 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import rotate_half
 
-from rlchat.errors import UserError
-from rlchat.models.attention import Mask, attend, trunk_and_head, use_layouts
+from rlchat.models.attention import Mask, Scoring, attend, unseen
 
 STRIDE = 32  # packings are multiples of it long: a CPU prepares its products once per shape
 
@@ -39,7 +36,7 @@ class Packing:
     filler: int
     positions: Tensor
     prefix_kv: PrefixKV | None = None
-    masks: dict[tuple[int, int], Mask] = field(default_factory=dict, repr=False)
+    masks: dict[tuple[int, int, int | None], Mask] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, rows: Sequence[Tensor], virtual: int = 0, before: int = 0) -> Packing:
@@ -81,7 +78,9 @@ class Packing:
         begin = self.shared + sum(self.own[:row])
         return torch.cat([laid[self.virtual : self.shared], laid[begin : begin + self.own[row]]])
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
+    ) -> Tensor:
         """Attend as a `Layout`: each row to the prefix, to the shared tokens and to itself."""
         pieces = [self.shared, *self.own, self.filler]
         queries, *seen = (x.split(pieces, dim=1) for x in (query, key, value))
@@ -94,9 +93,9 @@ class Packing:
                 torch.cat([*b, *(x[:1] if i else ()), x[i]], dim=1)
                 for b, x in zip(before, seen, strict=True)
             ]
-            mask = self._mask(tokens, rows[0].shape[1])
-            out.append(attend(queries[i], rows[0], rows[1], mask, scale).transpose(0, 1))
-        return torch.cat([*out, torch.zeros_like(queries[-1]).transpose(0, 1)])
+            mask = self._mask(tokens, rows[0].shape[1], scoring.window)
+            out.append(attend(queries[i], rows[0], rows[1], mask, scoring).transpose(0, 1))
+        return torch.cat([*out, value.new_zeros(self.filler, len(query), value.shape[-1])])
 
     def attend_at(
         self, at: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
@@ -127,17 +126,18 @@ class Packing:
                 seen = torch.arange(rows[0].shape[1], device=at.device)
                 upto = at[mine, None] - begin + (self.shared if i else 0)
                 mask = Mask(seen > upto)
-                out.append(attend(query[:, mine], rows[0], rows[1], mask, scale).transpose(0, 1))
+                seen_by = attend(query[:, mine], rows[0], rows[1], mask, Scoring(scale))
+                out.append(seen_by.transpose(0, 1))
                 order.append(mine)
             begin += tokens
         return torch.cat(out)[torch.cat(order).argsort()]
 
-    def _mask(self, tokens: int, seen: int) -> Mask:
-        """The last ``tokens`` of ``seen`` tokens do not see those that follow."""
-        if (tokens, seen) not in self.masks:
-            everything = torch.ones(tokens, seen, dtype=torch.bool, device=self.positions.device)
-            self.masks[tokens, seen] = Mask(everything.triu(seen - tokens + 1))
-        return self.masks[tokens, seen]
+    def _mask(self, tokens: int, seen: int, window: int | None) -> Mask:
+        """See `unseen`; one for all layers."""
+        size = tokens, seen, window
+        if size not in self.masks:
+            self.masks[size] = unseen(*size, self.positions.device)
+        return self.masks[size]
 
 
 def common_beginning(rows: Sequence[Sequence[int]]) -> int:
@@ -178,41 +178,3 @@ def last_layer(
     after: Tensor = states[at] + attention.o_proj(seen.flatten(1))
     after = after + layer.mlp(layer.post_attention_layernorm(after))
     return after
-
-
-@torch.inference_mode()
-def check_packing(model: PreTrainedModel) -> None:
-    """Refuse models whose packed forward is not what they compute row by row.
-
-    Their logits have to be their head applied to their last states, and rows that lie in one
-    sequence have to be what they are alone.
-    """
-    trunk, head = trunk_and_head(model)
-    # Ordinary words, from the middle of the vocabulary: on marks that a model never saw side by
-    # side, half precision alone moves its logits by as much as a row's neighbours would.
-    word = model.config.vocab_size // 2
-    rows = [torch.arange(word, word + 8), torch.arange(word + 5, word, -1)]
-    rows = [row.to(model.device) for row in rows]
-    alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
-    packing = Packing.of(rows)
-    try:
-        use_layouts(model)
-        out = trunk(
-            input_ids=packing.ids[None],
-            position_ids=packing.positions[None],
-            use_cache=False,
-            layout=packing,
-        )
-        packed = head(out.last_hidden_state[0])
-        off = max(
-            float((packing.row(packed, i) - a).float().norm() / a.float().norm())
-            for i, a in enumerate(alone)
-        )
-    except (NotImplementedError, TypeError, ValueError, AttributeError):
-        off = math.inf
-    if off > (1e-3 if model.dtype == torch.float32 else 1e-1):
-        raise UserError(
-            "expected a model that attends through transformers' attention interface and whose "
-            f"logits are its output layer's; {type(model).__name__} computes otherwise, which "
-            "training here would miss; choose another model"
-        )

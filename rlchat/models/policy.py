@@ -24,14 +24,16 @@ from rlchat.models.adapters import (
     virtual_embeddings,
     virtual_prefix_kv,
 )
-from rlchat.models.attention import middle_layer, states_entering, trunk_and_head
+from rlchat.models.attention import layers_of, middle_layer, states_entering, trunk_and_head
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.compatibility import check_model
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
 from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of
 from rlchat.models.kernels import fuse
 from rlchat.models.loading import BaseInfo, load_base
-from rlchat.models.packing import Packing, PrefixKV, check_packing, last_layer
+from rlchat.models.packing import Packing, PrefixKV, last_layer
+from rlchat.models.row_limit import check_room, row_limit
 
 REFERENCE = "reference"
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
@@ -51,7 +53,7 @@ class Policy:
         self._bare = False
         hf = model.get_base_model()
         assert isinstance(hf, PreTrainedModel)
-        self.hf, self._merged = hf, MergedCopies(hf)
+        self.hf, self._merged, self._limit = hf, MergedCopies(hf), row_limit(hf)
         self.trunk, self.head = trunk_and_head(hf)
         self.first_trained_layer = 0
         if REFERENCE not in model.peft_config:
@@ -59,7 +61,7 @@ class Policy:
             with torch.random.fork_rng():  # peft draws weights that the copy replaces
                 model.add_adapter(REFERENCE, own, autocast_adapter_dtype=False)
         self.freeze_reference()
-        fuse(model, self.head)
+        fuse(model, hf.get_output_embeddings())
 
     @classmethod
     def create(
@@ -86,7 +88,7 @@ class Policy:
         dtype = choose_dtype(config.dtype, device)
         model, tokenizer, info = load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
-        check_packing(model)
+        check_model(model)
         peft: PeftModel
         if adapter is None:
             peft = adapted(model, config, seed)
@@ -199,12 +201,18 @@ class Policy:
         return self.first_trained_layer if self.hf.config.model_type in PLAIN else 0
 
     def packing(self, rows: Sequence[Tensor]) -> Packing:
-        """Lay out rows of token ids (T,) for a forward with, or without, an adapter."""
+        """Lay out rows of token ids (T,) for a forward with, or without, an adapter.
+
+        Raises:
+            UserError: the model's positions end before the longest row does.
+        """
         config, virtual, before = self.model.peft_config[POLICY], 0, 0
         if isinstance(config, PromptTuningConfig) and not self._bare:
             virtual = config.num_virtual_tokens
         elif isinstance(config, PrefixTuningConfig) and not self._bare:
             before = config.num_virtual_tokens
+        if self._limit is not None:
+            check_room(self._limit, virtual + before + max(map(len, rows)))
         return Packing.of([row.to(self.device) for row in rows], virtual, before)
 
     @torch.no_grad()
@@ -235,12 +243,15 @@ class Policy:
             Last states (A, D), and those of the middle layer or None.
         """
         trunk: Any = self.trunk
+        if self.hf.config.model_type not in PLAIN:
+            last, seen = self._run(start, packing, middle)
+            return last[at], None if seen is None else seen[at]
         first, layers = (
             self.first_trained_layer if start.is_floating_point() else 0,
             len(trunk.layers),
         )
-        plain = self.hf.config.model_type in PLAIN and not packing.virtual and not packing.before
-        if not plain or (middle and middle_layer(layers) == layers):
+        bare = not packing.virtual and not packing.before
+        if not bare or (middle and middle_layer(layers) == layers):
             with self._only(slice(first, None)):
                 last, seen = self._run(start, packing, middle)
             return last[at], None if seen is None else seen[at]
@@ -263,6 +274,13 @@ class Policy:
         finally:
             self.trunk.layers, self.trunk.norm = kept
 
+    def _layers(self) -> nn.ModuleList:
+        """The layers that the trunk has now, some of which may be left out; see `_only`."""
+        if self.hf.config.model_type in PLAIN:
+            assert isinstance(self.trunk.layers, nn.ModuleList)
+            return self.trunk.layers
+        return layers_of(self.hf)
+
     def _run(self, start: Tensor, packing: Packing, middle: bool) -> tuple[Tensor, Tensor | None]:
         """Run the trunk as it is now over ids or states; see `trunk_states`."""
         given = {"inputs_embeds" if start.is_floating_point() else "input_ids": start[None]}
@@ -275,7 +293,7 @@ class Policy:
             packing = replace(packing, prefix_kv=prefix_kv)
         skipped = self.first_trained_layer if start.is_floating_point() else 0
         place = max(0, middle_layer(self.hf.config.num_hidden_layers) - skipped)
-        with states_entering(self.trunk.layers, place if middle else None) as seen:
+        with states_entering(self._layers(), place if middle else None) as seen:
             out = self.trunk(
                 **given,
                 position_ids=packing.positions[None],

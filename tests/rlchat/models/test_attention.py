@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from rlchat.models.attention import NAME, Mask, attend, use_layouts
+from rlchat.models.attention import NAME, Mask, Scoring, attend, use_layouts
 from rlchat.models.loading import load_base
 
 
@@ -21,7 +21,7 @@ def test_values_and_gradients_are_those_of_torch(queries: int, heads: int, group
     query, key, value = states(heads, queries), states(groups, 7), states(groups, 7)
     seen = torch.arange(7) <= torch.arange(queries)[:, None] + 2
     expected = scaled_dot_product_attention(query, key, value, seen, enable_gqa=True)
-    out = attend(query, key, value, Mask(~seen), 0.5)
+    out = attend(query, key, value, Mask(~seen), Scoring(0.5))
     torch.testing.assert_close(out, expected)
     ours = torch.autograd.grad(out.square().sum(), (query, key, value))
     theirs = torch.autograd.grad(expected.square().sum(), (query, key, value))

@@ -1,0 +1,51 @@
+"""A language model's last step: its output layer, and what becomes of the logits after it.
+
+Some families scale their logits (Cohere, Granite) or bound them (Gemma 2). transformers does so in
+the model's own forward, which is not run here: states become logits a few tokens at a time.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+
+class AdjustedHead(nn.Module):
+    """An output layer whose logits are multiplied, divided and capped, in that order."""
+
+    def __init__(
+        self, linear: nn.Module, factor: float | None, divisor: float | None, cap: float | None
+    ):
+        """Wrap an output layer; it stays the model's own."""
+        super().__init__()
+        self.linear, self.factor, self.divisor, self.cap = linear, factor, divisor, cap
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Give logits (…, V) of states (…, D), rounded where transformers rounds them."""
+        logits: Tensor = self.linear(states)
+        if self.factor is not None:
+            logits = logits * self.factor
+        if self.divisor is not None:
+            logits = logits / self.divisor
+        if self.cap is not None:
+            logits = torch.tanh(logits / self.cap) * self.cap
+        return logits
+
+
+def head_of(model: PreTrainedModel) -> nn.Module:
+    """What gives a model's logits from its last states: its output layer, wrapped if need be."""
+    linear = model.get_output_embeddings()
+    assert isinstance(linear, nn.Module)
+    config = model.config.get_text_config()
+    factor = _number(config, "logit_scale")
+    divisor = _number(config, "logits_scaling")
+    cap = _number(config, "final_logit_softcapping")
+    if factor is None and divisor is None and cap is None:
+        return linear
+    return AdjustedHead(linear, factor, divisor, cap)
+
+
+def _number(config: PreTrainedConfig, name: str) -> float | None:
+    value = getattr(config, name, None)
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,53 @@
+"""How many tokens a row may have, in models whose positions end or change with the longest row."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from rlchat.errors import UserError
+from rlchat.models.tiny_copy import rope_settings
+
+
+def row_limit(model: PreTrainedModel) -> int | None:
+    """Tokens that a row may have at most for what is computed here to be exact; None for any.
+
+    Learned positions end. Rotary settings that go by the longest row (dynamic, long) would change
+    with what shares a forward, from their original context on; chunks of attention part rows.
+    """
+    config = model.config.get_text_config()
+    limits = [getattr(config, "attention_chunk_size", None)]
+    room = getattr(config, "max_position_embeddings", None)
+    own = getattr(config, "original_max_position_embeddings", None)
+    for rope in rope_settings(config):
+        if rope.get("rope_type") == "dynamic":
+            limits.append(room)
+        elif rope.get("rope_type") == "longrope":
+            limits.append(rope.get("original_max_position_embeddings") or own or room)
+    if _learns_positions(model):
+        limits.append(room)
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
+def check_room(limit: int | None, tokens: int) -> None:
+    """Refuse rows of more tokens than a model can have; see `row_limit`.
+
+    Raises:
+        UserError: ``tokens`` are too many.
+    """
+    if limit is not None and tokens > limit:
+        raise UserError(
+            f"expected conversations of at most {limit} tokens, as far as this model's positions "
+            f"reach; got one of up to {tokens}; lower --rollout.max-tokens by {tokens - limit}, or "
+            "choose another model"
+        )
+
+
+def _learns_positions(model: PreTrainedModel) -> bool:
+    """Whether there is a table of positions, beside that of words."""
+    tables = (
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Embedding) and module is not model.get_input_embeddings()
+    )
+    return any("pos" in name or name == "wpe" for name in tables)

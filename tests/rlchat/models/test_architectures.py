@@ -1,0 +1,212 @@
+"""Kinds of causal language models: exact here, or refused in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from rlchat.errors import UserError
+from rlchat.inference.decoder import Decoder
+from rlchat.inference.engine import engine
+from rlchat.models import compatibility
+from rlchat.models.compatibility import check_model
+from rlchat.models.config import AdapterConfig
+from rlchat.models.logits import token_logprobs
+from rlchat.models.policy import Policy
+from rlchat.models.row_limit import row_limit
+from rlchat.models.tiny import byte_tokenizer
+from rlchat.models.tiny_copy import randomize, shrunk
+
+POPULAR = {
+    "llama": {},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1},
+    "qwen3": {},
+    "qwen3_moe": {},
+    "mistral": {"sliding_window": 64},
+    "gemma2": {},
+    "gemma3_text": {},
+    "phi3": {"sliding_window": 64},
+    "gpt2": {},
+    "olmo2": {},
+    "olmo3": {},
+    "smollm3": {},
+    "granite": {"logits_scaling": 8.0, "attention_multiplier": 0.1, "residual_multiplier": 0.3},
+    "cohere": {},
+    "gpt_oss": {},
+    "deepseek_v3": {},
+}
+REFUSED = ("gpt_neo", "gptj", "mamba", "llama4_text", "bloom", "rwkv", "bert")
+EXACT = 1e-5  # relative error of logprobs in float32
+
+
+def class_of(kind: str) -> Any:
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]
+    return getattr(transformers, name if isinstance(name, str) else name[0])
+
+
+def tiny_model(kind: str, **settings: Any) -> PreTrainedModel:
+    """A random model of few small layers, with words for bytes."""
+    config: PreTrainedConfig = shrunk(CONFIG_MAPPING[kind](**settings))
+    words = len(byte_tokenizer())
+    for holder in (config, config.get_text_config()):
+        holder.vocab_size = words
+        holder.bos_token_id = holder.pad_token_id = None
+        holder.eos_token_id = words - 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model: PreTrainedModel = class_of(kind)(config).float()
+        randomize(model)
+    return model
+
+
+def folder_of(model: PreTrainedModel, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def opened(folder: Path, dtype: Any = "float32") -> Policy:
+    """A policy whose adapter is moved away from its start."""
+    policy = Policy.create(str(folder), AdapterConfig(rank=4, layers=1.0, dtype=dtype))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return policy
+
+
+def conversations(policy: Policy, turns: int = 3) -> tuple[list[Tensor], list[list[float]], Any]:
+    """Sample three conversations side by side, over a cache that is kept from turn to turn.
+
+    Returns:
+        Their ids, the logprobs of what was sampled, and where that is: rows and tokens.
+    """
+    decoder = Decoder(policy.generation_model(), 3, 120, end_of_turn=-1)
+    generator = torch.Generator().manual_seed(2)
+    ids: list[list[int]] = [[] for _ in range(3)]
+    logprobs: list[list[float]] = [[] for _ in range(3)]
+    places: list[list[int]] = [[] for _ in range(3)]
+    shared = torch.randint(0, 250, (4,), generator=generator).tolist()
+    for turn in range(turns):
+        prompts = {}
+        for c in range(3):
+            new = torch.randint(0, 250, (2 + 3 * c,), generator=generator).tolist()
+            prompts[c] = [*ids[c][-1:], *(new if turn else shared + new)]
+            ids[c] += prompts[c][1:] if turn else prompts[c]
+        noise = {c: lambda: float(torch.rand((), generator=generator)) for c in range(3)}
+        for c, said in decoder.generate(prompts, noise, 4).items():
+            places[c] += range(len(ids[c]), len(ids[c]) + len(said.ids))
+            ids[c] += said.ids
+            logprobs[c] += said.logprobs
+    return [torch.tensor(row) for row in ids], logprobs, places
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def assert_exact(policy: Policy, folder: Path) -> None:
+    """Sampled, packed, and transformers' own logprobs are one, and gradients peft's own."""
+    rows, sampled, places = conversations(policy)
+    policy.save(folder / "adapter")
+    base = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    plain = PeftModel.from_pretrained(base, folder / "adapter", is_trainable=True).eval()
+    theirs = []
+    for row, own in zip(rows, places, strict=True):
+        logits = plain(input_ids=row[None], use_cache=False).logits[0].float()
+        whole = logits[:-1].log_softmax(-1).gather(-1, row[1:, None])[:, 0]
+        theirs.append(whole[torch.tensor(own) - 1])
+    packing = policy.packing(rows)
+    tokens = [torch.tensor(own) for own in places]
+    at = torch.cat([packing.at(torch.full_like(t, i), t - 1) for i, t in enumerate(tokens)])
+    last, _ = policy.trunk_states(policy.frozen_prefix(packing), packing, at)
+    targets = torch.cat([row[t] for row, t in zip(rows, tokens, strict=True)])
+    packed, expected = token_logprobs(policy.head, last, targets), torch.cat(theirs)
+    assert relative(torch.tensor([x for own in sampled for x in own]), expected) < EXACT
+    assert relative(packed, expected) < EXACT
+    weights = torch.linspace(-1, 1, len(expected))
+    ours = torch.autograd.grad((packed * weights).sum(), policy.parameters())
+    trained = [p for p in plain.parameters() if p.requires_grad]
+    known = torch.autograd.grad((expected * weights).sum(), trained)
+    assert relative(flat(ours), flat(known)) < 1e-3
+
+
+def flat(tensors: Any) -> Tensor:
+    return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def outcome(kind: str, folder: Path, **settings: Any) -> str:
+    """Try a kind of model as a user would: "exact", or why it is refused; nothing else passes."""
+    model = folder_of(tiny_model(kind, **settings), folder)
+    try:
+        policy = opened(model)
+        policy.packing([torch.arange(60)])
+    except UserError as error:
+        said = str(error)
+        assert "expected" in said and "got" in said and "\n" not in said, said
+        return said
+    assert_exact(policy, folder)
+    return "exact"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLCHAT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("kind", POPULAR)
+def test_a_popular_kind_is_exact(kind: str, tmp_path: Path) -> None:
+    assert outcome(kind, tmp_path / "model", **POPULAR[kind]) == "exact"
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_would_be_wrong_is_refused(kind: str) -> None:
+    """In half precision too, where an error of a tenth looks like rounding."""
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.raises(UserError, match=r"^expected a model .* got \w+: .*; choose another"):
+            check_model(tiny_model(kind).to(dtype))
+
+
+def test_a_decoder_is_not_given_more_room_than_there_are_positions(tmp_path: Path) -> None:
+    policy = opened(folder_of(tiny_model("opt"), tmp_path))
+    assert row_limit(policy.hf) == 64
+    with (
+        pytest.raises(UserError, match=r"got one of up to 70; lower --rollout.max-tokens by 6"),
+        engine("own", policy.generation_model(), 2, 70, 1, 1.0, 0, False),
+    ):
+        pass
+    with engine("own", policy.generation_model(), 2, 64, 1, 1.0, 0, False):
+        pass
+
+
+def test_a_kind_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came of it lies beside the models; other settings are another kind."""
+    tried: list[str] = []
+    monkeypatch.setattr(compatibility, "_TRIED", {})
+    monkeypatch.setattr(compatibility, "_try", lambda model: tried.append("x") or "")
+    check_model(tiny_model("llama"))
+    monkeypatch.setattr(compatibility, "_TRIED", {})  # another process
+    check_model(tiny_model("llama"))
+    assert len(tried) == 1
+    check_model(tiny_model("llama", rms_norm_eps=1e-3))
+    assert len(tried) == 2
+
+
+def test_a_kind_that_has_no_tiny_copy_is_tried_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: PreTrainedModel) -> PreTrainedModel:
+        raise ValueError("no copy")
+
+    monkeypatch.setattr(compatibility, "_TRIED", {})
+    monkeypatch.setattr(compatibility, "tiny_copy", fails)
+    check_model(tiny_model("llama").to(torch.bfloat16))
+    with pytest.raises(UserError, match="got GPTNeoForCausalLM"):
+        check_model(tiny_model("gpt_neo").to(torch.bfloat16))
