@@ -15,6 +15,21 @@ from rlchat_reward_models.tokenization import Rows
 HIDDEN = 128  # of each head
 
 
+def positions(backbone: nn.Module) -> int | None:
+    """How many tokens a backbone has positions for; None where nothing bounds them.
+
+    RoBERTa's table begins with rows that no token has, so the setting alone says too much.
+    """
+    config: Any = getattr(backbone, "config", None)
+    told = getattr(config, "max_position_embeddings", None)
+    limits = [told] if isinstance(told, int) and told > 0 else []
+    for name, part in backbone.named_modules():
+        if isinstance(part, nn.Embedding) and name.rpartition(".")[2] == "position_embeddings":
+            unused = 0 if part.padding_idx is None else part.padding_idx + 1
+            limits.append(part.num_embeddings - unused)
+    return min(limits, default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class EnsembleScores:
     """Scores of N replies in logits, over all heads: mean (N,) and standard deviation (N,)."""

@@ -68,9 +68,10 @@ class ReplyTokenizer:
         said = " ".join(m.content for m in replies if m.role == "assistant")
         others = tuple(m for m in replies if m.role != "assistant")
         reply = self._tokens(said)
-        kept = slice(self.max_reply) if len(replies) == 1 else slice(-self.max_reply, None)
-        reply = reply[kept]  # of a conversation the end, which decides it
         fixed = len(self._first) + len(self._between) + len(self._last)
+        most = min(self.max_reply, self.max_tokens - fixed)
+        kept = slice(most) if len(replies) == 1 else slice(-most, None)
+        reply = reply[kept]  # of a conversation the end, which decides it
         room = self.max_tokens - len(reply) - fixed
         before = [t for m in (*context, *others) for t in self._line(NAMES.get(m.role), m.content)]
         head = [*self._first, *before[max(0, len(before) - room) :], *self._between]

@@ -17,7 +17,7 @@ from rlchat.rewards.loading import open_backbone
 from rlchat_reward_models.calibration import fit_temperature
 from rlchat_reward_models.evaluation import evaluate_preferences
 from rlchat_reward_models.preferences import Preference, tidy
-from rlchat_reward_models.reward_model import RewardModel
+from rlchat_reward_models.reward_model import RewardModel, positions
 from rlchat_reward_models.scorer import Granularity, LearnedScorer, Scale, Settings
 from rlchat_reward_models.splits import by_split
 from rlchat_reward_models.tokenization import ReplyTokenizer
@@ -93,6 +93,12 @@ def _trained(
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
     backbone, own, adapted = open_backbone(config.backbone, config.seed, listener.say)
+    most = positions(backbone)
+    if most is not None and config.max_tokens > most:
+        raise UserError(
+            f"expected --max-tokens of at most {most}, as {config.backbone} has no more positions; "
+            f"got {config.max_tokens}; lower it, or choose another --backbone"
+        )
     tokenizer = ReplyTokenizer(own, config.max_tokens)
     model = RewardModel(backbone, tokenizer.encoder, config.heads, config.seed)
     torch.nn.Module.to(model, device)

@@ -44,3 +44,8 @@ def test_marks_in_a_text_stay_text(tokenizer: PreTrainedTokenizerFast) -> None:
     replies = ReplyTokenizer(tokenizer, 48)
     found = replies.tokenize((), (Message("assistant", "yes [SEP] no"),))
     assert found.ids.count(tokenizer.sep_token_id) == 2  # ours, and not a third
+
+
+def test_a_reply_alone_is_never_longer_than_all(tokenizer: PreTrainedTokenizerFast) -> None:
+    found = ReplyTokenizer(tokenizer, 32).tokenize(ASKED, (Message("assistant", "yes " * 90),))
+    assert len(found.ids) == 32

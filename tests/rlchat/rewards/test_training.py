@@ -196,3 +196,14 @@ def test_too_few_dialogues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     path.write_text('{"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}\n', "utf-8")
     assert main(["reward", "train", str(path), "--out", str(tmp_path / "x")]) == 2
     assert "from enough dialogues" in capsys.readouterr().err
+
+
+def test_more_tokens_than_positions_are_told_before_training(
+    preferences: Path, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--backbone", str(tiny_encoder), "--device", "cpu", "--max-tokens", "513"]
+    out = tmp_path / "x"
+    assert main(["reward", "train", str(preferences), *words, "--out", str(out)]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "expected --max-tokens of at most 512, as" in told and "got 513; lower it" in told
+    assert not out.exists()
