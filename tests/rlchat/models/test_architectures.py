@@ -1,7 +1,12 @@
-"""Kinds of causal language models: exact here, or refused in a sentence."""
+"""Every kind of causal language model that transformers has: exact here, or refused in a sentence.
+
+`RLCHAT_TABLE=FILE make test-long` writes what came of each as the table of docs/models.md.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +49,7 @@ POPULAR = {
     "gpt_oss": {},
     "deepseek_v3": {},
 }
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
 REFUSED = ("gpt_neo", "gptj", "mamba", "llama4_text", "bloom", "rwkv", "bert")
 EXACT = 1e-5  # relative error of logprobs in float32
 
@@ -176,6 +182,27 @@ def test_what_would_be_wrong_is_refused(kind: str) -> None:
             check_model(tiny_model(kind).to(dtype))
 
 
+def test_rows_end_where_positions_change_or_end(tmp_path: Path) -> None:
+    """Rotary settings that go by the longest row are exact up to their original context."""
+    long: dict[str, Any] = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [2.0] * 8,
+        "original_max_position_embeddings": 64,
+    }
+    for i, (kind, settings) in enumerate(
+        [
+            ("llama", {"rope_parameters": DYNAMIC}),
+            ("phi3", {"rope_parameters": long, "max_position_embeddings": 256}),
+        ]
+    ):
+        said = outcome(kind, tmp_path / str(i), **settings)
+        assert re.search(
+            r"at most 24 tokens.*got one of up to 60; lower --rollout.max-tokens", said
+        )
+
+
 def test_a_decoder_is_not_given_more_room_than_there_are_positions(tmp_path: Path) -> None:
     policy = opened(folder_of(tiny_model("opt"), tmp_path))
     assert row_limit(policy.hf) == 64
@@ -210,3 +237,19 @@ def test_a_kind_that_has_no_tiny_copy_is_tried_whole(monkeypatch: pytest.MonkeyP
     check_model(tiny_model("llama").to(torch.bfloat16))
     with pytest.raises(UserError, match="got GPTNeoForCausalLM"):
         check_model(tiny_model("gpt_neo").to(torch.bfloat16))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+def test_any_kind_is_exact_or_refused(kind: str, tmp_path: Path) -> None:
+    """No third outcome, of all kinds that a model can be made of without settings of its own."""
+    try:
+        tiny_model(kind)
+    except Exception as error:  # of any model code
+        pytest.skip(f"no tiny {kind}: {error}")
+    said = outcome(kind, tmp_path / "model")
+    if table := os.environ.get("RLCHAT_TABLE"):
+        with Path(table).open("a", encoding="utf-8") as file:
+            file.write(
+                f"| {kind} | {said.partition('; choose')[0].partition('got ')[2] or said} |\n"
+            )
