@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from rlchat.algorithms.config import CriticConfig, PPOConfig
+from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.inference.decoder import Decoder
 from rlchat.inference.engine import engine
@@ -29,7 +32,12 @@ from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
 from rlchat.models.row_limit import row_limit
 from rlchat.models.tiny import byte_tokenizer
-from rlchat.models.tiny_copy import randomize, shrunk
+from rlchat.models.tiny_copy import ROOM, randomize, shrunk
+from rlchat.rollout.config import RolloutConfig
+from rlchat.training.config import TrainConfig, WarmStartConfig
+from rlchat.training.loop import train
+from rlchat.training.run_folder import RunFolder
+from rlchat_envs import Message
 
 POPULAR = {
     "llama": {},
@@ -49,6 +57,8 @@ POPULAR = {
     "gpt_oss": {},
     "deepseek_v3": {},
 }
+# Random weights give small states, and scaled down far their logits hardly move: scale them less.
+LESS = {"granite": {"logits_scaling": 2.0}, "cohere": {"logit_scale": 0.5}}
 DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
 REFUSED = ("gpt_neo", "gptj", "mamba", "llama4_text", "bloom", "rwkv", "bert")
 EXACT = 1e-5  # relative error of logprobs in float32
@@ -59,7 +69,7 @@ def class_of(kind: str) -> Any:
     return getattr(transformers, name if isinstance(name, str) else name[0])
 
 
-def tiny_model(kind: str, **settings: Any) -> PreTrainedModel:
+def tiny_model(kind: str, room: int = ROOM, **settings: Any) -> PreTrainedModel:
     """A random model of few small layers, with words for bytes."""
     config: PreTrainedConfig = shrunk(CONFIG_MAPPING[kind](**settings))
     words = len(byte_tokenizer())
@@ -67,6 +77,8 @@ def tiny_model(kind: str, **settings: Any) -> PreTrainedModel:
         holder.vocab_size = words
         holder.bos_token_id = holder.pad_token_id = None
         holder.eos_token_id = words - 1
+        if getattr(holder, "max_position_embeddings", None) == ROOM:
+            holder.max_position_embeddings = room
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model: PreTrainedModel = class_of(kind)(config).float()
@@ -172,6 +184,43 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", POPULAR)
 def test_a_popular_kind_is_exact(kind: str, tmp_path: Path) -> None:
     assert outcome(kind, tmp_path / "model", **POPULAR[kind]) == "exact"
+
+
+def chance(policy: Policy, act: Any) -> float:
+    """How probable the first act that counts is: act 0, in the first turn of `Delayed`."""
+    ids = torch.tensor(policy.template.opening((Message("user", "aaaaaaaa"),)))
+    packing = policy.packing([ids])
+    at = packing.at(torch.tensor([0]), torch.tensor([len(ids) - 1]))
+    with torch.no_grad():
+        last, _ = policy.trunk_states(policy.frozen_prefix(packing), packing, at)
+        probabilities = policy.head(last)[0].float().softmax(-1)
+    words = range(policy.hf.config.vocab_size)
+    earns = torch.tensor([act(policy.template.text([i]), 2) == 0 for i in words])
+    return float(probabilities[earns].sum())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", POPULAR)
+def test_a_popular_kind_learns(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two iterations make the act probable that pays two turns later; the chance is exact."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    settings = {**POPULAR[kind], **LESS.get(kind, {})}
+    model = folder_of(tiny_model(kind, 256, **settings), tmp_path / "model")
+    config = TrainConfig(
+        env="text_envs:tests/Delayed-v0",
+        iterations=2,
+        episodes=128,
+        adapter=AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu"),
+        warm_start=WarmStartConfig(demonstrations=0),
+        rollout=RolloutConfig(rows=128, max_new_tokens=1, max_tokens=128, cut_off_penalty=0.0),
+        ppo=PPOConfig(learning_rate=3e-2, beta=0.0, epochs=3, minibatches=2),
+        critic=CriticConfig(learning_rate=1e-3, epochs=20, width=64),
+    )
+    policy = Policy.create(str(model), config.adapter)
+    act = importlib.import_module("text_envs").act
+    before = chance(policy, act)
+    train(config, policy, RunFolder(tmp_path / "run"), Distributed(cpu=True))
+    assert chance(policy, act) > 1.25 * before
 
 
 @pytest.mark.parametrize("kind", REFUSED)
