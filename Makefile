@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := --iterations 5 --ppo.layers 0.34
 
 .DEFAULT_GOAL := help
-.PHONY: help chat demo proof starters studies games reference test test-long lint type bench bench-growth bench-peers clean
+.PHONY: help chat demo proof starters studies games reference models test test-long lint type bench bench-growth bench-peers clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ games: .venv/.stamp  ## install games and exercises of others, whose tests are s
 
 reference: .venv/.stamp  ## write docs/reference anew from the docstrings of the public API
 	$(BIN)/python scripts/reference.py
+
+models: .venv/.stamp  ## try every kind of model that transformers has, and write docs/method/models.md anew
+	mkdir -p runs && rm -f runs/models.jsonl
+	RLCHAT_MODELS=$(CURDIR)/runs/models.jsonl $(BIN)/pytest -q -n auto --dist worksteal \
+		tests/rlchat/models/test_architectures.py -k any_kind
+	$(BIN)/python scripts/models.py runs/models.jsonl
 
 test: .venv/.stamp  ## run the tests, as many at a time as there are cores
 	$(BIN)/pytest -n auto --dist worksteal -m "not long"
