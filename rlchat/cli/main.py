@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from rlchat.cli import stopping
 from rlchat.errors import RunError, UserError
 
 if TYPE_CHECKING:  # each takes a tenth of a second
@@ -191,7 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print("loading libraries", highlight=False)
         VERBS[name].function()(options, console)
 
-    return guarded(work, "rlchat", hint)
+    if words[0] not in stopping.VERBS:
+        return guarded(work, "rlchat", hint)
+    return stopping.stoppable(lambda: guarded(work, "rlchat", hint))
 
 
 def guarded(work: Callable[[], None], program: str, hint: str = "") -> int:

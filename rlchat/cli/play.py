@@ -11,7 +11,7 @@ from rlchat.cli.terminal import ReadLine, open_lines, printable
 from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
-from rlchat.rollout.episodes import play_episode, play_episodes
+from rlchat.rollout.episodes import Call, caller, directly, play_episode, play_episodes
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Episode
 from rlchat_envs import Conversation
@@ -28,26 +28,42 @@ def run_play(options: PlayOptions, console: Console, read: ReadLine | None = Non
     Raises:
         UserError: no such environment, or one that does not speak text.
     """
-    pool = EnvPool(options.env_config, options.split)
-    env = pool[0]
-    read = read or open_lines(console, "play-history")
-    try:
-        for index in range(options.episodes):
-            played = play_one(env, index, options.seed, console, read)
-            _say(console, f"{ending(played).capitalize()}.")
-            if env.case is not None and env.scenario is not None:
-                _say(console, f"Right: {env.case.solution}.")
-                if "expert" in env.scenario.agents:
-                    expert = ScenarioAgent("expert")
-                    rollout = RolloutConfig()
-                    best = play_episodes(expert, pool, [index], options.seed, 0.0, rollout)[0]
-                    _say(console, f"The expert, on the same goal: {ending(best)}.")
-    except (EOFError, KeyboardInterrupt):
-        _say(console, "Goodbye.")
+    rollout = RolloutConfig()
+    with EnvPool(options.env_config, options.split) as pool:
+        call = caller(pool, rollout.timeout)
+        env: TextEnv = call(pool.__getitem__, 0)
+        read = read or open_lines(console, "play-history")
+        try:
+            for index in range(options.episodes):
+                played = play_one(env, index, options.seed, console, read, call)
+                _say(console, f"{ending(played).capitalize()}.")
+                if env.case is not None and env.scenario is not None:
+                    _say(console, f"Right: {env.case.solution}.")
+                    if "expert" in env.scenario.agents:
+                        expert = ScenarioAgent("expert")
+                        best = play_episodes(expert, pool, [index], options.seed, 0.0, rollout)[0]
+                        _say(console, f"The expert, on the same goal: {ending(best)}.")
+        except (EOFError, KeyboardInterrupt):
+            _say(console, "Goodbye.")
 
 
-def play_one(env: TextEnv, index: int, seed: int, console: Console, read: ReadLine) -> Episode:
+def play_one(
+    env: TextEnv,
+    index: int,
+    seed: int,
+    console: Console,
+    read: ReadLine,
+    call: Call = directly,
+) -> Episode:
     """Let a person play one episode, the same that agents play in an evaluation.
+
+    Args:
+        env: where.
+        index: the episode's number.
+        seed: of the evaluation.
+        console: shows the conversation.
+        read: gives their lines.
+        call: calls the environment; see `play_episode`.
 
     Returns:
         Its record.
@@ -71,7 +87,7 @@ def play_one(env: TextEnv, index: int, seed: int, console: Console, read: ReadLi
             _say(console, f"unsafe: {', '.join(result.costs)}")
 
     env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
-    return play_episode(env, speak, index, env_seed, tell)
+    return play_episode(env, speak, index, env_seed, tell, call)
 
 
 def _show(console: Console, messages: Conversation) -> None:

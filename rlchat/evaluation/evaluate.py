@@ -12,6 +12,7 @@ from rlchat.evaluation.config import EvalConfig
 from rlchat.inference.agents import Agent
 from rlchat.rollout.environment import EnvConfig, EnvPool
 from rlchat.rollout.episodes import OnEpisode, play_episodes
+from rlchat.rollout.isolated import kind_of
 from rlchat.rollout.trajectory import Episode
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
@@ -129,16 +130,17 @@ def evaluate(
         on_episode: told of each episode as it ends.
     """
     config = config or EvalConfig()
-    pool = EnvPool(env, config.split)
-    played = play_episodes(
-        agent,
-        pool,
-        range(config.episodes),
-        config.seed,
-        config.temperature,
-        config.rollout,
-        on_episode,
-    )
+    with EnvPool(env, config.split, kind_of(config.rollout)) as pool:
+        played = play_episodes(
+            agent,
+            pool,
+            range(config.episodes),
+            config.seed,
+            config.temperature,
+            config.rollout,
+            on_episode,
+        )
+        optimum = pool[0].optimum if pool.ours else None
     return EvaluationResult(
         name or agent.name,
         env,
@@ -146,7 +148,7 @@ def evaluate(
         config.seed,
         config.temperature,
         played,
-        pool[0].optimum,
+        optimum,
     )
 
 

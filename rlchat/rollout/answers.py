@@ -7,21 +7,28 @@ an environment that is misread trains an agent on something else.
 
 from __future__ import annotations
 
-import math
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import gymnasium as gym
 import numpy as np
 
 from rlchat.errors import RunError, UserError
 from rlchat_envs import Conversation, Message
 from rlchat_envs.core.messages import Role
+from rlchat_reward_models.messages import whole
 
 FIVE = "(observation, reward, terminated, truncated, info)"
 TEXT = "a string, a list of chat messages {role, content}, or a dictionary with one text in it"
+LARGEST = 1e30  # of a reward: float32, which scores are kept in, ends at 3e38, and sums need room
+_DEEPEST = 3  # dictionaries inside one another
+_TOLD = 200  # characters of somebody else's error
 
 
 class EnvError(UserError):
@@ -41,17 +48,43 @@ def told(env: str, method: str, expected: str) -> Iterator[None]:
         yield
     except (UserError, RunError):
         raise
-    except (Exception, SystemExit) as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
         raise EnvError(
-            f"expected {method}() of {env} to return {expected}; it raised {what} "
-            f"({Path(place.filename).name}, line {place.lineno}); {_remedy(error, method)}"
+            f"expected {method}() of {env} to return {expected}; it raised {raised(error)}; "
+            f"{remedy(error, method)}"
         ) from error
 
 
-def _remedy(error: BaseException, method: str) -> str:
-    said = str(error)
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether a person has stopped the program: only the main thread is told so."""
+    main = threading.current_thread() is threading.main_thread()
+    return isinstance(error, KeyboardInterrupt) and main
+
+
+def raised(error: BaseException) -> str:
+    """An error of somebody else's code in one line: what it is, what it says, and where."""
+    (place,) = traceback.extract_tb(error.__traceback__, limit=-1)
+    said = _said(error)
+    return (
+        f"{type(error).__name__}{': ' * bool(said)}{said} "
+        f"({Path(place.filename).name}, line {place.lineno})"
+    )
+
+
+def _said(error: BaseException) -> str:
+    """An error's own words in one line, which may be many lines, or none at all."""
+    try:
+        said = " ".join(str(error).split())
+    except Exception:
+        return ""
+    return said if len(said) <= _TOLD else f"{said[:_TOLD]}…"
+
+
+def remedy(error: BaseException, method: str = "") -> str:
+    """What helps against an error that an environment raised."""
+    said = _said(error)
     if "thread" in said:
         return 'set metadata = {"single_threaded": True} in it, which keeps it in the main thread'
     keywords = isinstance(error, TypeError) and "unexpected keyword" in said
@@ -92,30 +125,27 @@ def read_step(env: str, answer: object) -> tuple[Any, float, bool, bool, Any]:
         )
     observation, reward, terminated, truncated, info = answer
     for name, end in (("terminated", terminated), ("truncated", truncated)):
-        if not isinstance(end, bool | np.bool_ | int):
+        if _number(end) not in (0.0, 1.0):
             raise EnvError(
                 f"expected True or False as {name} of step() of {env}; got {_shown(end)}; return "
                 f"{FIVE}"
             )
-    return observation, read_reward(env, reward), bool(terminated), bool(truncated), info
+    ends = _number(terminated) == 1.0, _number(truncated) == 1.0
+    return observation, read_reward(env, reward), *ends, info
 
 
 def read_reward(env: str, reward: object) -> float:
     """A reward as a number.
 
     Raises:
-        EnvError: it is none, or not a finite one, which would spoil the scale of all scores.
+        EnvError: it is none, or none that is finite and of a size to reckon with, which would spoil
+            the scale of all scores.
     """
-    number = math.nan
-    if isinstance(reward, bool | int | float | np.generic) or getattr(reward, "size", 0) == 1:
-        try:
-            number = float(reward.item() if hasattr(reward, "item") else reward)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-    if not math.isfinite(number):
+    number = _number(reward)
+    if number is None or not abs(number) <= LARGEST:
         raise EnvError(
-            f"expected a finite number as reward of step() of {env}; got {_shown(reward)}; return "
-            "0.0 where a turn earns nothing"
+            f"expected a finite number as reward of step() of {env}, of at most {LARGEST:g}; got "
+            f"{_shown(reward)}; return 0.0 where a turn earns nothing"
         )
     return number
 
@@ -135,25 +165,34 @@ def read_opening(env: str, observation: object) -> Conversation:
     return messages
 
 
-def read_following(env: str, observation: object, known: Conversation) -> Conversation:
+def read_following(
+    env: str, observation: object, known: Conversation, over: bool = False
+) -> Conversation:
     """The messages that follow the agent's; of a list that repeats the conversation, what is new.
 
     Args:
         env: its name.
         observation: of a step.
         known: the conversation, with the agent's message as the environment was given it.
+        over: whether the episode has ended, after which nothing needs to be said.
 
     Raises:
         EnvError: they cannot be read, or not without a guess.
     """
-    messages = _messages(observation)
-    if messages is None:
+    messages = () if observation is None and over else _messages(observation)
+    if messages is None or (not messages and not over):
         raise EnvError(
             f"expected {TEXT} as the observation of step() of {env}; got {_shown(observation)}; "
             "wrap the environment so that it speaks strings"
         )
     if messages[: len(known)] == known:
-        return messages[len(known) :]
+        following = messages[len(known) :]
+        if not over and (not following or following[-1].role == "assistant"):
+            raise EnvError(
+                f"expected the agent to speak next after step() of {env}; got a conversation that "
+                "ends with a message of the agent's; end the episode, or add what is said to it"
+            )
+        return following
     shown = tuple(m for m in known if m.role != "assistant")
     repeats = len(messages) > len(shown) and messages[: len(shown)] == shown
     if repeats or any(m.role == "assistant" for m in messages):
@@ -164,17 +203,26 @@ def read_following(env: str, observation: object, known: Conversation) -> Conver
     return messages
 
 
-def _messages(observation: object) -> Conversation | None:
+def fit(text: str, space: gym.Space[Any] | None) -> tuple[str, int]:
+    """Make a text a member of a `spaces.Text`; count the characters that had to go."""
+    if not isinstance(space, gym.spaces.Text):
+        return text, 0
+    kept = "".join(c for c in text if c in space.character_set)[: space.max_length]
+    filler = " " if " " in space.character_set else sorted(space.character_set)[0]
+    return kept.ljust(space.min_length, filler), len(text) - len(kept)
+
+
+def _messages(observation: object, depth: int = 0) -> Conversation | None:
     """An observation as messages; None if it is not text in a form that is clear."""
     if (text := _text(observation)) is not None:
         return (Message("user", text),)
-    if isinstance(observation, Mapping):
+    if isinstance(observation, Mapping) and depth < _DEEPEST:
         if (one := _message(observation)) is not None:
             return (one,)
-        found = [m for m in map(_messages, observation.values()) if m is not None]
-        numbers = sum(map(_is_number, observation.values()))
+        values = list(observation.values())
+        found = [m for value in values if (m := _messages(value, depth + 1)) is not None]
         # Besides the text there may be numbers, a turn's say; anything else could be text as well.
-        clear = len(found) == 1 and numbers == len(observation) - 1
+        clear = len(found) == 1 and sum(map(_is_number, values)) == len(values) - 1
         return found[0] if clear and "role" not in observation else None
     if isinstance(observation, Sequence) and not isinstance(observation, bytes):
         listed = [_message(m) if isinstance(m, Mapping) else None for m in observation]
@@ -184,31 +232,45 @@ def _messages(observation: object) -> Conversation | None:
 
 def _message(entry: Mapping[Any, Any]) -> Message | None:
     """A chat message, if it is one."""
-    role, content = entry.get("role"), _text(entry.get("content"))
+    role, content = _text(entry.get("role")), _text(entry.get("content"))
     if content is None or role not in get_args(Role):
         return None
     return Message(cast(Role, role), content)
 
 
 def _text(value: object) -> str | None:
-    """A string, or NumPy's, alone or in an array."""
+    """A string, or NumPy's, alone or in an array; without half surrogates, which have no tokens."""
     if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "UO":
         value = value.item()
-    return str(value) if isinstance(value, str) else None
+    return whole(value) if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    """A number of Python's, NumPy's or torch's, alone or in an array of one; None if it is none."""
+    try:
+        plain: Any = value.item() if hasattr(value, "item") else value
+        known = isinstance(plain, bool | int | float | Decimal | Fraction)
+        return float(plain) if known else None
+    except Exception:  # an array of several, a whole number too large for any float
+        return None
 
 
 def _is_number(value: object) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "biuf"
-    return value is None or isinstance(value, bool | int | float | np.number | np.bool_)
+    return value is None or _number(value) is not None
 
 
 def _shown(value: object) -> str:
     """A value in a few words: its type says more than a page of it."""
     if isinstance(value, tuple):
         return f"{len(value)} values"
-    if value is None or isinstance(value, bool | int | float | np.number):
-        return str(value)
-    shown = repr(value)
+    plain = value is None or isinstance(value, bool | int | float | np.number)
+    try:
+        shown = " ".join((str(value) if plain else repr(value)).split())
+    except Exception:  # a whole number of thousands of digits, or an object of somebody else's
+        shown = ""
+    if plain:
+        return shown or "a huge number"
     kind = type(value).__name__
-    return f"{kind} {shown}" if len(shown) <= 60 else f"{kind} {shown[:60]}…"
+    return f"{kind} {shown}".strip() if len(shown) <= 60 else f"{kind} {shown[:60]}…"

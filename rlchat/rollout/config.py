@@ -31,6 +31,10 @@ class RolloutConfig:
     """Largest share of an iteration's episodes in training that may fail in the environment, when
     played a second time too, and be left out of the update; a larger one ends the run, which can
     be resumed."""
+    isolate: bool = False
+    """Give each environment that is not one of rlchat's a process of its own, which is killed when
+    it takes longer than timeout: for those that crash, hold Python's lock, leak or need the main
+    thread. It has to be named module:Id, as each process imports it anew."""
     engine: EngineName = "own"
     """What generates replies: own (this package's decoder) or paged (continuous batching of
     transformers, which is made for GPUs)."""

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from time import monotonic
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
 
 from rlchat.errors import UserError
 from rlchat.rollout.answers import (
     FIVE,
     EnvError,
+    fit,
     read_following,
     read_opening,
     read_reset,
@@ -25,11 +23,13 @@ from rlchat.rollout.answers import (
     read_step,
     told,
 )
-from rlchat.rollout.making import find_spec, make_env, space_of
-from rlchat.rollout.workers import EnvThread, WorkerPool
+from rlchat.rollout.making import close_env, entry_of, make_env, single_threaded, space_of
+from rlchat.rollout.workers import EnvThread, WorkerPool, close_all, drop
 from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
+
+MAKING = 120.0  # seconds that one may take to be made, only to learn whose it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,15 @@ class TextEnv:
             UserError: no such environment, split or user, or one that does not exchange text.
         """
         self.config, self.split = config, split
-        self.env = make_env(config, split)
+        self.env = self._made()
         self.ours = isinstance(self.env.unwrapped, DialogueEnv)
+        self.label = ""  # its name among several of a run, which tells episodes of them apart
         self.conversation: Conversation = ()
         self.privileged: Mapping[str, Any] = {}
         self._known: Conversation = ()  # as another's environment knows it, without lost letters
         # Whoever forgets to close it has it closed when nothing refers to it, or at the end; there
         # only in the main thread, as no other is waited for.
-        self._closing = weakref.finalize(self, _close, self.env)
+        self._closing = weakref.finalize(self, close_env, self.env)
         self._closing.atexit = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> TextEnv:
@@ -90,6 +91,9 @@ class TextEnv:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _made(self) -> gym.Env[str, str]:
+        return make_env(self.config, self.split)
 
     def close(self) -> None:
         """Close the environment, once; what it raises at that costs nobody anything."""
@@ -104,11 +108,12 @@ class TextEnv:
         name = self.config.env
         with told(name, "reset", "(observation, info)"):
             answer: Any = self.env.reset(seed=seed)
-        if self.ours:
-            self.conversation = answer[1]["conversation"]
-            self.privileged = answer[1]["privileged"]
-        else:
-            self.conversation = self._known = read_opening(name, read_reset(name, answer))
+            if self.ours:
+                self.conversation = answer[1]["conversation"]
+                self.privileged = answer[1]["privileged"]
+            else:
+                self.conversation = self._known = read_opening(name, read_reset(name, answer))
+                self.privileged = {}
         return self.conversation
 
     def step(self, text: str) -> StepResult:
@@ -118,19 +123,12 @@ class TextEnv:
             EnvError: the environment raised, or answered what cannot be used.
         """
         name = self.config.env
-        action, dropped = (text, 0) if self.ours else _fit(text, space_of(self.env, "action"))
         with told(name, "step", FIVE):
-            answer: Any = self.env.step(action)
-        if not self.ours:
-            observation, reward, terminated, truncated, _ = read_step(name, answer)
-            known = (*self._known, Message("assistant", action))
-            following = read_following(name, observation, known)
-            self._known = known + following
-            self.conversation += (Message("assistant", text), *following)
-            parts = {"reward": reward}
-            return StepResult(following, parts, terminated, truncated, None, dropped=dropped)
-        _, reward, terminated, truncated, info = answer
-        read_reward(name, reward)
+            return self._step_ours(text) if self.ours else self._step_foreign(text)
+
+    def _step_ours(self, text: str) -> StepResult:
+        _, reward, terminated, truncated, info = self.env.step(text)
+        read_reward(self.config.env, reward)
         before = len(self.conversation) + 1
         self.conversation, self.privileged = info["conversation"], info["privileged"]
         return StepResult(
@@ -142,6 +140,22 @@ class TextEnv:
             info["costs"],
             info.get("knowledge", {}),
         )
+
+    def _step_foreign(self, text: str) -> StepResult:
+        name = self.config.env
+        action, dropped = fit(text, space_of(self.env, "action"))
+        observation, reward, terminated, truncated, _ = read_step(name, self.env.step(action))
+        known = (*self._known, Message("assistant", action))
+        following = read_following(name, observation, known, terminated or truncated)
+        self._known = known + following
+        self.conversation += (Message("assistant", text), *following)
+        parts = {"reward": reward}
+        return StepResult(following, parts, terminated, truncated, None, dropped=dropped)
+
+    @property
+    def single_threaded(self) -> bool:
+        """Whether it says that it bears the main thread only."""
+        return single_threaded(self.env)
 
     @property
     def lookups(self) -> tuple[Lookup, ...]:
@@ -170,6 +184,10 @@ class TextEnv:
         return None if self.scenario is None else self.scenario.optimum
 
 
+MakeEnv = Callable[[EnvConfig, str], TextEnv]
+"""Makes an environment of a side."""
+
+
 @dataclass
 class EnvPool:
     """Environments of one kind, made when first needed: one for each conversation in flight.
@@ -177,23 +195,31 @@ class EnvPool:
     A context manager, which closes them; otherwise they are closed when nothing refers to the pool.
     An environment lives in one thread: its row's, if the pool has given the row one, or else that
     of whoever asks for it first.
+
+    Attributes:
+        config: whose environments.
+        split: their side.
+        kind: makes one; `rlchat.rollout.isolated.kind_of` makes them in processes of their own.
+        envs: by row.
+        threads: by row.
     """
 
     config: EnvConfig
     split: str = "train"
+    kind: MakeEnv = TextEnv
     envs: dict[int, TextEnv] = field(default_factory=dict)
     threads: dict[int, EnvThread] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """See to it that those are closed who are forgotten."""
-        weakref.finalize(self, _close_all, self.envs, self.threads, 1.0)
+        weakref.finalize(self, close_all, self.envs, self.threads, 1.0)
 
     def __enter__(self) -> EnvPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close all; after an error or Ctrl-C without patience for one that takes long."""
-        self.close(10.0 if kind is None else 1.0)
+        self.close(10.0 if kind is None else 0.5)
 
     def __getitem__(self, row: int) -> TextEnv:
         """The environment of a row."""
@@ -208,7 +234,7 @@ class EnvPool:
 
     def make(self) -> TextEnv:
         """Make another environment of the kind."""
-        return TextEnv(self.config, self.split)
+        return self.kind(self.config, self.split)
 
     def begin(self, row: int, index: int, seed: int) -> Conversation:
         """Begin episode number ``index`` in environment number ``row``; see `TextEnv.reset`."""
@@ -224,11 +250,11 @@ class EnvPool:
         A thread that waits for its environment is left alone with it: should it go on one day, it
         closes it and ends.
         """
-        _drop(self.envs, self.threads, row)
+        drop(self.envs, self.threads, row)
 
     def close(self, patience: float = 10.0) -> None:
         """Close all environments; wait for those in threads so many seconds at most."""
-        _close_all(self.envs, self.threads, patience)
+        close_all(self.envs, self.threads, patience)
 
     @cached_property
     def ours(self) -> bool:
@@ -250,24 +276,47 @@ class EnvPool:
         """
         if self.ours and not workers:
             return False
+        if alone := self.needs_main_thread(timeout):
+            if workers:
+                raise UserError(
+                    f"expected --rollout.workers 0 with {self.config.env}, whose episodes draw "
+                    f"from random states that all threads share; got {workers}; leave it out"
+                )
+            if 0 in self.threads:
+                self.drop(0)
+        return not alone
+
+    def needs_main_thread(self, timeout: float) -> bool:
+        """Whether the environment says that it bears the main thread only.
+
+        If its class does not, one is made to find out, in a thread of its own.
+
+        Raises:
+            EnvError: it takes longer than so many seconds, or cannot be made.
+        """
+        if self.kind is not TextEnv:  # each has a process, and the main thread of that
+            return False
+        if self._single_threaded is None and single_threaded(entry_of(self.config.env)):
+            self._single_threaded = True
         if self._single_threaded is None:
             if 0 in self.envs and 0 not in self.threads:
                 self.drop(0)
-            making = WorkerPool[int, TextEnv](0, self.thread, timeout)
-            making.ask(0, self.__getitem__, 0)
-            ((_, made),) = making.answers(block=True)
-            if isinstance(made, EnvError):
-                self.drop(0)
-                raise made
-            self._single_threaded = bool(made.env.metadata.get("single_threaded"))
-            if self._single_threaded:
-                self.drop(0)
-        if self._single_threaded and workers:
-            raise UserError(
-                f"expected --rollout.workers 0 with {self.config.env}, whose episodes draw from "
-                f"random states that all threads share; got {workers}; leave it out"
-            )
-        return not self._single_threaded
+            self._single_threaded = self.first(timeout).single_threaded
+        return self._single_threaded
+
+    def first(self, timeout: float) -> TextEnv:
+        """The environment of the first row, made in its thread.
+
+        Raises:
+            EnvError: it takes longer than so many seconds, or cannot be made.
+        """
+        making = WorkerPool[int, TextEnv](0, self.thread, timeout)
+        making.ask(0, self.__getitem__, 0)
+        ((_, made),) = making.answers(block=True)
+        if isinstance(made, EnvError):
+            self.drop(0)
+            raise made
+        return made
 
     def worker_pool(self, workers: int, timeout: float) -> WorkerPool[int, Any]:
         """What calls the environments, each in its thread; see `in_threads`."""
@@ -275,31 +324,6 @@ class EnvPool:
         return WorkerPool(workers, thread, 0.0 if self.ours else timeout)
 
     _single_threaded: bool | None = field(default=None, init=False, repr=False)
-
-
-def _drop(envs: dict[int, TextEnv], threads: dict[int, EnvThread], row: int) -> None:
-    """Close a row's environment in its thread, which ends then."""
-    env, thread = envs.pop(row, None), threads.pop(row, None)
-    if thread is None and env is not None:
-        env.close()
-    if thread is not None and env is not None:
-        thread.call(env.close)
-    if thread is not None:
-        thread.end()
-
-
-def _close_all(envs: dict[int, TextEnv], threads: dict[int, EnvThread], patience: float) -> None:
-    """Close environments, each in its thread; wait so many seconds at most."""
-    left, end = list(threads.values()), monotonic() + patience
-    for row in {*envs, *threads}:
-        _drop(envs, threads, row)
-    for thread in left:
-        thread.join(max(0.0, end - monotonic()))
-
-
-def _close(env: gym.Env[str, str]) -> None:
-    with contextlib.suppress(Exception):
-        env.close()
 
 
 def is_ours(config: EnvConfig) -> bool:
@@ -310,20 +334,13 @@ def is_ours(config: EnvConfig) -> bool:
     Raises:
         UserError: the id is unknown.
     """
-    declared = find_spec(config.env).entry_point
-    entry: object = load_env_creator(declared) if isinstance(declared, str) else declared
+    entry = entry_of(config.env)
     if isinstance(entry, type):
         return issubclass(entry, DialogueEnv)
     if isinstance(entry, Maker):
         return True
-    with TextEnv(config) as made:
-        return made.ours
-
-
-def _fit(text: str, space: gym.Space[Any] | None) -> tuple[str, int]:
-    """Make a text a member of a `spaces.Text`; count the characters that had to go."""
-    if not isinstance(space, gym.spaces.Text):
-        return text, 0
-    kept = "".join(c for c in text if c in space.character_set)[: space.max_length]
-    filler = " " if " " in space.character_set else sorted(space.character_set)[0]
-    return kept.ljust(space.min_length, filler), len(text) - len(kept)
+    if single_threaded(entry):
+        with TextEnv(config) as made:
+            return made.ours
+    with EnvPool(config) as pool:
+        return pool.first(MAKING).ours

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rlchat.inference.agents import Agent, AgentConversation, ContextFull, ConversationSettings
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.scripted_agent import Replies
+from rlchat.rollout.answers import EnvError
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.isolated import kind_of
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Ending, Episode
 
 OnEpisode = Callable[[Episode], None]
 NextMessage = Callable[[TextEnv], str]
+Call = Callable[..., Any]
+"""Calls its first argument with the others."""
 MOST_TURNS = 256
 """Truncation of what is played without a budget of tokens: agents made of rules, and those behind a
 server, would go on for ever where an environment never ends an episode."""
@@ -55,9 +60,34 @@ def rollout(
         ['goal', 'goal']
     """
     config = config or RolloutConfig()
-    with EnvPool(env.config, env.split) if isinstance(env, TextEnv) else EnvPool(env) as pool:
+    settings, split = (env.config, env.split) if isinstance(env, TextEnv) else (env, "train")
+    with EnvPool(settings, split, kind_of(config)) as pool:
         loaded, numbers = load_agent(agent), range(episodes)
         return play_episodes(loaded, pool, numbers, seed, temperature, config, on_episode)
+
+
+def directly(question: Callable[..., Any], *about: Any) -> Any:
+    """Call an environment in this thread, without a limit of time: enough for those of ours."""
+    return question(*about)
+
+
+def caller(pool: EnvPool, timeout: float) -> Call:
+    """A function that calls what is given to it in the thread of a pool's first row, and waits.
+
+    For episodes that are played one after the other; no such call takes longer than so many
+    seconds. What the environment fails at is raised, after which the row has a fresh one.
+    """
+    workers = pool.worker_pool(0, timeout)
+
+    def call(question: Callable[..., Any], *about: Any) -> Any:
+        workers.ask(0, question, *about)
+        ((_, answer),) = workers.answers(block=True)
+        if isinstance(answer, EnvError):
+            pool.drop(0)
+            raise answer
+        return answer
+
+    return call
 
 
 def play_episodes(
@@ -83,11 +113,12 @@ def play_episodes(
             model.generation, model.template, pool, keys, rollout, temperature, on_episode
         )
         return played
+    call = caller(pool, rollout.timeout)
     for i in indices:
         env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, i)
-        settings = conversation_settings(pool[0], temperature, rollout)
-        speak = speaking(agent.start(env_seed, settings))
-        played.append(play_episode(pool[0], speak, i, env_seed))
+        env = call(pool.__getitem__, 0)
+        speak = speaking(agent.start(env_seed, conversation_settings(env, temperature, rollout)))
+        played.append(play_episode(env, speak, i, env_seed, call=call))
         if on_episode is not None:
             on_episode(played[-1])
     return played
@@ -117,6 +148,7 @@ def play_episode(
     index: int,
     seed: int,
     on_step: Callable[[StepResult], None] = lambda result: None,
+    call: Call = directly,
 ) -> Episode:
     """Play one episode from its start, in text.
 
@@ -126,12 +158,13 @@ def play_episode(
         index: the episode's number.
         seed: of the environment.
         on_step: told of each step.
+        call: calls the environment; made by `caller`, or else this thread.
 
     Returns:
         The episode.
     """
-    env.reset(seed)
-    return go_on(env, speak, Episode(index, seed), on_step)
+    call(env.reset, seed)
+    return go_on(env, speak, Episode(index, seed), on_step, call)
 
 
 def go_on(
@@ -139,6 +172,7 @@ def go_on(
     speak: NextMessage,
     episode: Episode,
     on_step: Callable[[StepResult], None] = lambda result: None,
+    call: Call = directly,
 ) -> Episode:
     """Play an episode on from where its environment stands, to its end; see `play_episode`.
 
@@ -151,7 +185,7 @@ def go_on(
         except ContextFull:
             episode.truncated, episode.stopped_by = True, Ending.CONTEXT_FULL
             break
-        result = env.step(said)
+        result = call(env.step, said)
         episode.parts.append(result.parts)
         episode.costs.append(result.costs)
         episode.knowledge, episode.conversation = result.knowledge, env.conversation

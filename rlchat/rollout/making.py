@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 import rlchat_envs
 from rlchat.errors import RunError, UserError
+from rlchat.rollout.answers import EnvError, is_ctrl_c, raised, remedy
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
 from rlchat_envs import Maker
@@ -50,10 +53,30 @@ def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
                 env = KnowledgeWrapper(env, *(make_lookup(k) for k in config.knowledge))
         else:
             env = gym.make(spec.id, disable_env_checker=True)
+        _refuse_numbers(name, env)
     except (UserError, RunError):
         raise
-    except Exception as error:
-        raise UserError(f"{name} cannot be made: {error or type(error).__name__}") from error
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        raise _unmade(name, error) from error
+    return env
+
+
+def _unmade(name: str, error: BaseException) -> EnvError:
+    """Say why an environment cannot be made; errors of our own are sentences already."""
+    (place,) = traceback.extract_tb(error.__traceback__, limit=-1)
+    if rlchat_envs.__name__ in Path(place.filename).parts:
+        return EnvError(f"{name} cannot be made: {error or type(error).__name__}")
+    return EnvError(f"{name} cannot be made: it raised {raised(error)}; {remedy(error)}")
+
+
+def _refuse_numbers(name: str, env: gym.Env[str, str]) -> None:
+    """Refuse an environment whose spaces are of numbers.
+
+    Raises:
+        UserError: they are.
+    """
     for kind in ("observation", "action"):
         space = space_of(env, kind)
         if not isinstance(space, gym.spaces.Text | rlchat_envs.Utterance) and _is_numeric(space):
@@ -61,7 +84,41 @@ def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
                 f"expected an environment with text {kind}s; {name} has {space}; wrap it so that "
                 "it speaks strings"
             )
-    return env
+
+
+def close_env(env: gym.Env[str, str]) -> None:
+    """Close an environment; what it raises at that costs nobody anything."""
+    try:
+        env.close()
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+
+
+def entry_of(name: str) -> object:
+    """What makes a registered environment: a class, a function or a maker of ours.
+
+    Returns:
+        None if it cannot be imported; who makes the environment is told why.
+
+    Raises:
+        UserError: nothing of that name is registered.
+    """
+    declared = find_spec(name).entry_point
+    try:
+        return load_env_creator(declared) if isinstance(declared, str) else declared
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        return None
+
+
+def single_threaded(env: object) -> bool:
+    """Whether an environment, or what makes it, says that it bears the main thread only."""
+    try:
+        return bool(env.metadata.get("single_threaded"))  # type: ignore[attr-defined]
+    except Exception:  # there is no metadata, or it is no dictionary
+        return False
 
 
 def find_spec(name: str) -> EnvSpec:
@@ -96,6 +153,13 @@ def _import_here(module: str) -> None:
         raise UserError(
             f"expected an importable module before the colon; {module!r} is not: {error}; run "
             "from the folder that holds it"
+        ) from error
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        raise UserError(
+            f"expected an importable module before the colon; {module!r} raised {raised(error)}; "
+            "mend it"
         ) from error
 
 

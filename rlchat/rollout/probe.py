@@ -3,58 +3,62 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.episodes import Call, caller
+from rlchat.rollout.isolated import kind_of
 from rlchat.rollout.making import WRITTEN
-from rlchat.rollout.workers import WorkerPool
-from rlchat_envs import Conversation
 
 SAID = "Hello, what can I do for you?"
 TURNS = 8  # most of them in an episode
 
 
-def probe(config: EnvConfig, rollout: RolloutConfig) -> None:
+def probe(config: EnvConfig, rollout: RolloutConfig, split: str = "train") -> None:
     """Play the beginning of two episodes, in an environment that is closed again.
 
     Two, as some environments can be reset but once. What Python and NumPy draw afterwards is what
-    they would have drawn. Where a language model speaks for users nothing is played: loading it
-    takes long, and it fails for reasons of its own.
+    they would have drawn, and Ctrl-C does what it did. Where a language model speaks for users
+    nothing is played: loading it takes long, and it fails for reasons of its own.
 
     Raises:
         UserError: the environment cannot be made, fails, hangs or answers what cannot be used.
     """
     if any(name.startswith(WRITTEN) for name in config.users):
-        TextEnv(config).close()
+        TextEnv(config, split).close()
         return
+    with _undisturbed(), EnvPool(config, split, kind_of(rollout)) as pool:
+        pool.in_threads(rollout.workers, rollout.timeout)
+        call = caller(pool, rollout.timeout)
+        for seed in range(2):
+            _begin_episode(pool, call, seed)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep what an environment may change for the whole process: random states, and Ctrl-C."""
     states = random.getstate(), np.random.get_state()
+    stopping = signal.getsignal(signal.SIGINT)
     try:
-        with EnvPool(config) as pool, pool.worker_pool(rollout.workers, rollout.timeout) as workers:
-            for seed in range(2):
-                _begin_episode(pool, workers, seed)
+        yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+        main = threading.current_thread() is threading.main_thread()
+        if main and stopping is not None and signal.getsignal(signal.SIGINT) is not stopping:
+            signal.signal(signal.SIGINT, stopping)
 
 
-def _begin_episode(pool: EnvPool, workers: WorkerPool[int, Any], seed: int) -> None:
+def _begin_episode(pool: EnvPool, call: Call, seed: int) -> None:
     """Play an episode's first turns."""
-
-    def ask(question: Callable[..., Conversation | StepResult], *about: Any) -> Any:
-        workers.ask(0, question, *about)
-        ((_, answer),) = workers.answers(block=True)
-        if isinstance(answer, EnvError):
-            pool.drop(0)
-            raise answer
-        return answer
-
-    ask(pool.begin, 0, 0, seed)
+    call(pool.begin, 0, 0, seed)
     for _ in range(TURNS):
-        result: StepResult = ask(pool[0].step, SAID)
+        result: StepResult = call(pool[0].step, SAID)
         if result.terminated or result.truncated:
             return

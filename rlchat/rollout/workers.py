@@ -9,13 +9,22 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Condition, Thread
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rlchat.rollout.answers import EnvError
 
 Key = TypeVar("Key")
 Answer = TypeVar("Answer")
+Env = TypeVar("Env", bound="Closable")
 TICK = 0.5  # seconds after which a wait is begun again: Windows interrupts none that has no end
+
+
+class Closable(Protocol):
+    """Whatever is closed in its thread."""
+
+    def close(self) -> None:
+        """Close it."""
+        ...
 
 
 class EnvThread:
@@ -181,3 +190,23 @@ class WorkerPool(Generic[Key, Answer]):
             f"expected an answer of the environment within {self._timeout:g} seconds; there is "
             "none; allow more with --rollout.timeout, or mend what it waits for"
         )
+
+
+def drop(envs: dict[int, Env], threads: dict[int, EnvThread], row: int) -> None:
+    """Close a row's environment in its thread, which ends then."""
+    env, thread = envs.pop(row, None), threads.pop(row, None)
+    if thread is None and env is not None:
+        env.close()
+    if thread is not None and env is not None:
+        thread.call(env.close)
+    if thread is not None:
+        thread.end()
+
+
+def close_all(envs: dict[int, Env], threads: dict[int, EnvThread], patience: float) -> None:
+    """Close environments, each in its thread; wait so many seconds at most."""
+    left, end = list(threads.values()), monotonic() + patience
+    for row in {*envs, *threads}:
+        drop(envs, threads, row)
+    for thread in left:
+        thread.join(max(0.0, end - monotonic()))
