@@ -29,7 +29,7 @@ _ALSO: Mapping[str, Role] = {
     "ipython": "tool",
 }
 _CALLS = ("function_call", "tool_call")  # ShareGPT: a call is a message, and its text a program's
-_MARK = re.compile(r"(?:\A\s*|\n\n\s*|\s*#+ )(?:#+ )?(Human|User|Assistant|System): ?")
+_MARK = re.compile(r"(?:(?<!#)#+ ){0,2}(Human|User|Assistant|System): ?")
 
 
 def messages_of(value: object, field: str) -> Conversation:
@@ -56,9 +56,11 @@ def transcript(text: str) -> Conversation:
 
     A mark at the end, after which nothing was said yet, is no message.
     """
-    marks = list(_MARK.finditer(text))
+    marks = [m for m in _MARK.finditer(text) if _begins_turn(text, m)]
     names = {m[1] for m in marks}
-    if not marks or marks[0].start() > 0 or "Assistant" not in names or len(names) < 2:
+    if not marks or "Assistant" not in names or len(names) < 2:
+        return ()
+    if text[: marks[0].start()].strip():
         return ()
     ends = [*(m.start() for m in marks[1:]), len(text)]
     said = [
@@ -68,6 +70,21 @@ def transcript(text: str) -> Conversation:
     if not said[-1].content:
         del said[-1]
     return _one_system(said)
+
+
+def _begins_turn(text: str, mark: re.Match[str]) -> bool:
+    """Whether it has #, or stands at the beginning or after an empty line.
+
+    White space is gone back over from the mark: an expression that looks for it from the left reads
+    a long stretch of it again from each of its characters.
+    """
+    end = mark.start()
+    if end < mark.start(1):
+        return True
+    start = end
+    while start and text[start - 1].isspace():
+        start -= 1
+    return start == 0 or "\n\n" in text[start:end]
 
 
 def whole(text: str) -> str:

@@ -183,7 +183,7 @@ def _list_of_objects(text: str) -> list[Any] | None:
     if isinstance(found, ValueError):
         try:
             found = ast.literal_eval(text.strip())  # literals alone: nothing is run
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return None
     objects = isinstance(found, list) and found and all(isinstance(m, dict) for m in found)
     return found if objects and isinstance(found, list) else None

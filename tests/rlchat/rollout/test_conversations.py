@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -93,6 +96,16 @@ def test_what_cannot_be_used_costs_itself_alone(tmp_path: Path) -> None:
     assert "1 × rated as bad, which nobody is to imitate (line 6)" in line
 
 
+@pytest.mark.parametrize("filling", [" ", "\n", "#", "# ", "\n\n "])
+def test_long_stretches_of_one_letter_cost_no_time(filling: str) -> None:
+    """A transcript's marks were looked for from each letter of a stretch of them again."""
+    text = f"\n\nHuman: a{filling * 50_000}b\n\nAssistant: c"
+    begun = time.perf_counter()
+    asked, said = conversation({"text": text})
+    assert time.perf_counter() - begun < 1
+    assert (asked.content[0], asked.content[-1], said.content) == ("a", "b", "c")
+
+
 def test_half_surrogates_do_not_reach_a_tokenizer(tmp_path: Path) -> None:
     path = tmp_path / "talks.jsonl"
     path.write_text(r'{"prompt": "\ud800", "completion": "ok\udfff"}', "utf-8")
@@ -115,13 +128,38 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=12,
 )
-FILES = st.binary(max_size=80) | st.lists(
-    st.dictionaries(NAMES, VALUES, max_size=4)
-    | st.fixed_dictionaries({"chosen": VALUES, "rejected": VALUES}, optional={"prompt": VALUES})
-    | st.fixed_dictionaries({"messages": st.lists(MESSAGE, max_size=4)})
-    | VALUES,
-    max_size=4,
-).map(lambda rows: "\n".join(json.dumps(row) for row in rows).encode())
+LITERALS = (
+    "[{[1]: 2}]",
+    "[{{}}]",
+    "[{'role': b'user', 'content': {1}}]",
+    "[" * 5000,
+    "[{'a': 1j}]",
+)
+CELLS = VALUES.map(repr) | VALUES.map(json.dumps) | WORDS | st.sampled_from(LITERALS)
+
+
+def as_csv(rows: list[list[str]]) -> bytes:
+    file = io.StringIO()
+    csv.writer(file).writerows(rows)
+    return file.getvalue().encode(errors="replace")
+
+
+TABLES = st.builds(
+    lambda head, rows: as_csv([head, *rows]),
+    st.lists(NAMES, min_size=1, max_size=4),
+    st.lists(st.lists(CELLS, max_size=5), max_size=3),
+)
+FILES = (
+    st.binary(max_size=80)
+    | TABLES
+    | st.lists(
+        st.dictionaries(NAMES, VALUES, max_size=4)
+        | st.fixed_dictionaries({"chosen": VALUES, "rejected": VALUES}, optional={"prompt": VALUES})
+        | st.fixed_dictionaries({"messages": st.lists(MESSAGE, max_size=4)})
+        | VALUES,
+        max_size=4,
+    ).map(lambda rows: "\n".join(json.dumps(row) for row in rows).encode())
+)
 SUFFIXES = st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".parquet"])
 QUICK = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
