@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,9 +67,10 @@ def estimate(
     annotated: Annotated,
     settings: EstimatorSettings,
     beta: float,
-    scale: RunningStd,
+    scale: RunningStd | Mapping[str, RunningStd],
     everyone: Sequence[tuple[int, int]],
     reduce: ppo.Reduce = ppo.alone,
+    envs: Sequence[str] = (),
 ) -> Estimated:
     """Put the KL into the reward, then make advantages and the critic's targets.
 
@@ -77,14 +78,17 @@ def estimate(
         annotated: this rank's episodes.
         settings: the estimator.
         beta: price of a nat of k1, in units of scaled score.
-        scale: running spread of scores per turn; it has seen this iteration's.
+        scale: running spread of scores per turn, or that of each environment by its name; it has
+            seen this iteration's.
         everyone: (index, turns) of all ranks' episodes, in the same order on each, for estimators
             that compare episodes.
         reduce: sums over ranks.
+        envs: the environment of each episode of ``everyone``, where there are several: episodes
+            are compared with others of the same one.
     """
     batch = annotated.batch
     mask = batch.action_mask
-    unit = max(scale.std, settings.score_floor)
+    unit = _units(scale, batch.envs, settings.score_floor)
     kl = ppo.k1(annotated.logprobs, annotated.ref_logprobs)
     # Adam would make full steps of what is rounding between sampler and forward, if nothing else is
     # rewarded.
@@ -104,7 +108,7 @@ def estimate(
         # Without a critic: the reward to come, minus what others had to come at the same turn.
         plain = ppo.Discounts(d.gamma_token, 1.0, d.gamma_turn, 1.0)
         to_go = along(plain, torch.zeros_like(values), torch.zeros_like(bootstrap))
-        baseline = _others(to_go, batch, settings, everyone, reduce)
+        baseline = _others(to_go, batch, _groups(settings, everyone, envs), everyone, reduce)
         advantages = torch.where(mask, to_go - baseline, torch.zeros_like(to_go))
     gap = (annotated.logprobs - batch.sampled_logprobs).abs()
     mean_gap, _ = ppo.masked_moments(gap, mask, reduce)
@@ -118,10 +122,32 @@ def estimate(
     )
 
 
+def _units(
+    scale: RunningStd | Mapping[str, RunningStd], envs: Sequence[str], floor: float
+) -> float | Tensor:
+    """What scores are divided by: one number, or one (B, 1) a row."""
+    if isinstance(scale, RunningStd):
+        return max(scale.std, floor)
+    return torch.tensor([[max(scale[env].std, floor)] for env in envs])
+
+
+def _groups(
+    settings: EstimatorSettings, everyone: Sequence[tuple[int, int]], envs: Sequence[str]
+) -> Tensor:
+    """A number for each episode, alike for those that are compared with one another."""
+    index = torch.tensor([i for i, _ in everyone])
+    if settings.estimator == "rloo":
+        return index // settings.group_size
+    if not envs:
+        return index * 0
+    numbers = {env: number for number, env in enumerate(sorted(set(envs)))}
+    return torch.tensor([numbers[env] for env in envs])
+
+
 def _others(
     to_go: Tensor,
     batch: Batch,
-    settings: EstimatorSettings,
+    groups: Tensor,
     everyone: Sequence[tuple[int, int]],
     reduce: ppo.Reduce,
 ) -> Tensor:
@@ -139,6 +165,5 @@ def _others(
     table = to_go.new_zeros(len(everyone), int(turns.max()))
     table[own[b], batch.turns[b, t]] = to_go[b, t]
     reached = torch.arange(table.shape[1]) < turns[:, None]
-    groups = index // settings.group_size if settings.estimator == "rloo" else index * 0
     baseline = ppo.others_mean(reduce(table), reached, groups)
     return baseline[own].gather(1, batch.turns.clamp(min=0))

@@ -20,7 +20,8 @@ class Batch:
     (A, 2, D) those that its A action tokens were drawn from, where the rollout kept them.
     ``scores`` (B, T) lie on each turn's last action token, unscaled. ``turns`` (B, T) is -1 where
     nobody acts. ``privileged`` is (B, K or K + 1, PRIVILEGED). ``index`` (B,) is the episode's
-    number in the iteration, over all ranks.
+    number in the iteration, over all ranks. ``envs`` are the names of the rows' environments, empty
+    where all are of one.
     """
 
     ids: Tensor
@@ -35,6 +36,7 @@ class Batch:
     privileged: Tensor
     cached_states: list[Tensor | None]
     sampled_states: list[Tensor | None]
+    envs: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -76,6 +78,7 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
         privileged=privileged,
         cached_states=[t.cached_states for t in trajectories],
         sampled_states=[t.sampled_states for t in trajectories],
+        envs=tuple(t.env for t in trajectories),
     )
 
 

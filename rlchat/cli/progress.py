@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.cli.pace import Beat, Load, Pace, Tally, minutes, slowed
-from rlchat.cli.tables import course, dialogue, ending
+from rlchat.cli.tables import course, dialogue, ending, own_columns
 from rlchat.listener import FinishedEpisode, FinishedTrajectory, Listener
 from rlchat.training.reward_monitor import Z
 
@@ -243,7 +243,8 @@ class Progress(Listener):
 
     def _line(self, row: Mapping[str, Any]) -> str:
         """An iteration for a log."""
-        shown = "  ".join(f"{title} {_cell(row, key, form)}" for title, key, form in _COLUMNS)
+        columns = (*_COLUMNS, *own_columns(self._rows))
+        shown = "  ".join(f"{title} {_cell(row, key, form)}" for title, key, form in columns)
         return f"{shown}  left {self._left()}  {course(self._rows, self.episodes)}"
 
     def _picture(self) -> Group:
@@ -255,11 +256,12 @@ class Progress(Listener):
         return Group(*shown)
 
     def _table(self) -> Table:
-        table = Table(*(title for title, _, _ in _COLUMNS), "time left", box=None)
+        columns = (*_COLUMNS, *own_columns(self._rows))
+        table = Table(*(title for title, _, _ in columns), "time left", box=None)
         shown = self._rows[-_SHOWN:]
         for row in shown:
             left = self._left() if row is shown[-1] else ""
-            table.add_row(*(_cell(row, key, form) for _, key, form in _COLUMNS), left)
+            table.add_row(*(_cell(row, key, form) for _, key, form in columns), left)
         return table
 
 

@@ -170,19 +170,39 @@ def course(rows: Sequence[Mapping[str, Any]], episodes: int) -> str:
         rows: metrics of the iterations so far.
         episodes: of an iteration, on which the interval depends.
     """
-    from rlchat.training.learning_curve import measured, success_interval
+    from rlchat.training.learning_curve import measured, success_interval, telling
 
     name, values = measured(rows)
     known = [v for v in values if not math.isnan(v)]
     if not known:
         return ""
     if name == "success":
-        interval = success_interval(known[-1], episodes)
+        last = next(row for row, v in zip(rows[::-1], values[::-1], strict=True) if v == v)
+        interval = success_interval(known[-1], telling(last, episodes))
         bars = sparkline(values[-_SHOWN:])
         return f"success {bars} {interval.mean:.0%} ({bounds(interval)})"
     low, high = min(known), max(known)
     bars = sparkline(values[-_SHOWN:], low, high)
     return f"return {bars} {known[-1]:+.2f} (from {low:+.2f} to {high:+.2f})"
+
+
+def own_columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Columns of each of several environments: its success, or its return if it tells none.
+
+    Args:
+        rows: metrics of the iterations so far.
+
+    Returns:
+        Of each column the title, the metric and its format.
+    """
+    columns = []
+    for key in (key for key in rows[-1] if key.startswith("success/")):
+        env = key.removeprefix("success/")
+        known = [row.get(key) for row in rows]
+        told = any(value is not None and not math.isnan(value) for value in known)
+        kind, form = ("success", "{:.2f}") if told else ("return", "{:+.2f}")
+        columns.append((f"{env.rpartition('/')[2]} {kind}", f"{kind}/{env}", form))
+    return columns
 
 
 def bounds(interval: Interval) -> str:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -19,8 +20,8 @@ from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
 from rlchat.inference.load_agent import load_agent
 from rlchat.models.device import peak_memory
-from rlchat.rollout.environment import TextEnv, is_ours
-from rlchat.training.comparison import before_and_after
+from rlchat.rollout.probe import probe
+from rlchat.training.comparison import before_and_after, by_environment
 from rlchat.training.config import SFTConfig, TrainConfig
 from rlchat.training.metrics import Clock
 from rlchat.training.pipeline import Training, sft
@@ -65,14 +66,27 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
     place = options.json
     if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
         raise UserError(f"expected a file in a folder that exists; got --json {place}")
-    env = options.env_of(options.agent)
-    TextEnv(env, options.split)
-    results = []
+    envs = options.envs_of(options.agent)
+    for env in envs:
+        probe(env, options.rollout, options.split)
+    results: list[list[EvaluationResult]] = [[] for _ in envs]
     with Progress(console) as progress:
         for name in (options.agent, options.against) if options.against else (options.agent,):
             agent = load_agent(name, options.policy, options.adapter, progress.say)
-            on_episode = progress.counter(f"evaluating {name}", options.episodes)
-            results.append(evaluate(agent, env, options, name, on_episode))
+            for env, own in zip(envs, results, strict=True):
+                where = f" in {env.env}" if len(envs) > 1 else ""
+                on_episode = progress.counter(f"evaluating {name}{where}", options.episodes)
+                own.append(evaluate(agent, env, options, name, on_episode))
+    answers = [_tell(own, options, console) for own in results]
+    if options.json is not None:
+        several = len(answers) > 1
+        files.write_json(options.json, {"environments": answers} if several else answers[0])
+
+
+def _tell(
+    results: Sequence[EvaluationResult], options: EvalOptions, console: Console
+) -> dict[str, Any]:
+    """Print what was measured in one environment, and give it as JSON."""
     console.print(results_table(results))
     answer = results[0].to_json()
     if options.against:
@@ -80,17 +94,16 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
         console.print(difference_table(options.agent, options.against, differences))
         answer["against"] = results[1].to_json()
         answer["difference"] = {k: asdict(v) for k, v in differences.items()}
-    if options.json is not None:
-        files.write_json(options.json, answer)
+    return answer
 
 
 def show(
     results: Sequence[EvaluationResult], run: RunFolder, config: TrainConfig, console: Console
 ) -> None:
     """Print the table, one dialogue before and after, and how to go on."""
-    if results:
-        before, after = before_and_after(results)
-        console.print(results_table(results))
+    for own in by_environment(results):
+        before, after = before_and_after(own)
+        console.print(results_table(own))
         console.print(difference_table("PPO", before.agent, difference(after, before)))
         pairs = list(zip(before.episodes, after.episodes, strict=True))
         gained = [p for p in pairs if p[1].success and not p[0].success]
@@ -106,8 +119,10 @@ def next_steps(run: RunFolder, config: TrainConfig) -> Iterator[str]:
     """Commands that a trained agent can be used with, one a line."""
     command, more = program(), config.iterations + 10
     # In a foreign environment nobody can be the user: people talk to that agent without one.
-    without = "" if is_ours(config.env_config) else " --env ''"
-    yield f"Talk to it:     {command} chat {run.folder}{without}"
+    ours = config.mixture.ours
+    named = " --env ''" if ours is None else f" --env {ours.envs[0].env}"
+    where = named if ours is None or config.mixture.several else ""
+    yield f"Talk to it:     {command} chat {run.folder}{where}"
     yield f"Measure it:     {command} eval {run.folder}"
     yield f"Read it:        {run.transcripts} has every conversation of its practice"
     if run.iterations == config.iterations:

@@ -220,7 +220,7 @@ def _hear(
     if not finished:
         parts["cut_off"] = min(parts.get("cut_off", 0.0), -config.cut_off_penalty)
     trajectory.parts.append(parts)
-    trajectory.conversation = env.conversation
+    trajectory.conversation, trajectory.env = env.conversation, env.label
     trajectory.success = outcome.success
     trajectory.costs.append(dict(outcome.costs))
     trajectory.knowledge = outcome.knowledge

@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 from rlchat.errors import UserError
+from rlchat.inference.agents import ConversationSettings
 from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.episodes import conversation_settings, play_episode, speaking
 from rlchat.rollout.making import WRITTEN
+from rlchat.rollout.mixture import Mixture
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Conversation
 
 
 def demonstrate(
-    config: EnvConfig, count: int, seed: int, split: str = "train"
+    source: EnvConfig | Mixture, count: int, seed: int, split: str = "train"
 ) -> list[Conversation]:
     """Collect the conversations of the scenario's demonstrator with ``count`` users.
 
+    Args:
+        source: an environment, or several, which have a share of the users each by their weights.
+        count: of users.
+        seed: of users and of what the demonstrator says.
+        split: side of goals and users.
+
     Raises:
-        UserError: the environment has no demonstrator.
+        UserError: an environment has no demonstrator.
     """
-    # Language models as users would cost time and money: thousands of calls.
-    plain = tuple(dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in config.users))
-    with TextEnv(replace(config, users=plain), split) as env:
-        return _played(env, count, seed)
+    mixture = Mixture.of([source]) if isinstance(source, EnvConfig) else source
+    with ExitStack() as stack:
+        envs = [stack.enter_context(TextEnv(_plain(c), split)) for c in mixture.envs]
+        settings = [_settings(env) for env in envs]
+        conversations = []
+        for i in range(count):
+            env_seed, noise = episode_seeds(seed, Purpose.DEMONSTRATE, i)
+            chosen = mixture.choose(env_seed)
+            demonstrator = ScenarioAgent("demonstrator")
+            said = speaking(demonstrator.start(int(noise.integers(2**31)), settings[chosen]))
+            conversations.append(play_episode(envs[chosen], said, i, env_seed).conversation)
+        return conversations
 
 
-def _played(env: TextEnv, count: int, seed: int) -> list[Conversation]:
-    """The demonstrator's conversations in an environment."""
+def _plain(config: EnvConfig) -> EnvConfig:
+    """The environment without language models as users: they cost thousands of calls."""
+    users = dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in config.users)
+    return replace(config, users=tuple(users))
+
+
+def _settings(env: TextEnv) -> ConversationSettings:
+    """What the demonstrator needs to know of its environment.
+
+    Raises:
+        UserError: it has none.
+    """
     if env.scenario is None or "demonstrator" not in env.scenario.agents:
         raise UserError(
             f"expected an environment with a demonstrator to warm-start from; {env.config.env} has "
             "none; set --warm-start.demonstrations 0 to train without, or give sft --data"
         )
-    settings = conversation_settings(env, 0.0, RolloutConfig())
-    conversations = []
-    for i in range(count):
-        env_seed, noise = episode_seeds(seed, Purpose.DEMONSTRATE, i)
-        demonstrator = ScenarioAgent("demonstrator").start(int(noise.integers(2**31)), settings)
-        episode = play_episode(env, speaking(demonstrator), i, env_seed)
-        conversations.append(episode.conversation)
-    return conversations
+    return conversation_settings(env, 0.0, RolloutConfig())

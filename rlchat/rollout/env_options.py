@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlchat.errors import UserError
 from rlchat.rollout.environment import EnvConfig
+from rlchat.rollout.mixture import Mixture
 from rlchat.settings import names
 
 
@@ -34,6 +35,29 @@ class EnvOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixedEnvOptions(EnvOptions):
+    """Environments, users and look-ups of a training."""
+
+    env: str = EnvConfig.env
+    """Environment: a Gymnasium id (`rlchat envs` lists ours), or module:Id with a module in the
+    working folder; it has to exchange text with the agent. Several, comma-separated, are played in
+    one run, each with its own scale of scores."""
+    env_weights: str = ""
+    """How often each of several environments is played: numbers in their order, comma-separated, as
+    in 2,1; if empty, all equally often."""
+
+    @property
+    def mixture(self) -> Mixture:
+        """The environments, and how often each is played.
+
+        Raises:
+            UserError: one is named twice, or weights are not a number above 0 for each.
+        """
+        envs = [replace(self.env_config, env=env) for env in names(self.env) or (self.env,)]
+        return Mixture.of(envs, self.env_weights)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentEnvOptions:
     """Environment, users and look-ups; if left out, those that an agent was trained with."""
 
@@ -53,15 +77,37 @@ class AgentEnvOptions:
         """Settings of an agent's environment: what is named here, else what its run trained in.
 
         Raises:
+            UserError: the record of its run cannot be read, or there are several environments.
+        """
+        found = self.envs_of(agent)
+        if len(found) > 1:
+            raise UserError(
+                f"expected one environment; got {' and '.join(e.env for e in found)}; name one "
+                "with --env"
+            )
+        return found[0]
+
+    def envs_of(self, agent: str | Path) -> tuple[EnvConfig, ...]:
+        """Settings of all of an agent's environments; see `env_of`.
+
+        Raises:
             UserError: the record of its run cannot be read.
         """
-        trained_in = None if self._complete else run_environment(agent)
-        env = self.env if self.env is not None else (trained_in or EnvConfig()).env
-        usual = trained_in if trained_in is not None and trained_in.env == env else EnvConfig(env)
-        return EnvConfig(
-            env,
-            usual.users if self.users is None else names(self.users),
-            knowledge=usual.knowledge if self.knowledge is None else names(self.knowledge),
+        trained_in = () if self._complete else run_environments(agent)
+        if self.env is not None:
+            envs = names(self.env) or (self.env,)
+        else:
+            envs = tuple(e.env for e in trained_in) or (EnvConfig.env,)
+        usual = {e.env: e for e in trained_in}
+        return tuple(
+            EnvConfig(
+                env,
+                usual.get(env, EnvConfig()).users if self.users is None else names(self.users),
+                knowledge=usual.get(env, EnvConfig()).knowledge
+                if self.knowledge is None
+                else names(self.knowledge),
+            )
+            for env in envs
         )
 
     @property
@@ -69,25 +115,26 @@ class AgentEnvOptions:
         return None not in (self.env, self.users, self.knowledge)
 
 
-def run_environment(agent: str | Path) -> EnvConfig | None:
-    """Environment, users and look-ups with which the run of an agent was trained.
+def run_environments(agent: str | Path) -> tuple[EnvConfig, ...]:
+    """Environments, users and look-ups with which the run of an agent was trained.
 
     Args:
         agent: a run folder or an adapter in one; anything else has no run.
 
     Returns:
-        None if there is no run: a plain adapter, a starter, a scripted agent.
+        None of them if there is no run: a plain adapter, a starter, a scripted agent.
 
     Raises:
         UserError: the run's record cannot be read.
     """
     folder = run_folder_of(agent)
     if folder is None:
-        return None
+        return ()
     recorded = read_record(folder)
     try:
         users, knowledge = names(recorded.get("users", "")), names(recorded.get("knowledge", ""))
-        return EnvConfig(str(recorded["env"]), users, knowledge=knowledge)
+        envs = names(str(recorded["env"]))
+        return tuple(EnvConfig(env, users, knowledge=knowledge) for env in envs)
     except (AttributeError, KeyError, TypeError) as error:
         raise _unreadable(folder) from error
 

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     BRANCH = 7  # where an episode branches
     FOLLOW = 8  # what becomes of replies
     REPLY = 9  # other replies at a branch
+    CHOOSE = 10  # which of several environments an episode is played in
 
 
 def episode_seeds(*keys: int) -> tuple[int, np.random.Generator]:

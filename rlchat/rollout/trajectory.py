@@ -44,6 +44,7 @@ class Episode:
         dropped: characters that the environment's action space does not have.
         stopped_by: which limit, if it was not the environment's own.
         env_score: the environment's own score, once another took the place of its ``parts``.
+        env: the environment's Gymnasium id where a run has several; empty where it has one.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Episode:
     dropped: int = 0
     stopped_by: Ending | None = None
     env_score: float | None = None
+    env: str = ""
 
     @property
     def score(self) -> float:

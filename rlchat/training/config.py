@@ -11,7 +11,7 @@ from rlchat.errors import UserError
 from rlchat.models.config import PROMPTED, AdapterConfig
 from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.env_options import AgentEnvOptions, EnvOptions
+from rlchat.rollout.env_options import AgentEnvOptions, MixedEnvOptions
 from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import SEEDS, expect, names
 
@@ -65,7 +65,7 @@ class RewardMonitorConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig(EnvOptions):
+class TrainConfig(MixedEnvOptions):
     """Fetch a model, warm-start it, train it by PPO against simulated users, evaluate it."""
 
     policy: str = "smollm2-135m"
@@ -81,7 +81,8 @@ class TrainConfig(EnvOptions):
     resume: bool = False
     """Go on with what the run folder holds; finished parts are not done again."""
     evaluation: int = 100
-    """Number of episodes of the evaluation before and after, on the dev split; 0 skips it."""
+    """Number of episodes of the evaluation before and after, on the dev split, in each environment;
+    0 skips it."""
     track: str = ""
     """Experiment trackers, comma-separated: tensorboard, wandb, trackio, mlflow; their files go to
     RUN/tracking, and nothing leaves this machine unless their environment variables say so."""
@@ -116,6 +117,7 @@ class TrainConfig(EnvOptions):
                 f"expected kl_horizon of at least an iteration's episodes ({self.episodes}), or "
                 f"beta could turn negative; got {self.ppo.kl_horizon}"
             )
+        _ = self.mixture  # which refuses weights that are none
 
     @property
     def env_config(self) -> EnvConfig:
@@ -125,7 +127,7 @@ class TrainConfig(EnvOptions):
 
 
 @dataclass(frozen=True)
-class SFTConfig(EnvOptions):
+class SFTConfig(MixedEnvOptions):
     """Warm-start a model on demonstrations, or on conversations from a file."""
 
     data: Path | None = None
@@ -144,6 +146,7 @@ class SFTConfig(EnvOptions):
         """Refuse settings out of range."""
         object.__setattr__(self, "out", Path(self.out))  # callers from Python give strings too
         expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
+        _ = self.mixture  # which refuses weights that are none
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.files import write_bytes
 from rlchat.statistics import Interval, wilson
-from rlchat.training.comparison import before_and_after
+from rlchat.training.comparison import before_and_after, by_environment
 from rlchat.training.config import TrainConfig
 from rlchat.training.run_folder import RunFolder, read_metrics
 
@@ -37,11 +37,11 @@ class Curve:
             episodes: of an iteration, on which the intervals depend.
         """
         name, values = measured(rows)
-        known = [
-            (int(r["iteration"]), v) for r, v in zip(rows, values, strict=True) if not math.isnan(v)
-        ]
-        band = [success_interval(v, episodes) for _, v in known] if name == "success" else []
-        return cls(name, [i for i, _ in known], [v for _, v in known], band)
+        known = [(r, v) for r, v in zip(rows, values, strict=True) if not math.isnan(v)]
+        band: list[Interval] = []
+        if name == "success":
+            band = [success_interval(v, telling(row, episodes)) for row, v in known]
+        return cls(name, [int(row["iteration"]) for row, _ in known], [v for _, v in known], band)
 
 
 def leave_curve(run: RunFolder, results: Sequence[EvaluationResult], config: TrainConfig) -> None:
@@ -55,7 +55,8 @@ def leave_curve(run: RunFolder, results: Sequence[EvaluationResult], config: Tra
     rows = read_metrics(run.metrics)
     if Curve.of(rows, config.episodes).values:
         title = f"Learning curve, {config.env}"
-        evaluated = before_and_after(results) if results else ()
+        groups = by_environment(results)  # of several, no one point tells
+        evaluated = before_and_after(groups[0]) if len(groups) == 1 else ()
         draw_png(rows, run.folder / "curve.png", config.episodes, evaluated, title)
 
 
@@ -132,6 +133,15 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
         if not all(math.isnan(v) for v in values):
             return name, values
     return "return", [math.nan] * len(rows)
+
+
+def telling(row: Mapping[str, Any], episodes: int) -> int:
+    """Of an iteration's episodes, those of environments that tell success."""
+    told = [key for key in row if key.startswith("success/")]
+    if not told:
+        return episodes
+    known = [key for key in told if not math.isnan(_number(row[key]))]
+    return sum(int(row[key.replace("success/", "episodes/", 1)]) for key in known)
 
 
 def success_interval(rate: float, episodes: int) -> Interval:

@@ -18,11 +18,12 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.answers import EnvError
 from rlchat.rollout.collect import Failures, collect
 from rlchat.rollout.environment import EnvPool
+from rlchat.rollout.isolated import kind_of
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
 from rlchat.training.failures import count_failures, give_up
-from rlchat.training.metrics import Clock, measure, without_tokens
+from rlchat.training.metrics import Clock, by_environment, measure, without_tokens
 from rlchat.training.run_folder import RunFolder
 from rlchat.training.state import State
 
@@ -56,7 +57,7 @@ def train(
     state, first = State.begin(config, policy, ranks), 0
     if config.resume and run.checkpoint.is_dir():
         first = state.restore(run)
-    with EnvPool(config.env_config) as pool:
+    with config.mixture.pool("train", kind_of(config.rollout)) as pool:
         for iteration in range(first, config.iterations):
             if iterate(config, state, pool, run, iteration, listener):
                 state.return_to_best(run)
@@ -134,22 +135,23 @@ def learn(
     Raises:
         RunError: a score is no number, which would spoil the scale of all that come later.
     """
-    learner, scale, ranks = state.learner, state.scale, state.learner.ranks
+    learner, ranks = state.learner, state.learner.ranks
     scores = [sum(p.values()) for t in everyone for p in t.parts]
     if not all(map(math.isfinite, scores)):
         raise RunError(
             f"expected finite scores in iteration {iteration}; a turn's parts are "
             f"{_broken(everyone)}; mend the reward, and go on from the checkpoint with --resume"
         )
-    scale.add(scores)
+    state.add_scores(everyone)
     batch = pack(trajectories)
     annotated = annotate(learner.policy, learner.critic, batch, config.ppo.token_budget)
     release_memory()
     clock.lap("annotate")
     settings = estimator_settings(config.ppo, config.critic, state.reward.compared)
     turns = [(t.index, len(t.parts)) for t in everyone]
-    estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum)
-    metrics = measure(estimated, everyone, ranks)
+    scale, envs = state.scales or state.scale, [t.env for t in everyone if t.env]
+    estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum, envs)
+    metrics = measure(estimated, everyone, ranks) | by_environment(everyone, state.scales)
     if state.sampler_is_exact(iteration):
         metrics["sampler_gap"] = math.nan
     else:
@@ -160,7 +162,7 @@ def learn(
         metrics |= update_policy(learner, estimated, config.ppo, config.episodes, seed)
     release_memory()
     clock.lap("update")
-    metrics |= {"beta": state.beta, "critic_loss": fit, "score_std": scale.std}
+    metrics |= {"beta": state.beta, "critic_loss": fit, "score_std": state.scale.std}
     metrics["cost_price"] = state.reward.multiplier
     return metrics
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import pstdev
 
@@ -13,6 +14,7 @@ from rlchat.algorithms import ppo
 from rlchat.algorithms.advantages import Estimated
 from rlchat.distributed import Distributed
 from rlchat.rollout.trajectory import Trajectory
+from rlchat.statistics import RunningStd
 
 
 def without_tokens(trajectory: Trajectory) -> Trajectory:
@@ -74,6 +76,28 @@ def measure(
         "tokens": float(ranks.sum(torch.tensor(batch.tokens, dtype=torch.double))),
         **parts,
     }
+
+
+def by_environment(
+    everyone: Sequence[Trajectory], scales: Mapping[str, RunningStd]
+) -> dict[str, float]:
+    """Metrics of each of several environments, under its name; none where there is one.
+
+    Args:
+        everyone: an iteration's episodes.
+        scales: the running spread of each environment's scores.
+    """
+    row: dict[str, float] = {}
+    for env, scale in scales.items():
+        own = [t for t in everyone if t.env == env]
+        successes = [float(t.success) for t in own if t.success is not None]
+        row |= {
+            f"episodes/{env}": float(len(own)),
+            f"success/{env}": sum(successes) / len(successes) if successes else math.nan,
+            f"return/{env}": sum(t.score for t in own) / len(own) if own else math.nan,
+            f"score_std/{env}": scale.std,
+        }
+    return row
 
 
 def correlation(a: list[float], b: list[float]) -> float:

@@ -21,7 +21,6 @@ from rlchat.models.adapters import check_share, leave_shape
 from rlchat.models.policy import Policy
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import EnvPool
 from rlchat.rollout.probe import probe
 from rlchat.training.comparison import measure_end, measure_start
 from rlchat.training.config import SFTConfig, TrainConfig, WarmStartConfig
@@ -62,7 +61,8 @@ class Training:
         """
         cpu = config.adapter.device == "cpu" or not torch.cuda.is_available()
         distributed, run = Distributed(cpu=cpu), RunFolder(config.run)
-        probe(config.env_config, config.rollout)
+        for env in config.mixture.envs:
+            probe(env, config.rollout)
         chosen(config.track)
         if config.episodes < distributed.count:
             raise UserError(
@@ -145,9 +145,7 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
     if (
         conversations is None
     ):  # last: playing them takes seconds, and a wrong policy is told at once
-        conversations = demonstrate(
-            config.env_config, config.warm_start.demonstrations, config.seed
-        )
+        conversations = demonstrate(config.mixture, config.warm_start.demonstrations, config.seed)
     warm(policy, conversations, config.warm_start, config.seed, config.out, listener)
     return config.out
 
@@ -198,11 +196,10 @@ def _begin(
     }
     run.write_versions()
     run.write_config(config, resolved)
-    if start is None and config.warm_start.demonstrations and EnvPool(config.env_config).ours:
+    ours = config.mixture.ours if config.warm_start.demonstrations else None
+    if start is None and ours is not None:
         listener.phase("playing demonstrations")
-        conversations = demonstrate(
-            config.env_config, config.warm_start.demonstrations, config.seed
-        )
+        conversations = demonstrate(ours, config.warm_start.demonstrations, config.seed)
         with ranks.alone():
             warm(policy, conversations, config.warm_start, config.seed, run.warm_start, listener)
     else:
@@ -250,7 +247,8 @@ def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:
         )
     free = {"iterations", "resume", "run", "evaluation", "track"}
     wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
-    for name in ("timeout", "max_failed"):  # of environments that fail: they decide no number
+    # What is done about environments that fail decides no number.
+    for name in ("timeout", "max_failed", "isolate"):
         wanted["rollout"].pop(name)
     for name, old, new in differing(run.read_config(), wanted):
         raise UserError(

@@ -15,8 +15,10 @@ from rlchat.models.policy import Policy
 from rlchat.rewards.composite import CompositeReward
 from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.environment import is_ours
 from rlchat.rollout.episodes import play_episodes
+from rlchat.rollout.isolated import kind_of
+from rlchat.rollout.mixture import Mixture
 from rlchat.rollout.trajectory import Episode
 from rlchat.training.config import RewardMonitorConfig
 from rlchat_reward_models.scorer import LearnedScorer, parts_of
@@ -83,26 +85,27 @@ class RewardMonitor:
     """Measures the policy on held-out users every so often, and remembers the best measurement."""
 
     def __init__(
-        self, config: RewardMonitorConfig, env: EnvConfig, reward: CompositeReward, seed: int
+        self, config: RewardMonitorConfig, envs: Mixture, reward: CompositeReward, seed: int
     ):
         """Open what the measurements need.
 
         Args:
             config: how often, how many.
-            env: whose dev split is played.
+            envs: whose dev split is played.
             reward: what the agent is paid by.
             seed: of the held-out conversations, which are the same in each measurement.
 
         Raises:
             UserError: a second model that is none, or an environment that tells no success.
         """
-        self.config, self.env, self.reward, self.seed = config, env, reward, seed
+        self.config, self.envs, self.reward, self.seed = config, envs, reward, seed
         self.on = bool(config.every) and reward.learned is not None and reward.config.learned
-        if self.on and not EnvPool(env, "dev").ours:
-            raise UserError(
-                "expected an environment that tells success, to measure a learned reward by; "
-                f"{env.env} does not; set --watch.every 0"
-            )
+        for env in envs.envs if self.on else ():
+            if not is_ours(env):
+                raise UserError(
+                    "expected an environment that tells success, to measure a learned reward by; "
+                    f"{env.env} does not; set --watch.every 0"
+                )
         self.second: LearnedScorer | None = None
         if self.on and config.model is not None:
             self.second = load_scorer(config.model, reward.config.dtype)
@@ -118,7 +121,7 @@ class RewardMonitor:
         """Let the policy talk to held-out users, and measure what it says."""
         agent = ModelAgent.of(policy)
         own = range(ranks.index, self.config.episodes, ranks.count)
-        with EnvPool(self.env, "dev") as pool:
+        with self.envs.pool("dev", kind_of(rollout)) as pool:
             played = play_episodes(agent, pool, own, self.seed, 1.0, rollout)
         policy.free_merged()
         gold = {"success": [float(bool(t.success)) for t in played]}

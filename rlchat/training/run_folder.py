@@ -196,6 +196,7 @@ def transcript(trajectory: Trajectory) -> dict[str, Any]:
         "terminated": trajectory.terminated,
         "truncated": trajectory.truncated,
         "dropped": trajectory.dropped,
+        **({"env": trajectory.env} if trajectory.env else {}),
     }
 
 

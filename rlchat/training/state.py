@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
 from peft import set_peft_model_state_dict
@@ -17,6 +17,7 @@ from rlchat.distributed import Distributed
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import CompositeReward
+from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 from rlchat.training.config import TrainConfig
 from rlchat.training.reward_monitor import RewardMonitor
@@ -28,14 +29,31 @@ EXACT = 1e-4  # nats, mean: what the sampler's logprobs may be off and still be 
 
 @dataclass
 class State:
-    """The state of a training between iterations."""
+    """The state of a training between iterations.
+
+    Attributes:
+        learner: policy, critic and optimizers.
+        reward: what turns are worth.
+        monitor: measures a learned reward.
+        scale: running spread of all scores.
+        beta: price of a nat of KL.
+        gap: the sampler's, when it was last compared.
+        scales: running spread of the scores of each environment, where there are several.
+    """
 
     learner: Learner
     reward: CompositeReward
     monitor: RewardMonitor
     scale: RunningStd
     beta: float
-    gap: float = math.inf  # the sampler's when it was last compared
+    gap: float = math.inf
+    scales: dict[str, RunningStd] = field(default_factory=dict)
+
+    def add_scores(self, everyone: Sequence[Trajectory]) -> None:
+        """Take the scores of an iteration's turns into account."""
+        self.scale.add([sum(p.values()) for t in everyone for p in t.parts])
+        for env, scale in self.scales.items():
+            scale.add([sum(p.values()) for t in everyone if t.env == env for p in t.parts])
 
     def sampler_is_exact(self, iteration: int) -> bool:
         """Whether an iteration can take old logprobs from the sampler, and spare a forward.
@@ -50,14 +68,15 @@ class State:
     def begin(cls, config: TrainConfig, policy: Policy, ranks: Distributed) -> State:
         """Make the state before the first iteration."""
         reward = CompositeReward(config.reward)
-        monitor = RewardMonitor(config.watch, config.env_config, reward, config.seed)
-        return cls(
-            make_learner(config, policy, ranks), reward, monitor, RunningStd(), config.ppo.beta
-        )
+        mixture = config.mixture
+        monitor = RewardMonitor(config.watch, mixture, reward, config.seed)
+        scales = {name: RunningStd() for name in mixture.names} if mixture.several else {}
+        learner = make_learner(config, policy, ranks)
+        return cls(learner, reward, monitor, RunningStd(), config.ppo.beta, scales=scales)
 
     def save(self, run: RunFolder, iteration: int) -> None:
         """Write the adapter, and all that going on from here needs."""
-        learner, scale = self.learner, self.scale
+        learner = self.learner
         masters = learner.policy_optimizer.masters
         names = [name for name, _ in learner.policy.named_parameters()]
         weights = dict(zip(names, masters, strict=True))
@@ -72,7 +91,8 @@ class State:
             "iteration": iteration,
             "beta": self.beta,
             "gap": self.gap if math.isfinite(self.gap) else None,
-            "scale": {"count": scale.count, "mean": scale.mean, "squares": scale.squares},
+            "scale": asdict(self.scale),
+            **({"scales": {k: asdict(v) for k, v in self.scales.items()}} if self.scales else {}),
             "reward": self.reward.to_json(),
             "watch": self.monitor.to_json(),
         }
@@ -88,6 +108,7 @@ class State:
         try:
             _take_up(self.learner, tensors)
             self.scale = RunningStd(**kept["scale"])
+            self.scales = {name: RunningStd(**kept["scales"][name]) for name in self.scales}
             self.beta = float(kept["beta"])
             gap = kept.get("gap")  # runs of before have none
             self.gap = math.inf if gap is None else float(gap)

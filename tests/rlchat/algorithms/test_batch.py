@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlchat.algorithms.advantages import Estimated, EstimatorSettings, estimate
+from rlchat.algorithms.advantages import Estimated, EstimatorSettings, _groups, estimate
 from rlchat.algorithms.annotate import Annotated, annotate
 from rlchat.algorithms.batch import Batch, microbatches, pack
 from rlchat.algorithms.config import CriticConfig
@@ -348,6 +348,31 @@ def test_scores_are_divided_by_no_less_than_the_floor() -> None:
     out = estimate(by_hand(), settings, 0.0, RunningStd(), TURNS)
     expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 1.5, 0.0, 1.5]])
     torch.testing.assert_close(out.returns, expected)
+
+
+def test_each_environment_has_its_own_scale() -> None:
+    """Spreads of 2 and 4: scores 1 and -.5, with KL 0."""
+    settings = replace(SETTINGS, discounts=Discounts(1, 1, 1, 1))
+    scales = {"a": RunningStd(1, 0, 4), "b": RunningStd(1, 0, 16)}
+    both = by_hand()
+    mixed = replace(both, batch=replace(both.batch, envs=("a", "b")))
+    out = estimate(mixed, settings, 0.0, scales, TURNS, envs=("a", "b"))
+    expected = torch.tensor([[0.0, 1.0, 1.0, 0.0], [0.0, 1.5, 0.0, 1.5]])
+    torch.testing.assert_close(out.returns, expected)
+    same = estimate(mixed, settings, 0.0, dict.fromkeys("ab", RunningStd(1, 0, 4)), TURNS)
+    alone = estimate(both, settings, 0.0, RunningStd(1, 0, 4), TURNS)
+    assert torch.equal(same.returns, alone.returns)
+    assert torch.equal(same.advantages, alone.advantages)
+
+
+def test_episodes_are_compared_with_those_of_their_environment() -> None:
+    """Of four, two each: the mean of the other one is the baseline, and no other's."""
+    settings = replace(SETTINGS, estimator="reinforce")
+    index = torch.tensor([i for i, _ in TURNS])
+    assert _groups(settings, TURNS, ()).tolist() == [0, 0]
+    assert _groups(settings, TURNS, ("b", "a")).tolist() == [1, 0]
+    grouped = replace(settings, estimator="rloo", group_size=2)
+    assert torch.equal(_groups(grouped, TURNS, ("b", "b")), index // 2)
 
 
 def test_the_sampler_is_corrected_for_when_it_strays() -> None:

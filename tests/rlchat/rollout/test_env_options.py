@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from rlchat.errors import UserError
-from rlchat.rollout.env_options import AgentEnvOptions, EnvOptions, run_environment
+from rlchat.rollout.env_options import (
+    AgentEnvOptions,
+    EnvOptions,
+    MixedEnvOptions,
+    run_environments,
+)
 from rlchat.rollout.environment import EnvConfig
 
 MEDICAL = EnvConfig("rlchat/Medical-v0", ("terse", "noisy"), knowledge=("bm25",))
@@ -48,7 +53,7 @@ def test_another_environment_has_its_usual_users(run: Path) -> None:
 @pytest.mark.parametrize("agent", ["expert", "base", "starter", "openai:x@http://y", "no/such"])
 def test_who_has_no_run_talks_in_the_usual_environment(agent: str, tmp_path: Path) -> None:
     assert AgentEnvOptions().env_of(agent) == EnvOptions().env_config == EnvConfig()
-    assert run_environment(agent) is None
+    assert run_environments(agent) == ()
 
 
 def test_a_plain_adapter_has_no_run(run: Path, tmp_path: Path) -> None:
@@ -57,8 +62,7 @@ def test_a_plain_adapter_has_no_run(run: Path, tmp_path: Path) -> None:
     plain.mkdir(parents=True)
     (plain.parent / "config.json").write_text('{"architectures": []}')
     (plain / "config.json").write_text("{")
-    assert run_environment(plain) is None
-    assert run_environment(run.parent) is None
+    assert run_environments(plain) == run_environments(run.parent) == ()
 
 
 def test_a_record_that_cannot_be_read_is_told_and_can_be_done_without(run: Path) -> None:
@@ -70,3 +74,18 @@ def test_a_record_that_cannot_be_read_is_told_and_can_be_done_without(run: Path)
         AgentEnvOptions().env_of(run)
     named = AgentEnvOptions(env="rlchat/Support-v0", users="", knowledge="")
     assert named.env_of(run) == EnvConfig()
+
+
+def test_a_run_in_several_environments_has_them_all(run: Path) -> None:
+    """Where one is needed, it has to be named."""
+    both = ("rlchat/Medical-v0", "rlchat/Support-v0")
+    kept = {"env": ",".join(both), "users": "terse", "knowledge": "", "resolved": {}}
+    (run / "config.json").write_text(json.dumps(kept))
+    told = tuple(EnvConfig(env, ("terse",)) for env in both)
+    assert AgentEnvOptions().envs_of(run) == told
+    assert AgentEnvOptions(env=both[1]).envs_of(run) == told[1:]
+    assert AgentEnvOptions(env=both[1]).env_of(run) == told[1]
+    with pytest.raises(UserError, match=r"expected one environment; got .* name one with --env"):
+        AgentEnvOptions().env_of(run)
+    options = MixedEnvOptions(env=" , ".join(both), users="terse", env_weights="2,1")
+    assert (options.mixture.envs, options.mixture.weights) == (told, (2.0, 1.0))

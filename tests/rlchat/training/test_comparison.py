@@ -50,14 +50,14 @@ def test_an_evaluation_tells_how_many_iterations_were_made(
     alarm: float, made: int, policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fewer than the settings say, where the reward monitor stopped the run."""
-    monkeypatch.setattr(comparison, "_measure", lambda config, name, *_: result(name))
+    monkeypatch.setattr(comparison, "_measure", lambda config, env, name, *_: result(name))
     run = RunFolder(tmp_path)
     config = TrainConfig(
         run=run.folder, iterations=9, evaluation=2, watch=RewardMonitorConfig(stop=True)
     )
     run.write_config(config, {"dtype": "float32"})
     run.append(4, {"iteration": 4, "watch/alarm": alarm}, [])
-    measure_end(config, policy, run, Listener(), result("warm start"))
+    measure_end(config, policy, run, Listener(), [result("warm start")])
     assert json.loads(run.evaluation.read_text("utf-8"))["iterations"] == made
 
 

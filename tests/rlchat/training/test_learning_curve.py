@@ -19,7 +19,7 @@ from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
-from rlchat.training.learning_curve import Curve, draw_png, leave_curve
+from rlchat.training.learning_curve import Curve, draw_png, leave_curve, success_interval
 from rlchat.training.run_folder import RunFolder
 
 ROWS: list[dict[str, Any]] = [
@@ -136,3 +136,11 @@ def test_a_run_without_iterations_has_none(tmp_path: Path) -> None:
     assert shown(run, RESULTS) == "" and not (run.folder / "curve.png").exists()
     run = run_of(tmp_path / "one", ROWS[:1])
     assert shown(run, RESULTS) == "" and (run.folder / "curve.png").exists()
+
+
+def test_an_interval_is_of_the_episodes_that_tell_success() -> None:
+    """Of several environments not all may."""
+    row = {"iteration": 0, "success": 0.5, "success/a": 0.5, "success/b": None}
+    row |= {"episodes/a": 8.0, "episodes/b": 56.0}
+    assert Curve.of([row], 64).band == [success_interval(0.5, 8)]
+    assert Curve.of([row | {"success/b": 0.5}], 64).band == [success_interval(0.5, 64)]

@@ -23,6 +23,7 @@ from rlchat.rewards.composite import CompositeReward
 from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig
+from rlchat.rollout.mixture import Mixture
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import RewardMonitorConfig, TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
@@ -222,7 +223,7 @@ def test_when_it_rings(now: Checkup, words: str) -> None:
 def test_after_an_alarm_the_best_stays_the_best() -> None:
     """Success rose, but a second model fell: what is kept is what was before."""
     monitor = RewardMonitor(
-        RewardMonitorConfig(), EnvConfig(), CompositeReward(RewardConfig()), seed=0
+        RewardMonitorConfig(), Mixture.of([EnvConfig()]), CompositeReward(RewardConfig()), seed=0
     )
     first = sighting(0.0, 0.5)
     assert monitor.compare(first) == "" and monitor.best == first
