@@ -47,7 +47,7 @@ def reply_to_prompts(options: argparse.Namespace, policy: Policy) -> dict[str, A
         # As in `train`: in float32 the first iteration compares sampler and forward.
         exact = iteration > 0 and policy.dtype == torch.float32
         decoder = Decoder(
-            policy.generation_model(), options.episodes, slots, -1, 1.0, policy.shared_layers, exact
+            policy.generation_model(), options.episodes, slots, (), 1.0, policy.shared_layers, exact
         )
         played, noise = [], {}
         for i in range(options.episodes):

@@ -19,7 +19,7 @@ STEPS = 8  # timed for each repeat
 def listening(policy: Policy, rows: int, context: int, steps: int) -> Decoder:
     """A decoder whose rows have heard so many random tokens, with room for some steps more."""
     room = context + rows + steps  # rows that have heard already speak while others hear
-    decoder = Decoder(policy.generation_model(None), rows, room, end_of_turn=-1)
+    decoder = Decoder(policy.generation_model(None), rows, room, stop_ids=())
     for row in range(rows):
         noise = episode_seeds(row)[1]
         prompt = [int(i) for i in noise.integers(3, policy.hf.config.vocab_size, context)]

@@ -67,12 +67,17 @@ def generate(
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        eos_token_id=template.end_of_turn,
+        eos_token_id=sorted(template.stop_ids),
         pad_token_id=tokenizer.pad_token_id,
     )
     replies: list[list[int]] = out[:, prompt["input_ids"].shape[1] :].tolist()
-    end = template.end_of_turn
-    return [ids[: ids.index(end) + 1] if end in ids else ids for ids in replies]
+    return [_up_to_end(ids, template) for ids in replies]
+
+
+def _up_to_end(ids: list[int], template: ChatTemplate) -> list[int]:
+    """The ids of a reply, without what fills its row."""
+    end = next((p for p, i in enumerate(ids) if i in template.stop_ids), len(ids))
+    return ids[: end + 1]
 
 
 def time_rollouts(options: SpeedOptions, report: Report) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -58,7 +58,7 @@ class Decoder:
         generation: GenerationModel,
         rows: int,
         slots: int,
-        end_of_turn: int,
+        stop_ids: Collection[int],
         temperature: float = 1.0,
         kept_layers: int = 0,
         keep_sampled_states: bool = False,
@@ -69,7 +69,7 @@ class Decoder:
             generation: the model.
             rows: conversations at a time.
             slots: tokens of each, at most.
-            end_of_turn: the id that ends a turn.
+            stop_ids: the ids that end a turn.
             temperature: divides the logits; 0 is greedy.
             kept_layers: the states after so many layers are kept for `cached_states`, if any.
             keep_sampled_states: whether the states that tokens were drawn from are kept, for
@@ -77,7 +77,7 @@ class Decoder:
         """
         self._generation = generation  # kept, so that nothing else is merged into its model
         self.trunk, self.head = trunk_and_head(generation.model)
-        self.end_of_turn, self.temperature = end_of_turn, temperature
+        self.stop_ids, self.temperature = frozenset(stop_ids), temperature
         weight = next(generation.model.parameters())
         self._device = weight.device
         self._half = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
@@ -198,7 +198,7 @@ class Decoder:
             turn.pending = [token]
             turn.generated.ids.append(token)
             turn.generated.logprobs.append(logprob)
-            turn.generated.finished = token == self.end_of_turn
+            turn.generated.finished = token in self.stop_ids
             if turn.generated.finished or len(turn.generated.ids) == turn.budget:
                 ended[c] = self._turns.pop(c).generated
             if on_token is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -56,7 +56,7 @@ def engine(
     generation: GenerationModel,
     rows: int,
     slots: int,
-    end_of_turn: int,
+    stop_ids: Collection[int],
     temperature: float,
     kept_layers: int,
     keep_sampled_states: bool,
@@ -71,10 +71,10 @@ def engine(
     check_room(row_limit(generation.model), slots + before)
     if name == "own":
         yield Decoder(
-            generation, rows, slots, end_of_turn, temperature, kept_layers, keep_sampled_states
+            generation, rows, slots, stop_ids, temperature, kept_layers, keep_sampled_states
         )
         return
-    paged = Paged(generation, rows, slots, end_of_turn, temperature)
+    paged = Paged(generation, rows, slots, stop_ids, temperature)
     try:
         yield paged
     finally:

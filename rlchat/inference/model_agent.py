@@ -84,7 +84,7 @@ class ModelConversation:
         self._turn = settings.max_new_tokens
         self._template, self._noise = template, noise
         self._temperature = settings.temperature
-        self._decoder = Decoder(generation, 2, self._room, template.end_of_turn)
+        self._decoder = Decoder(generation, 2, self._room, template.stop_ids)
         self._row = 0  # of the conversation; the other is for another reply
         self._ids: list[int] = []
         self._known = 0  # messages of the conversation that are in _ids
@@ -144,7 +144,7 @@ class ModelConversation:
         ids: list[int] = []
         logprobs: list[float] = []
         pieces: list[str] = []
-        stream, end = TextStream(self._template, pieces.append), self._template.end_of_turn
+        stream, ends = TextStream(self._template, pieces.append), self._template.stop_ids
 
         def note(_: int, token: int, logprob: float) -> None:
             ids.append(token)
@@ -158,13 +158,13 @@ class ModelConversation:
             while self._decoder.busy:
                 self._decoder.step(note)
                 if ids:
-                    stream.show(ids, last=ids[-1] == end)
+                    stream.show(ids, last=ids[-1] in ends)
                 yield from _drained(pieces)
         except KeyboardInterrupt:
             stopped = True
         finally:
             self._decoder.stop()
-        finished = ids[-1:] == [end]
+        finished = bool(ids) and ids[-1] in ends
         text = stream.show(ids, last=finished)
         with suppress(KeyboardInterrupt):  # it has ended by now
             yield from _drained(pieces)

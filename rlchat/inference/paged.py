@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class Paged:
         generation: GenerationModel,
         rows: int,
         slots: int,
-        end_of_turn: int,
+        stop_ids: Collection[int],
         temperature: float,
     ):
         """See `Decoder`; the model is copied, not its weights."""
@@ -45,13 +45,13 @@ class Paged:
         self._model: Any = copy.deepcopy(generation.model, shared)
         self._model.set_attn_implementation("sdpa")
         self._source = generation  # kept, so that nothing else is merged into the shared weights
-        self._end, self._slots, self._rows = end_of_turn, slots, rows
+        self._stop_ids, self._slots, self._rows = sorted(stop_ids), slots, rows
         self._generation = GenerationConfig(
             do_sample=temperature > 0,
             temperature=temperature or None,
             top_k=0,
             top_p=1.0,
-            eos_token_id=end_of_turn,
+            eos_token_id=self._stop_ids,
             max_new_tokens=slots,
         )
         self._manager: Any = None
@@ -88,7 +88,10 @@ class Paged:
         ids += prompt
         self._requests += 1
         request = self._manager.add_request(
-            list(ids), f"{conversation} {self._requests}", max_new_tokens, eos_token_id=self._end
+            list(ids),
+            f"{conversation} {self._requests}",
+            max_new_tokens,
+            eos_token_id=self._stop_ids,
         )
         self._turns[request] = conversation
 
@@ -105,7 +108,7 @@ class Paged:
             conversation = self._turns.pop(out.request_id)
             ids = [int(i) for i in out.generated_tokens]
             self._ids[conversation] += ids
-            generated[conversation] = Sampled(ids, list(out.logprobs), ids[-1] == self._end)
+            generated[conversation] = Sampled(ids, list(out.logprobs), ids[-1] in self._stop_ids)
         if not generated and not self._manager.is_running():
             raise RunError("transformers' continuous batching stopped without a word")
         return generated

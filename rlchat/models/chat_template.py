@@ -1,22 +1,26 @@
 """Text to tokens and back: the one module that writes conversations as a model reads them.
 
 A conversation is written in tokens once and then only appended to. What a policy sampled stays as
-it was sampled; everything else is tokenized by itself, so that no text can turn into template
-tokens and no earlier token ever changes.
+it was sampled; no text of anybody's can turn into template tokens, and no earlier token ever
+changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from rlchat.errors import UserError
+from rlchat.models.templates.forging import Guard, ordinary_marks
+from rlchat.models.templates.rendering import Rendering
 from rlchat_envs import Conversation, Message
 
-_MARK = "\u2042"  # stands for a message's text while the template is taken apart
-_STANDS_FOR = {"system": "system", "tool": "desk"}  # written as [desk] where a template lacks it
+# What is said where it is found out whether texts can be tokenized by themselves.
+_SYSTEM, _ASKED = Message("system", "You are a desk."), Message("user", "Hello there. Where is it?")
+_FOUND = Message("tool", "Order A-17: shipped.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +34,33 @@ class TokenizedConversation:
 class ChatTemplate:
     """A tokenizer's chat template, taken apart into pieces that messages are written with.
 
-    Works for every template in which a longer conversation starts with the shorter one's text;
-    tokenizers without a template get plain ``User:`` / ``Assistant:`` lines. A role that the
-    template does not know is written as a user's message with the role's name before it. In
-    either case nobody can write another's mark: it is ``(desk)`` in a user's text, and the later
-    lines of a text are indented.
+    An opening is what the template writes, token for token; what follows a turn is what it writes
+    after that. Only what it would take back later stays: the empty thought, with which templates
+    that think write that there is none. Tokenizers without a template get plain ``User:`` /
+    ``Assistant:`` lines. A role that the template does not know is written as a user's message with
+    the role's name before it, a system message as the beginning of the first user's.
+
+    Nobody can write another's marks: special tokens in a text are plain characters, other marks
+    are rewritten (``[desk]`` is ``(desk)``), and in plain lines the later lines of a text are
+    indented.
+
+    Attributes:
+        end_of_turn: the id that is written at the end of an agent's turn.
+        stop_ids: all ids that end a turn if they are sampled.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_message_tokens: int = 512):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_message_tokens: int = 512,
+        stop_ids: Collection[int] = (),
+    ):
         """Take the template apart.
 
         Args:
             tokenizer: any tokenizer with an end-of-sequence token.
             max_message_tokens: longer messages that are not the agent's own are cut here.
+            stop_ids: ids that end a turn, as the model's maker says; see `stop_ids_of`.
 
         Raises:
             UserError: no end token, or a template that cannot be appended to.
@@ -53,26 +71,40 @@ class ChatTemplate:
                 "choose an instruction-tuned model"
             )
         self.tokenizer, self.max_message_tokens = tokenizer, max_message_tokens
-        self.end_of_turn = int(tokenizer.eos_token_id)
-        self._specials = set(tokenizer.all_special_ids)
-        self._in_lines = tokenizer.chat_template is None
-        opens, closes, self._said = _take_apart(tokenizer)
-        encode = self._encode_template
-        self._open = {role: encode(text) for role, text in opens.items()}
-        self._close = {role: encode(text) for role, text in closes.items()}
-        # The agent's own end-of-turn token is sampled; what follows it in the template is not.
-        close = self._close["assistant"]
-        if self.end_of_turn in close:
-            close = close[close.index(self.end_of_turn) + 1 :]
-        self._after_turn = close
+        try:
+            self._rendering = Rendering(tokenizer)
+            segments = self._rendering.segments()
+        except Exception as error:  # a template is somebody's program and may raise anything
+            raise UserError(
+                "expected a chat template in which messages follow one another unchanged; this "
+                "model's differs; choose another model"
+            ) from error
+        self._encoded: dict[str, list[int]] = {}  # what templates write, often
+        self._added = tokenizer.added_tokens_decoder
+        eos = int(tokenizer.eos_token_id)
+        self.stop_ids = frozenset({eos, *(i for i in stop_ids if i in self._added)})
+        self._close = self._find_close()
+        self.end_of_turn = self._close[-1] if self._close else eos
+        self.stop_ids |= {self.end_of_turn}
+        self._specials = set(tokenizer.all_special_ids) | self.stop_ids
+        special = {token.content for token in self._added.values() if token.special}
+        marks: set[str] = set()
+        if not self._rendering.in_lines:  # there the start of a line tells who speaks
+            marks = ordinary_marks(segments, special) | self._plain_added(segments)
+        self._guard = Guard(marks)
+        self._prompt = self._rendering.pieces((_ASKED,), first=True)[0][-1]
+        self._whole = not self._rendering.in_lines and self._texts_merge()
+        if self._whole:
+            self._guard = Guard(marks | special)
 
     def opening(self, messages: Conversation) -> list[int]:
         """Token ids of the messages before the agent's first turn, up to where that begins."""
-        return [*self._messages(messages, first=True), *self._open["assistant"]]
+        return self._encode(*self._pieces(messages, first=True)) or [self.end_of_turn]
 
     def reply(self, text: str) -> list[int]:
         """Token ids of an agent's message, end-of-turn token included: the action's ids."""
-        return [*self._encode_text(text), self.end_of_turn]
+        ids = self._encode_reply(self._guard(self._rendering.said(text)))
+        return [*ids, *(self._close or [self.end_of_turn])]
 
     def after(self, messages: Conversation, cut: bool = False) -> list[int]:
         """Token ids of what follows an agent's turn, up to where its next one begins.
@@ -81,13 +113,12 @@ class ChatTemplate:
             messages: those of the user and of tools.
             cut: the turn ran out of tokens, so its closing token is written here, as observation.
         """
-        closing = [self.end_of_turn] if cut else []
-        return [
-            *closing,
-            *self._after_turn,
-            *self._messages(messages, first=False),
-            *self._open["assistant"],
-        ]
+        ids = self._encode(*self._pieces(messages, first=False), after_turn=True)
+        if not self._close:  # the template writes no end: it is ours
+            return [self.end_of_turn, *ids] if cut else ids
+        # What follows may begin with another mark, if it is that which ends a turn.
+        said = 0 if cut or ids[: len(self._close)] != self._close else len(self._close)
+        return ids[said:]
 
     def conversation(self, messages: Conversation) -> TokenizedConversation:
         """Token ids of a whole conversation, from its opening to the agent's last turn."""
@@ -109,90 +140,121 @@ class ChatTemplate:
         plain = [i for i in ids if i not in self._specials]
         return str(self.tokenizer.decode(plain)).strip()
 
-    def _messages(self, messages: Conversation, first: bool) -> list[int]:
-        ids: list[int] = []
-        for i, message in enumerate(messages):
-            role, text = self._placed(message)
-            opening = self._open[f"first {role}"] if first and i == 0 else self._open[role]
-            ids += opening + self._encode_text(text)[: self.max_message_tokens]
-            ids += self._close[role]
+    def _pieces(self, messages: Conversation, first: bool) -> tuple[tuple[str, ...], list[str]]:
+        """The template's strings around messages, and texts that hold nobody else's marks."""
+        safe = tuple(Message(m.role, self._safe(m)) for m in messages)
+        return self._rendering.pieces(safe, first)
+
+    def _safe(self, message: Message) -> str:
+        text = self._guard(message.content)
+        if self._rendering.in_lines:
+            return text.replace("\n", "\n  ")
+        if message.role == "user":
+            for label in self._rendering.labels:
+                text = text.replace(label, f"({label[1:-1]})")
+        return text
+
+    def _encode(
+        self, strings: Sequence[str], texts: Sequence[str], after_turn: bool = False
+    ) -> list[int]:
+        """Tokenize a template's strings and the texts between them, which are cut if too long."""
+        if self._whole:
+            return self._encode_whole(strings, [self._cut(t) for t in texts], after_turn)
+        return self._encode_apart(strings, texts)
+
+    def _encode_apart(self, strings: Sequence[str], texts: Sequence[str]) -> list[int]:
+        ids = list(self._encode_template(strings[0]))
+        for text, string in zip(texts, strings[1:], strict=True):
+            ids += self._encode_text(text)[: self.max_message_tokens]
+            ids += self._encode_template(string)
         return ids
 
-    def _placed(self, message: Message) -> tuple[str, str]:
-        text = message.content
-        if self._in_lines:  # a line's start tells who speaks
-            text = text.replace("\n", "\n  ")
-        if message.role not in self._said:
-            return "user", f"[{_STANDS_FOR[message.role]}] {text}"
-        if message.role == "user":
-            for role, mark in _STANDS_FOR.items():
-                if role not in self._said:
-                    text = text.replace(f"[{mark}]", f"({mark})")
-        return message.role, text
+    def _encode_whole(
+        self, strings: Sequence[str], texts: Sequence[str], after_turn: bool
+    ) -> list[int]:
+        """Tokenize strings and texts as one.
+
+        Args:
+            strings: the template's.
+            texts: without any token's string.
+            after_turn: whether a turn comes before, so that no text begins here.
+        """
+        whole = "".join(s + t for s, t in zip(strings, [*texts, ""], strict=True))
+        if not after_turn:
+            return self._tokenize(whole)
+        before = str(self.tokenizer.convert_ids_to_tokens(self.end_of_turn))
+        ids = self._tokenize(before + whole)
+        return ids[1:] if ids[:1] == [self.end_of_turn] else self._tokenize(whole)
+
+    def _encode_reply(self, text: str) -> list[int]:
+        """Tokenize an agent's text, after the prompt if that makes a difference."""
+        if self._whole:
+            prompt = self._encode_template(self._prompt)
+            ids = self._tokenize(self._prompt + text)
+            if ids[: len(prompt)] == prompt:
+                return ids[len(prompt) :]
+        return self._encode_text(text)
 
     def _encode_text(self, text: str) -> list[int]:
-        """Tokenize somebody's text: template tokens inside it stay plain characters."""
+        """Tokenize somebody's text: special tokens inside it stay plain characters."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [i for i in ids if i not in self._specials]
 
     def _encode_template(self, text: str) -> list[int]:
+        if text not in self._encoded:
+            self._encoded[text] = self._tokenize(text)
+        return self._encoded[text]
+
+    def _tokenize(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def _cut(self, text: str) -> str:
+        """The beginning of a text that is too long."""
+        ids = self._encode_text(text)
+        if len(ids) <= self.max_message_tokens:
+            return text
+        return str(self.tokenizer.decode(ids[: self.max_message_tokens]))
 
-def _take_apart(
-    tokenizer: PreTrainedTokenizerBase,
-) -> tuple[dict[str, str], dict[str, str], set[str]]:
-    """Find what the template writes before and after a message of each role."""
-    if tokenizer.chat_template is None:
-        end = str(tokenizer.eos_token)
-        names = {"system": "", "user": "User: ", "assistant": "Assistant: ", "tool": "Desk: "}
-        opens = names | {f"first {role}": name for role, name in names.items()}
-        closes = dict.fromkeys(names, "\n") | {"assistant": f"{end}\n"}
-        return opens, closes, set(names)
+    def _find_close(self) -> list[int]:
+        """What the template writes right after an agent's text, up to what ends the turn.
 
-    def text(*roles: str, prompt: bool = False) -> str:
-        chat = [{"role": role, "content": _MARK} for role in roles]
-        return str(
-            tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=prompt)
-        )
+        That is one of the known ids, or else the first mark. Empty if ordinary text comes first.
+        """
+        ids = self._encode_template(self._rendering.pieces((_ASKED,), first=False)[0][0])
+        plain = [i not in self._added and not self._decoded(i).isspace() for i in ids]
+        marks = [p for p, i in enumerate(ids) if i in self._added and not any(plain[:p])]
+        known = [p for p in marks if ids[p] in self.stop_ids]
+        end = (known or marks)[:1]
+        return ids[: end[0] + 1] if end else []
 
-    opens, closes, said = {}, {}, {"user", "assistant"}
-    try:
-        opens["first user"], closes["user"] = _first_user(text)
-        start = text("user")
-        asked = text("user", prompt=True)
-        opens["assistant"] = asked[len(start) :]
-        answered = text("user", "assistant")
-        _, closes["assistant"] = _around(asked, answered)
-        opens["user"], _ = _around(answered, text("user", "assistant", "user"))
-    except Exception as error:  # a template is somebody's program and may raise anything
-        raise UserError(
-            "expected a chat template in which messages follow one another unchanged; this "
-            "model's differs; choose another model"
-        ) from error
-    for role, before in (("system", ""), ("tool", answered)):
-        try:
-            roles = ("system",) if role == "system" else ("user", "assistant", role)
-            opens[role], closes[role] = _around(before, text(*roles))
-            said.add(role)
-        except Exception:  # the template refuses the role: it is written as a user's message
-            continue
-    opens |= {f"first {role}": opens[role] for role in said if role != "user"}
-    return opens, closes, said
+    def _decoded(self, token: int) -> str:
+        return str(self.tokenizer.decode([token]))
 
+    def _plain_added(self, segments: Sequence[Sequence[str]]) -> set[str]:
+        """Tokens of the template that count as text to the tokenizer, but are none."""
+        written = [string for strings in segments for string in strings]
+        source = "\n".join([str(self.tokenizer.get_chat_template()), *written])
+        added = [t.content for t in self._added.values() if not t.special]
+        return {content for content in added if content.strip() and content in source}
 
-def _around(before: str, whole: str) -> tuple[str, str]:
-    """The text before and after the one mark that ``whole`` adds to ``before``."""
-    if not whole.startswith(before) or whole[len(before) :].count(_MARK) != 1:
-        raise ValueError
-    opening, _, closing = whole[len(before) :].partition(_MARK)
-    return opening, closing
+    def _texts_merge(self) -> bool:
+        """Whether tokens of texts depend on what the template writes around them.
+
+        So it is where a text's first word is one token with the space before it.
+        """
+        talks: list[tuple[Conversation, bool]] = [((_SYSTEM, _ASKED), True), ((_ASKED,), True)]
+        talks += [((_ASKED,), False), ((_FOUND,), False), ((_ASKED, _FOUND), False)]
+        pieces = [(self._pieces(messages, first), not first) for messages, first in talks]
+        if any(self._encode_apart(*p) != self._encode_whole(*p, later) for p, later in pieces):
+            return True
+        text = self._rendering.said(_ASKED.content)
+        prompt = self._encode_template(self._prompt)
+        return self._tokenize(self._prompt + text) != prompt + self._encode_text(text)
 
 
-def _first_user(text: Callable[..., str]) -> tuple[str, str]:
-    """The text around a user's first message; a maker's own system message is left out."""
-    opening, closing = _around("", text("user"))
-    try:
-        return _around(text("system"), text("system", "user"))[0], closing
-    except Exception:  # no system role: then there is no maker's message to leave out
-        return opening, closing
+def stop_ids_of(model: Any) -> tuple[int, ...]:
+    """The ids that end a turn, as a model's generation settings have them."""
+    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if ids is None:
+        return ()
+    return (int(ids),) if isinstance(ids, int) else tuple(int(i) for i in ids)

@@ -25,7 +25,7 @@ from rlchat.models.adapters import (
     virtual_prefix_kv,
 )
 from rlchat.models.attention import layers_of, middle_layer, states_entering, trunk_and_head
-from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.chat_template import ChatTemplate, stop_ids_of
 from rlchat.models.compatibility import check_model
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
@@ -95,7 +95,7 @@ class Policy:
         else:
             check_base(adapter, info)
             peft = load_adapter(model, adapter, POLICY)
-        return cls(peft, ChatTemplate(tokenizer), info)
+        return cls(peft, ChatTemplate(tokenizer, stop_ids=stop_ids_of(model)), info)
 
     @property
     def device(self) -> torch.device:

@@ -89,7 +89,7 @@ def collect(
     rows = min(config.rows, len(waiting))
     if rows == 0:
         return []
-    slots, end = config.max_tokens + config.max_new_tokens, template.end_of_turn
+    slots = config.max_tokens + config.max_new_tokens
     with (
         pool.worker_pool(config.workers, config.timeout) as workers,
         engine(
@@ -97,7 +97,7 @@ def collect(
             generation,
             rows,
             slots,
-            end,
+            template.stop_ids,
             temperature,
             kept_layers,
             keep_sampled_states,
@@ -215,7 +215,7 @@ def _hear(
     config: RolloutConfig,
 ) -> None:
     """Write down how the environment answered the turn just sampled."""
-    finished = trajectory.ids[-1] == template.end_of_turn
+    finished = trajectory.ids[-1] in template.stop_ids
     parts = dict(outcome.parts)
     if not finished:
         parts["cut_off"] = min(parts.get("cut_off", 0.0), -config.cut_off_penalty)

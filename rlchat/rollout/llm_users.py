@@ -84,17 +84,19 @@ class LocalWriter:
         """
         from transformers import GenerationConfig
 
-        from rlchat.models.chat_template import ChatTemplate
+        from rlchat.models.chat_template import ChatTemplate, stop_ids_of
         from rlchat.models.device import choose_device, choose_dtype
 
         place = choose_device(device)
         self._model: Any
         self._model, tokenizer, _ = load_base(spec, dtype=choose_dtype(dtype, place))
         self._model.to(place)
-        self._template = ChatTemplate(tokenizer)
-        end = self._template.end_of_turn
+        self._template = ChatTemplate(tokenizer, stop_ids=stop_ids_of(self._model))
         self._model.generation_config = GenerationConfig(
-            do_sample=False, max_new_tokens=MAX_NEW_TOKENS, eos_token_id=end, pad_token_id=end
+            do_sample=False,
+            max_new_tokens=MAX_NEW_TOKENS,
+            eos_token_id=sorted(self._template.stop_ids),
+            pad_token_id=self._template.end_of_turn,
         )
         most = getattr(self._model.config, "max_position_embeddings", None)
         self._room = most - MAX_NEW_TOKENS if most else None

@@ -18,7 +18,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
 from rlchat.models.adapters import train_adapter
-from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.chat_template import ChatTemplate, stop_ids_of
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat.models.loading import BaseInfo, load_base
@@ -111,7 +111,8 @@ def learn_thumbs(
     peft, tokenizer, base = _trainable(adapter, device)
     order = torch.randperm(len(thumbs), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [thumbs[i] for i in order]
-    rows = dataset(shuffled, ChatTemplate(tokenizer), config.batch)
+    template = ChatTemplate(tokenizer, stop_ids=stop_ids_of(peft.get_base_model()))
+    rows = dataset(shuffled, template, config.batch)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             peft,

@@ -288,7 +288,7 @@ def test_bytes_that_are_no_character_are_shown_as_such_at_the_end(tiny: ModelAge
 
 
 def afresh(tiny: ModelAgent, ids: list[int], count: int) -> list[int]:
-    decoder = Decoder(tiny.generation, 1, 2048, tiny.template.end_of_turn, 0.0)
+    decoder = Decoder(tiny.generation, 1, 2048, tiny.template.stop_ids, 0.0)
     return decoder.generate({0: ids}, {0: lambda: 0.5}, count)[0].ids
 
 

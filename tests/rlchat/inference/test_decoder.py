@@ -31,7 +31,7 @@ def model(make_policy: MakePolicy) -> PreTrainedModel:
 def make_decoder(
     model: PreTrainedModel, rows: int, slots: int, temperature: float = 1.0, kept_layers: int = 0
 ) -> Decoder:
-    return Decoder(GenerationModel(model), rows, slots, END, temperature, kept_layers)
+    return Decoder(GenerationModel(model), rows, slots, (END,), temperature, kept_layers)
 
 
 def uniform(seed: int, ends: float = 0.1) -> Noise:
@@ -192,7 +192,7 @@ def test_what_another_row_begins_with_is_not_computed_again(
 
 def test_what_tokens_were_drawn_from_is_kept(model: PreTrainedModel) -> None:
     """Last and middle states before each sampled token, over two turns; others keep nothing."""
-    decoder = Decoder(GenerationModel(model), 2, 100, END, keep_sampled_states=True)
+    decoder = Decoder(GenerationModel(model), 2, 100, (END,), keep_sampled_states=True)
     record, noise = Record(), {c: uniform(c) for c in range(2)}
     for turn in range(2):
         record.speak(decoder, {c: words(10 * turn + c, 5 + c) for c in range(2)}, noise)
@@ -206,7 +206,7 @@ def test_what_tokens_were_drawn_from_is_kept(model: PreTrainedModel) -> None:
         spoken = decoder.sampled_states(c)
         assert spoken is not None
         torch.testing.assert_close(spoken, expected, atol=1e-5, rtol=1e-5)
-    assert Decoder(GenerationModel(model), 2, 100, END).sampled_states(0) is None
+    assert Decoder(GenerationModel(model), 2, 100, (END,)).sampled_states(0) is None
 
 
 def test_rows_close_ranks_when_one_leaves(model: PreTrainedModel) -> None:
@@ -397,8 +397,8 @@ def test_a_row_that_begins_as_another_has_the_virtual_tokens_too(
     """Beside one with which it shares 7 tokens, in a row that nobody had: what it is alone."""
     generation = make_policy(method).generation_model()
     prompt = [*words(0, 7), *words(1, 4)]
-    alone = Decoder(generation, 1, 100, END).generate({1: prompt}, {1: uniform(1)}, 8)[1]
-    decoder = Decoder(generation, 2, 100, END)
+    alone = Decoder(generation, 1, 100, (END,)).generate({1: prompt}, {1: uniform(1)}, 8)[1]
+    decoder = Decoder(generation, 2, 100, (END,))
     decoder.generate({0: words(0, 20)}, {0: uniform(0)}, 8)
     beside = decoder.generate({1: prompt}, {1: uniform(1)}, 8)[1]
     assert beside.ids == alone.ids
@@ -429,3 +429,14 @@ def test_kept_states_are_not_what_the_next_step_overwrites(
         ids = torch.tensor([[*prompt, *said.ids[:-1]]])
         states = model(input_ids=ids, output_hidden_states=True).hidden_states[1][0]
     torch.testing.assert_close(decoder.cached_states(0), states, atol=1e-5, rtol=1e-5)
+
+
+def test_any_of_several_ids_ends_a_turn(model: PreTrainedModel) -> None:
+    """As of models whose settings name several: what ended the turn is its last token."""
+    generation, prompt = GenerationModel(model), [72, 101, 108]
+    free = Decoder(generation, 1, 100, ()).generate({1: prompt}, {1: uniform(1)}, 8)[1]
+    assert not free.finished and len(free.ids) == 8
+    third = free.ids[2]
+    ended = Decoder(generation, 1, 100, (END, third)).generate({1: prompt}, {1: uniform(1)}, 8)[1]
+    assert ended.finished
+    assert ended.ids == free.ids[: free.ids.index(third) + 1]

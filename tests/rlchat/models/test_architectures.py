@@ -110,7 +110,7 @@ def conversations(policy: Policy, turns: int = 3) -> tuple[list[Tensor], list[li
     Returns:
         Their ids, the logprobs of what was sampled, and where that is: rows and tokens.
     """
-    decoder = Decoder(policy.generation_model(), 3, 120, end_of_turn=-1)
+    decoder = Decoder(policy.generation_model(), 3, 120, stop_ids=())
     generator = torch.Generator().manual_seed(2)
     ids: list[list[int]] = [[] for _ in range(3)]
     logprobs: list[list[float]] = [[] for _ in range(3)]
@@ -259,10 +259,10 @@ def test_a_decoder_is_not_given_more_room_than_there_are_positions(tmp_path: Pat
     assert row_limit(policy.hf) == 64
     with (
         pytest.raises(UserError, match=r"got one of up to 70; lower --rollout.max-tokens by 6"),
-        engine("own", policy.generation_model(), 2, 70, 1, 1.0, 0, False),
+        engine("own", policy.generation_model(), 2, 70, (1,), 1.0, 0, False),
     ):
         pass
-    with engine("own", policy.generation_model(), 2, 64, 1, 1.0, 0, False):
+    with engine("own", policy.generation_model(), 2, 64, (1,), 1.0, 0, False):
         pass
 
 

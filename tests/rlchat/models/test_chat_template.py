@@ -157,12 +157,12 @@ ALTERNATING = (
 
 
 def test_a_template_that_knows_two_roles() -> None:
-    """The others are written as a user's messages; the mark of the beginning comes once."""
+    """The others are written in a user's messages; the mark of the beginning comes once."""
     tokenizer = load("tiny")
     tokenizer.chat_template = ALTERNATING
     text = tokenizer.decode(ChatTemplate(tokenizer).conversation(TALK).ids)
     assert text == (
-        f"<|im_start|><user>[system] You are a desk.<|im_end|><user>{TALK[1].content}<|im_end|>"
+        f"<|im_start|><user>You are a desk.\n\n{TALK[1].content}<|im_end|>"
         "<assistant>Which order is it?<|im_end|><user>Order A-17.<|im_end|>"
         "<user>[desk] Order A-17: shipped.<|im_end|><assistant>It has been shipped.<|im_end|>"
     )

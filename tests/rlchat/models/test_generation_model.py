@@ -58,7 +58,7 @@ def test_a_decoder_keeps_its_model(policy: Policy) -> None:
     """The generation model is named nowhere else, and yet nothing is merged into its copy."""
 
     def generate(other: bool) -> list[float]:
-        decoder = Decoder(policy.generation_model(REFERENCE), 1, 64, end_of_turn=-1)
+        decoder = Decoder(policy.generation_model(REFERENCE), 1, 64, stop_ids=())
         if other:
             policy.generation_model(POLICY)
         return decoder.generate({0: [1, 2, 3]}, {0: lambda: 0.5}, 8)[0].logprobs
@@ -77,11 +77,11 @@ def test_one_at_a_time_is_one_copy(policy: Policy) -> None:
 
 def test_what_was_freed_refuses_to_go_on(policy: Policy) -> None:
     generation = policy.generation_model()
-    decoder = Decoder(generation, 1, 64, end_of_turn=-1)
+    decoder = Decoder(generation, 1, 64, stop_ids=())
     decoder.submit(0, [1, 2, 3], lambda: 0.5, 8)
     decoder.step()
     policy.free_merged()
-    for use in (decoder.step, lambda: generation.model, lambda: Decoder(generation, 1, 64, -1)):
+    for use in (decoder.step, lambda: generation.model, lambda: Decoder(generation, 1, 64, ())):
         with pytest.raises(RunError, match="freed for an update of the policy; ask the policy"):
             use()
     assert torch.equal(logits(policy.generation_model()), logits(policy.generation_model()))
