@@ -1,16 +1,29 @@
 """Files and folders that are either whole or absent, whatever stops the program."""
 
 import errno
+import hashlib
 import json
 import os
+import platform
 import re
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from time import sleep
 
-from rlchat.errors import UserError
+from rlchat.errors import Notice, UserError
+
+# A part of the names of unfinished files: another machine's writers on a shared file system may
+# live, whatever locks say here.
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_WINDOWS = os.name == "nt"
+# Of file systems that cannot bring a file to the disk when they are asked to.
+_CANNOT_SYNC = {errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}
 
 
 def at_home(path: str) -> Path:
@@ -20,9 +33,52 @@ def at_home(path: str) -> Path:
 
 def data_folder() -> Path:
     """The folder of what a person typed or rated: $RLCHAT_DATA, else their ordinary data folder."""
-    if own := os.environ.get("RLCHAT_DATA"):
-        return at_home(own)
-    return at_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "rlchat"
+    return _own_folder("RLCHAT_DATA", "XDG_DATA_HOME", "~/.local/share")
+
+
+def cache_folder() -> Path:
+    """The folder of fetched models: $RLCHAT_CACHE, else the user's ordinary cache folder."""
+    return _own_folder("RLCHAT_CACHE", "XDG_CACHE_HOME", "~/.cache")
+
+
+def has_home() -> bool:
+    """Whether this user has a home folder; services and users of containers may have none."""
+    return at_home("~") != Path("~")
+
+
+def _own_folder(variable: str, desktop: str, usual: str) -> Path:
+    """The folder that a variable names, else one in the user's ordinary folder of that kind."""
+    if named := os.environ.get(variable):
+        return at_home(named)
+    ordinary = os.environ.get(desktop) or usual
+    if has_home() or not ordinary.startswith("~"):
+        return at_home(ordinary) / "rlchat"
+    return _without_home(variable, Path(tempfile.gettempdir())) / variable.lower()
+
+
+@cache
+def _without_home(variable: str, place: Path) -> Path:
+    """A folder for a user without a home, which nobody else can read or has made.
+
+    Raises:
+        UserError: there can be none.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = place / f"rlchat-{user}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.is_symlink() or (not _WINDOWS and folder.stat().st_uid != user):
+        raise UserError(
+            f"expected a home folder, or {variable}; there is neither, and {folder} is another "
+            f"user's; set {variable} to a folder of yours"
+        )
+    warnings.warn(
+        f"this user has no home folder: {folder} takes its place, until the system empties it; "
+        f"set {variable} to a folder that stays",
+        Notice,
+        stacklevel=4,
+    )
+    return folder
 
 
 def write_text(path: Path, text: str, private: bool = False) -> None:
@@ -54,16 +110,22 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
             with open(temporary, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
+                _sync(file.fileno())
+            _patiently(lambda: temporary.replace(target))
 
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON, atomically.
 
-    NaN and infinities are refused: they are not JSON, and other readers choke on them.
+    NaN and infinities are refused: they are not JSON, and other readers choke on them. Names of
+    files that are not UTF-8 are written with escapes, and come back as they were.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        content = text.encode("utf-8")
+    except UnicodeEncodeError:
+        content = json.dumps(value, indent=2, allow_nan=False).encode("ascii")
+    write_bytes(path, content + b"\n")
 
 
 def check_place(path: Path) -> None:
@@ -129,17 +191,19 @@ def _remove_leftovers(target: Path) -> None:
     """Remove unfinished files and folders beside `target` whose writers are gone.
 
     A living writer holds a lock on what it writes, which the system releases with the process,
-    however that ends. Where there are no locks (Windows, some network file systems) nothing is
-    removed, nor from a folder that may be written and not listed.
+    however that ends. Where there are no locks, or locks that keep nobody out (Windows, some
+    network file systems), nothing is removed, nor what another machine has left, nor from a folder
+    that may be written and not listed.
     """
-    unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
+    unfinished = re.compile(rf"\.{re.escape(target.name)}\.{HOST}[0-9a-f]{{8}}\.tmp")
     try:
         beside = list(target.parent.iterdir())
     except PermissionError:
         return
     for found in beside:
         if unfinished.fullmatch(found.name):
-            with _locked(found) as dead:
+            with _locked(found) as had, _locked(found) as again:
+                dead = had and not again  # a lock that may be had twice keeps nobody out
                 if dead and found.is_dir():
                     shutil.rmtree(found, ignore_errors=True)
                 elif dead:
@@ -186,12 +250,12 @@ def _locked(place: Path, wait: bool = False) -> Iterator[bool]:
 def _swap_in(new: Path, target: Path) -> None:
     """Put `new` in the place of `target`, which may be absent."""
     if not target.exists():
-        new.rename(target)
+        _patiently(lambda: new.rename(target))
         return
     old = _set_aside(target)
     try:
-        target.rename(old)
-        new.rename(target)
+        _patiently(lambda: target.rename(old))
+        _patiently(lambda: new.rename(target))
     except BaseException:
         recover_folder(target)
         raise
@@ -206,12 +270,43 @@ def _settle(folder: Path) -> None:
     """
     readable = folder.stat().st_mode & 0o444
     for file in (found for found in folder.rglob("*") if found.is_file()):
-        file.chmod(file.stat().st_mode | readable)
-        descriptor = os.open(file, os.O_RDONLY)
+        with suppress(PermissionError):  # a file system without permissions
+            file.chmod(file.stat().st_mode | readable)
+        descriptor = _opened(file)
         try:
-            os.fsync(descriptor)
+            _sync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _opened(file: Path) -> int:
+    """A file's descriptor; Windows syncs none that cannot write."""
+    try:
+        return os.open(file, os.O_RDWR)
+    except PermissionError:
+        return os.open(file, os.O_RDONLY)
+
+
+def _sync(descriptor: int) -> None:
+    """Bring a file to the disk, where the file system can."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+def _patiently(move: Callable[[], object]) -> None:
+    """Move a file or a folder; on Windows, wait for who has it open, such as a virus scanner."""
+    for wait in (0.05, 0.2, 0.75):
+        try:
+            move()
+            return
+        except PermissionError:
+            if not _WINDOWS:
+                raise
+            sleep(wait)
+    move()
 
 
 def _sibling(target: Path, suffix: str) -> Path:
@@ -219,7 +314,7 @@ def _sibling(target: Path, suffix: str) -> Path:
 
     The mkstemp family is not used: its files are private to the user, and a rename keeps that.
     """
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{suffix}")
+    return target.with_name(f".{target.name}.{HOST}{uuid.uuid4().hex[:8]}.{suffix}")
 
 
 def _set_aside(target: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import logging
 import os
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from rlchat.cli import stopping
-from rlchat.errors import RunError, UserError
+from rlchat.errors import Notice, RunError, UserError, failure_of_machine
+from rlchat.files import cache_folder, has_home
 
 if TYPE_CHECKING:  # each takes a tenth of a second
     from rich.console import Console
@@ -217,15 +217,11 @@ def guarded(work: Callable[[], None], program: str, hint: str = "") -> int:
         return _complain(complaint, f"{program}: {error}", 1)
     except KeyboardInterrupt:
         return _complain(complaint, f"{program}: stopped{hint}", 1)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if error.filename is None and not full:
-            raise  # not about a place that the user chose
-        what = (
-            f"expected to use {error.filename}" if error.filename else "expected room on the disk"
-        )
-        remedy = "make room or name another place" if full else "name another place or file"
-        return _complain(complaint, f"{program}: {what}; {error.strerror}; {remedy}", 2)
+    except Exception as error:
+        failure = failure_of_machine(error)
+        if failure is None:
+            raise
+        return _complain(complaint, f"{program}: {failure.sentence}", failure.status)
 
 
 def _complain(console: Console, line: str, status: int) -> int:
@@ -319,8 +315,28 @@ def quiet() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", module=rf"({'|'.join(_TALKATIVE)})(\.|$)")
+    warnings.filterwarnings("always", category=Notice)
+    warnings.formatwarning = _in_a_line
+    if not has_home():  # the hub's client would make a folder called ~ where it is
+        os.environ.setdefault("HF_HOME", str(cache_folder() / "huggingface"))
     for name in ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+_format_warning = warnings.formatwarning
+
+
+def _in_a_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning as text: a notice of ours without the place in the code that gave it."""
+    if issubclass(category, Notice):
+        return f"rlchat: {message}\n"
+    return _format_warning(message, category, filename, lineno, line)
 
 
 if __name__ == "__main__":

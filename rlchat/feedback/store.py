@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal, get_args
 
-from rlchat.errors import UserError
+from rlchat.errors import Notice, UserError
 from rlchat.files import data_folder
 
 Kind = Literal["thumb", "pair", "edit", "comment", "stars"]
@@ -26,6 +27,8 @@ Messages = Sequence[Mapping[str, str]]  # [{"role", "content"}, …], as trl wri
 
 SCHEMA = 1  # of the file, in its user_version
 PATIENCE = 30.0  # seconds to wait for another process that writes
+_NO_LOG = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL}
+_WITHOUT_LOG: set[Path] = set()  # files of which that was said
 _KINDS = ", ".join(f"'{kind}'" for kind in get_args(Kind))
 _TABLES = f"""
 CREATE TABLE sessions (
@@ -144,6 +147,7 @@ class Store:
             raise _unusable(path, error) from error
 
     def _prepare(self) -> None:
+        self._read_log()
         for setting in ("foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY"):
             self._db.execute(f"PRAGMA {setting}")
         if self._schema == 0:
@@ -160,17 +164,42 @@ class Store:
         self._write_ahead()
         self._db.execute("PRAGMA synchronous=FULL")
 
+    def _read_log(self) -> None:
+        """Take a log of another file system back into the file, where there can be none."""
+        try:
+            _ = self._schema
+        except sqlite3.OperationalError as error:
+            if not _is_no_log(error):
+                raise
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # then no memory is shared
+            self._db.execute("PRAGMA journal_mode=DELETE")
+            self._db.execute("PRAGMA locking_mode=NORMAL")
+            _ = self._schema
+
     def _write_ahead(self) -> None:
-        """Keep a log; SQLite itself does not wait while another process sees to that first."""
+        """Keep a log; SQLite itself does not wait while another process sees to that first.
+
+        On network file systems processes share no memory for it: a journal is kept there.
+        """
         until = monotonic() + PATIENCE
         while True:
             try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                return
+                mode = self._db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+                break
             except sqlite3.OperationalError as error:
+                if _is_no_log(error):
+                    mode = self._db.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+                    break
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
                     raise
                 sleep(0.01)
+        if mode != "wal" and self.path not in _WITHOUT_LOG:
+            _WITHOUT_LOG.add(self.path)
+            told = (
+                f"{self.path} is on a file system without write-ahead logs, such as a network's: "
+                "it is kept with a journal, one writer at a time; RLCHAT_DATA names another folder"
+            )
+            warnings.warn(told, Notice, stacklevel=5)
 
     @property
     def _schema(self) -> int:
@@ -282,6 +311,11 @@ class Store:
     def _insert(self, table: str, *values: Any) -> int:
         marks = ", ".join("?" * len(values))
         return int(self._db.execute(f"INSERT INTO {table} VALUES ({marks})", values).lastrowid or 0)
+
+
+def _is_no_log(error: sqlite3.OperationalError) -> bool:
+    """Whether the file system cannot have a log: no shared memory, or locks of another kind."""
+    return error.sqlite_errorcode & 0xFF in _NO_LOG
 
 
 def store_path() -> Path:

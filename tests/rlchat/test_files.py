@@ -1,5 +1,7 @@
 import errno
+import fcntl
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -9,8 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from rlchat.errors import UserError
-from rlchat.files import atomic_folder, recover_folder, write_json, write_text
+from rlchat import files
+from rlchat.errors import Notice, UserError
+from rlchat.files import (
+    atomic_folder,
+    cache_folder,
+    data_folder,
+    has_home,
+    recover_folder,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -228,3 +239,132 @@ def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), atomic_folder(tmp_path / "one"):
         raise PermissionError(errno.EACCES, "no")
     assert names(tmp_path) == []
+
+
+# Other machines
+
+
+def test_windows_syncs_no_file_that_is_open_for_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, synced = os.fsync, list[int]()
+
+    def strict(descriptor: int) -> None:
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        synced.append(descriptor)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", strict)
+    fill(tmp_path / "one", "text")
+    write_text(tmp_path / "note.txt", "text")
+    assert len(synced) == 2
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EROFS])
+def test_a_file_system_that_cannot_sync_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    monkeypatch.setattr(Path, "chmod", lambda *_: refused_chmod())
+    fill(tmp_path / "one", "text")
+    write_text(tmp_path / "note.txt", "text")
+    assert names(tmp_path) == ["note.txt", "one"]
+
+
+def refused_chmod() -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("busy", [1, 3, 9])
+def test_who_has_a_file_open_on_windows_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: int
+) -> None:
+    replace, tries = Path.replace, list[Path]()
+
+    def held(self: Path, target: Path) -> Path:
+        tries.append(self)
+        if len(tries) <= busy:
+            raise PermissionError(errno.EACCES, "is used by another process", str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", held)
+    monkeypatch.setattr(files, "sleep", lambda seconds: None)
+    with pytest.raises(PermissionError):
+        write_text(tmp_path / "note.txt", "text")
+    assert len(tries) == 1 and names(tmp_path) == []
+    monkeypatch.setattr(files, "_WINDOWS", True)
+    tries.clear()
+    if busy == 9:
+        with pytest.raises(PermissionError):
+            write_text(tmp_path / "note.txt", "text")
+        assert len(tries) == 4 and names(tmp_path) == []
+    else:
+        write_text(tmp_path / "note.txt", "text")
+        assert names(tmp_path) == ["note.txt"]
+
+
+def test_where_locks_keep_nobody_out_nothing_is_taken_for_a_leftover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    with atomic_folder(tmp_path / "one") as new:
+        (new / "a.txt").write_text("slow")
+        fill(tmp_path / "one", "quick")
+        assert (new / "a.txt").read_text() == "slow"
+
+
+def test_what_another_machine_writes_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks of some network file systems are a machine's own."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(files, "HOST", "0" * 8)
+        theirs = files._sibling(tmp_path / "one", "tmp")
+    theirs.mkdir()
+    fill(tmp_path / "one", "ours")
+    assert names(tmp_path) == sorted([theirs.name, "one"])
+
+
+def test_json_holds_names_of_files_that_are_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"stra\xdfe")
+    write_json(tmp_path / "a.json", {"run": name, "by": "Zo\u00eb"})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"run": name, "by": "Zo\u00eb"}
+
+
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without a home folder; temporary files go where it says."""
+
+    def unknown(user: int) -> None:
+        raise KeyError(user)
+
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "RLCHAT_DATA", "RLCHAT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_without_a_home_there_is_a_folder_of_one_s_own(homeless: Path) -> None:
+    own = homeless / f"rlchat-{os.getuid()}"
+    with pytest.warns(Notice, match="set RLCHAT_DATA to a folder that stays") as told:
+        assert data_folder() == data_folder() == own / "rlchat_data"
+    assert len(told) == 1
+    with pytest.warns(Notice, match="set RLCHAT_CACHE"):
+        assert cache_folder() == own / "rlchat_cache"
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    assert not has_home()
+
+
+def test_without_a_home_nobody_else_s_folder_is_used(
+    homeless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (homeless / "theirs").mkdir()
+    (homeless / f"rlchat-{os.getuid()}").symlink_to(homeless / "theirs")
+    with pytest.raises(UserError, match="is another user's; set RLCHAT_DATA to a folder of yours"):
+        data_folder()
+    monkeypatch.setenv("RLCHAT_DATA", str(homeless / "named"))
+    assert data_folder() == homeless / "named"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import disable_progress_bars
 from safetensors.torch import load_file, save_file
 
@@ -23,6 +25,7 @@ from rlchat.cli.chat import environment_of
 from rlchat.cli.main import VERBS, main, parse, quiet
 from rlchat.cli.options import ChatOptions
 from rlchat.cli.train import next_steps
+from rlchat.errors import Notice
 from rlchat.rollout.environment import EnvConfig
 from rlchat.training.config import TrainConfig
 from rlchat.training.run_folder import RunFolder
@@ -239,6 +242,14 @@ def test_only_warnings_of_the_libraries_are_silenced() -> None:
     assert [str(w.message) for w in shown] == ["of garden_desk", "of torchlight", "of my.torch"]
 
 
+def test_what_is_done_otherwise_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        quiet()
+        for _ in range(2):  # whoever warns sees to it that it is said once
+            warnings.warn_explicit("so it is", Notice, "file.py", 1, "rlchat.inference.x")
+    assert capsys.readouterr().err == "rlchat: so it is\n" * 2
+
+
 def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["envs"]) == 0
     shown = capsys.readouterr().out
@@ -440,6 +451,41 @@ def test_an_agent_meets_whom_its_run_was_trained_with(
     assert environment_of(ChatOptions("run", env="")) is None
     named = environment_of(ChatOptions("run", env="rlchat/Support-v0"))
     assert named is not None and named.config == EnvConfig()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "status"),
+    [
+        (OSError(errno.ENOLCK, "No locks available"), r"the system .* \(No locks available\)", 1),
+        (OSError("read timed out\nat line 3"), r"the system .* \(read timed out\); try again", 1),
+        (PermissionError(errno.EROFS, "Read-only file system", "x"), "expected to use x; Read", 2),
+        (OSError(errno.ENOSPC, "No space left on device"), "expected room on the disk; No sp", 2),
+        (MemoryError(), "expected more memory than there is", 1),
+        (torch.OutOfMemoryError("CUDA out of memory"), "expected more memory than there is", 1),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "expected more memory", 1),
+    ],
+)
+def test_what_the_machine_refuses_is_a_sentence(
+    complain: Complain,
+    error: Exception,
+    sentence: str,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("rlchat.cli.play.run_play", refused)
+    assert re.match(sentence, complain("play", status))
+
+
+def test_an_error_of_the_code_is_shown_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object, **__: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("rlchat.cli.play.run_play", wrong)
+    with pytest.raises(KeyError):
+        main(["play"])
 
 
 def full(*_: object, **__: object) -> None:

