@@ -26,6 +26,7 @@ def make_env(
     users: Sequence[str] = (),
     knowledge: Sequence[str] = (),
     gamma: float = 1.0,
+    user_max_new_tokens: int = EnvConfig.user_max_new_tokens,
 ) -> TextEnv:
     """Make an environment in which an agent talks to a user.
 
@@ -36,6 +37,8 @@ def make_env(
         knowledge: sources that are looked up for the agent: bm25, dense, hybrid or graph, each with
             or without :PLACE.
         gamma: discount per turn that progress is shaped with.
+        user_max_new_tokens: of one message of a user that a language model speaks for, its
+            thoughts included.
 
     Returns:
         The environment, one episode at a time: ``reset(seed)`` gives the opening messages,
@@ -51,7 +54,8 @@ def make_env(
         >>> opening[-1].role
         'user'
     """
-    return TextEnv(EnvConfig(env, _several(users), gamma, _several(knowledge)), split)
+    config = EnvConfig(env, _several(users), gamma, _several(knowledge), user_max_new_tokens)
+    return TextEnv(config, split)
 
 
 def evaluate(

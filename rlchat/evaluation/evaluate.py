@@ -85,7 +85,12 @@ class EvaluationResult:
             )
             for e in kept["per_episode"]
         ]
-        env = EnvConfig(kept["env"], tuple(kept["users"]), knowledge=tuple(kept["knowledge"]))
+        env = EnvConfig(
+            kept["env"],
+            tuple(kept["users"]),
+            knowledge=tuple(kept["knowledge"]),
+            user_max_new_tokens=kept.get("user_max_new_tokens", EnvConfig.user_max_new_tokens),
+        )
         return cls(
             kept["agent"],
             env,
@@ -103,6 +108,7 @@ class EvaluationResult:
             "env": self.env.env,
             "users": list(self.env.users),
             "knowledge": list(self.env.knowledge),
+            "user_max_new_tokens": self.env.user_max_new_tokens,
             "split": self.split,
             "episodes": len(self.episodes),
             "seed": self.seed,

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
+import warnings
 from collections.abc import Mapping
 from functools import cache
-from ipaddress import ip_address
-from itertools import groupby
+from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, urlsplit
 
-from rlchat.errors import RunError, UserError
-from rlchat_envs import Conversation, as_text
-from rlchat_envs.users.llm_text import whole
+from rlchat.errors import Notice, RunError, UserError
+from rlchat.inference.chat_completion import (
+    MOST_ERROR_BYTES,
+    Completion,
+    Malformed,
+    Spelling,
+    as_messages,
+    error_limit,
+    named_options,
+    read_body,
+    read_completion,
+)
+from rlchat.inference.server_url import check_url, parse_spec
+from rlchat_envs import Conversation
 
 if TYPE_CHECKING:  # it is slow to import, and needed for endpoints alone
     import openai
 
-EXAMPLE = "qwen3:4b@http://localhost:11434/v1"
 TRIES = 3  # of a reply that is no chat completion
 WAIT = 0.5  # seconds before the second of them; the third waits twice as long
-MOST_BYTES = 1 << 22  # of a reply
-MOST_LETTERS = 20_000  # of a text in it: a longer one is no reply
-_THOUGHTS = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
+ROOM = 2048  # tokens in which a model can think to the end, to see whether it does
+
+
+Chat = list[dict[str, str]]  # messages as the server takes them
 
 
 class EndpointError(RunError):
@@ -34,54 +42,6 @@ class EndpointError(RunError):
 
 class NothingSaid(EndpointError):
     """The server answered as it should, but without a word."""
-
-
-class _Malformed(Exception):
-    """A reply that is no chat completion; the message says what it is."""
-
-
-class _Wordless(_Malformed):
-    """A chat completion without a text."""
-
-
-def parse_spec(spec: str) -> tuple[str, str]:
-    """Split ``MODEL@URL`` into the model and the address.
-
-    Raises:
-        UserError: it is something else, or the URL is none that can be asked.
-    """
-    found = re.fullmatch(r"(.*?)@(\w+:.*)", spec, re.DOTALL)
-    if found is None or not found[1].strip() or not found[1].isprintable():
-        raise UserError(
-            f"expected MODEL@URL, as in {EXAMPLE}; got {_hidden(spec)!r}; put the model's name, "
-            "an @ and the server's address there"
-        )
-    return found[1], check_url(found[2])
-
-
-def check_url(url: str) -> str:
-    """Refuse an address that is none of an OpenAI-compatible server; give it without last slash.
-
-    Raises:
-        UserError: so it is.
-    """
-    wrong = ""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or parts.port == 0 or not _has_host(parts):
-            wrong = "got another kind of address"
-        elif parts.username is not None or parts.password is not None:
-            wrong = "got one with a password in it; the key belongs into OPENAI_API_KEY"
-        elif parts.query or parts.fragment or not url.isprintable() or " " in url:
-            wrong = "got one with more behind its path, or with blanks"
-        elif parts.path.rstrip("/").endswith("/completions"):
-            wrong = "got the whole path; leave /chat/completions out"
-    except ValueError as error:
-        wrong = f"got one that cannot be read ({error})"
-    if wrong:
-        example = parse_spec(EXAMPLE)[1]
-        raise UserError(f"expected a URL such as {example} in {_hidden(url)!r}; {wrong}")
-    return url.rstrip("/")
 
 
 class Endpoint:
@@ -118,10 +78,17 @@ class Endpoint:
             base_url=self.url,
             timeout=timeout_s,
             max_retries=retries,
-            http_client=self._openai.DefaultHttpxClient(follow_redirects=False),
+            http_client=self._openai.DefaultHttpxClient(
+                follow_redirects=False,
+                headers={"Accept-Encoding": "identity"},  # what is read has the size it came in
+                event_hooks={"response": [error_limit(timeout_s)]},
+            ),
         )
-        self._refused: set[str] = set()  # options that this server does not know
+        self._spelling = Spelling()
+        self._taken: set[str] = set()  # options that this server has heeded, or ignored
         self._answered = False  # before it has, what goes wrong is likely the address or the name
+        self._thinks: bool | None = None  # None while nothing tells
+        self._lock = Lock()
 
     @property
     def name(self) -> str:
@@ -139,7 +106,8 @@ class Endpoint:
 
         What a look-up found goes with the user's message before it, marked ``[desk]``, as many
         servers know no such messages of their own. An option that the server refuses is left out
-        from then on.
+        from then on. What the model thinks is no part of what it says, also where nothing marks
+        it: a reply that ends with its budget counts only if the model is known not to think.
 
         Args:
             conversation: so far.
@@ -154,77 +122,134 @@ class Endpoint:
             UserError: the server does not know the key or the model, or is none of this kind.
             EndpointError: no usable answer after all tries.
         """
-        chat = _chat(conversation)
-        wishes = {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}
-        wrong: _Malformed | None = None
+        chat = as_messages(conversation)
+        wishes = {"temperature": temperature, "seed": seed}
+        if max_tokens is not None:
+            wishes["max_tokens"] = max_tokens
+        wrong = ""
         for attempt in range(TRIES):
             if attempt:
                 time.sleep(WAIT * 2 ** (attempt - 1))
                 wishes["seed"] = seed + attempt  # the same seed would say the same
             try:
-                return self._answer(chat, {k: v for k, v in wishes.items() if v is not None})
-            except _Malformed as error:
-                wrong = error
-        if isinstance(wrong, _Wordless):
-            raise NothingSaid(f"{self.name} gave {wrong}, {TRIES} times; raise its token budget")
+                said = self._answer(chat, wishes)
+            except Malformed as error:
+                wrong = self._described(error)
+                continue
+            if said.text and not self._is_thought(said, chat, max_tokens):
+                return said.text
+            if said.cut:  # which another seed would not change
+                raise NothingSaid(
+                    f"{self.name} said nothing within {max_tokens or 'its'} tokens, which its "
+                    "thoughts may have taken; give users more with --user-max-new-tokens, or "
+                    "switch its thinking off at the server"
+                )
+            wrong = ""
+        if not wrong:
+            raise NothingSaid(f"{self.name} gave a reply without a word, {TRIES} times")
         raise self._failure(
             f"expected chat completions from {self.name}; got {wrong}, {TRIES} times; check that "
             "the URL is an OpenAI-compatible one, which usually ends in /v1"
         )
 
-    def _answer(self, chat: list[dict[str, str]], wishes: Mapping[str, float]) -> str:
+    def _is_thought(self, said: Completion, chat: Chat, budget: int | None) -> bool:
+        """Whether a text may be a thought that nothing marks, as the budget ended before its mark.
+
+        Templates of some models write the opening mark into the prompt, so that the closing one is
+        the first sign. What the model does is tried once, with room to think to the end.
+        """
+        if not said.cut or said.thought:
+            return False
+        if budget is not None:
+            with self._lock:
+                if self._thinks is None:
+                    self._thinks = self._thinks_with_room(chat)
+        return bool(self._thinks)
+
+    def _thinks_with_room(self, chat: Chat) -> bool:
+        try:
+            said = self._answer(chat, {"max_tokens": ROOM}, retries=1)
+        except (Malformed, EndpointError):  # not even in the longest time that it may take
+            return True
+        return said.thought or said.cut
+
+    def _answer(
+        self, chat: Chat, wishes: Mapping[str, float], retries: int | None = None
+    ) -> Completion:
         """Ask, and ask again without the options that are refused."""
+        spelling, refused = self._spelling, list[str]()
         while True:
-            sent = {name: wish for name, wish in wishes.items() if name not in self._refused}
+            sent = spelling.sent(wishes)
             try:
-                body = self._request(chat, sent)
+                body = self._request(chat, sent, retries)
                 break
-            except self._openai.BadRequestError as error:
-                if not isinstance(error.param, str) or error.param not in sent:
-                    raise self._explained(error) from error
-                self._refused.add(error.param)
             except self._openai.OpenAIError as error:
-                raise self._explained(error) from error
-        text = self._text(body)
-        if not text:
-            raise _Wordless("a reply without a word")
-        return text
-
-    def _request(self, chat: list[dict[str, str]], options: Mapping[str, float]) -> bytes:
-        """Send one request; read the reply in pieces, as its length and its pace are not ours."""
-        import httpx2
-
-        create: Any = self._client.chat.completions.with_streaming_response.create
-        with create(model=self.model, messages=chat, **options) as response:
-            body, deadline = bytearray(), time.monotonic() + self.timeout_s
-            try:
-                for piece in response.iter_bytes():
-                    body += piece
-                    if len(body) > MOST_BYTES:
-                        raise _Malformed(f"a reply of more than {MOST_BYTES:,} bytes")
-                    if time.monotonic() > deadline:
-                        raise _Malformed(f"a reply that had no end in {self.timeout_s:g} s")
-            except httpx2.HTTPError as error:
-                raise _Malformed(f"a reply that broke off ({type(error).__name__})") from error
-        return bytes(body)
-
-    def _text(self, body: bytes) -> str:
-        """The first choice's text; what counts is the body, as servers mislabel it."""
-        try:
-            reply = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise _Malformed(f"no JSON but {self._excerpt(body)}") from error
-        try:
-            text = reply["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise _Malformed(f"JSON without a choice: {self._excerpt(body)}") from error
+                names = self._blamed(error, chat, sent)
+                refused += names
+                spelling = spelling.without(names)
+        self._learn(refused, sent)
+        said = read_completion(body, sent.get("max_tokens", sent.get("max_completion_tokens")))
         self._answered = True
-        if text is not None and not isinstance(text, str):
-            raise _Malformed(f"a content that is no text: {self._excerpt(body)}")
-        text = _THOUGHTS.sub("", whole(text or ""), count=1).strip()
-        if len(text) > MOST_LETTERS:
-            raise _Malformed(f"a text of {len(text):,} letters, more than {MOST_LETTERS:,}")
-        return text
+        if said.thought:
+            self._thinks = True
+        return said
+
+    def _blamed(
+        self, error: openai.OpenAIError, chat: Chat, sent: Mapping[str, float]
+    ) -> list[str]:
+        """The options that a request was refused for: those that are named, else found by trial.
+
+        Raises:
+            UserError, EndpointError: it was refused for something else.
+        """
+        if not self._refuses(error):
+            raise self._explained(error) from error
+        assert isinstance(error, self._openai.APIStatusError)
+        param = error.param if isinstance(error.param, str) else ""
+        complaint = param or error.response.content.decode(errors="replace")
+        if named := list(named_options(complaint, sent)):
+            return named
+        if not sent or param or not self._takes(chat, {}):
+            raise self._explained(error) from error
+        alone = [name for name in sent if not self._takes(chat, {name: sent[name]})]
+        return alone or list(sent)
+
+    def _takes(self, chat: Chat, options: Mapping[str, float]) -> bool:
+        """Whether the server takes a request with these options and no others."""
+        try:
+            self._request(chat, options)
+            return True
+        except self._openai.OpenAIError as error:
+            if self._refuses(error):
+                return False
+            raise self._explained(error) from error
+
+    def _refuses(self, error: openai.OpenAIError) -> bool:
+        """Whether the server says that a request is not one that it takes."""
+        return isinstance(
+            error, self._openai.BadRequestError | self._openai.UnprocessableEntityError
+        )
+
+    def _learn(self, refused: list[str], sent: Mapping[str, float]) -> None:
+        """Remember, and say once, what the server refuses, unless it has taken it before."""
+        for name in refused:
+            if name not in self._taken and self._spelling.is_sent(name):
+                self._spelling = self._spelling.without([name])
+                warnings.warn(
+                    f"{self.name} refuses the option {name}; it is asked without from now on",
+                    Notice,
+                    stacklevel=2,
+                )
+        self._taken |= sent.keys()
+
+    def _request(
+        self, chat: Chat, options: Mapping[str, float], retries: int | None = None
+    ) -> bytes:
+        """Send one request; read the reply in pieces, as its length and its pace are not ours."""
+        client = self._client if retries is None else self._client.with_options(max_retries=retries)
+        create: Any = client.chat.completions.with_streaming_response.create
+        with create(model=self.model, messages=chat, **options) as response:
+            return read_body(response, self.timeout_s)
 
     def _explained(self, error: openai.OpenAIError) -> UserError | EndpointError:
         """Say what the client's last error means to a person."""
@@ -259,17 +284,14 @@ class Endpoint:
     def _failure(self, sentence: str) -> UserError | EndpointError:
         return EndpointError(sentence) if self._answered else UserError(sentence)
 
+    def _described(self, error: Malformed) -> str:
+        return str(error) if error.body is None else f"{error} {self._excerpt(error.body)}"
+
     def _excerpt(self, body: bytes) -> str:
         """A reply's beginning, fit to be printed and without the key, should it hold it."""
-        text = " ".join(body[: MOST_BYTES // 64].decode(errors="replace").split())
+        text = " ".join(body[:MOST_ERROR_BYTES].decode(errors="replace").split())
         text = text.replace(self._key, "***") if self._key else text
         return repr(text[:120]) if text else "nothing"
-
-
-def _chat(conversation: Conversation) -> list[dict[str, str]]:
-    """Messages as the server takes them, neighbours of one role made one."""
-    neighbors = groupby(conversation, key=lambda m: "user" if m.role == "tool" else m.role)
-    return [{"role": role, "content": whole(as_text(tuple(own)))} for role, own in neighbors]
 
 
 def _key() -> str:
@@ -296,19 +318,6 @@ def _import_openai() -> Any:
             "installed; run pip install 'rlchat[llm]'"
         ) from error
     return openai
-
-
-def _has_host(parts: SplitResult) -> bool:
-    """Whether an address has a host's name, in ASCII, or its IPv6 address."""
-    name = parts.hostname or ""
-    if "[" in parts.netloc:
-        return bool(ip_address(name))  # ValueError if it is none
-    return bool(re.fullmatch(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?", name, re.ASCII))
-
-
-def _hidden(address: str) -> str:
-    """An address without the password in it."""
-    return re.sub(r"//[^/@]*@", "//***@", address)
 
 
 @cache

@@ -27,11 +27,19 @@ class EnvOptions:
     """What is looked up for the agent, comma-separated: bm25, dense or hybrid (in the scenario's
     documents, or in text files as bm25:FOLDER), graph (in its facts, or in graph:FILE.tsv or .ttl);
     if empty, nothing."""
+    user_max_new_tokens: int = EnvConfig.user_max_new_tokens
+    """Most tokens of one message of a user that a language model speaks for (llm:,
+    llm-person:), its thoughts included: a model that thinks needs a thousand or more."""
 
     @property
     def env_config(self) -> EnvConfig:
         """Environment, users and look-ups as settings of an environment."""
-        return EnvConfig(self.env, names(self.users), knowledge=names(self.knowledge))
+        return EnvConfig(
+            self.env,
+            names(self.users),
+            knowledge=names(self.knowledge),
+            user_max_new_tokens=self.user_max_new_tokens,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +80,10 @@ class AgentEnvOptions:
     """What is looked up for the agent, comma-separated: bm25, dense or hybrid (in the scenario's
     documents, or in text files as bm25:FOLDER), graph (in its facts, or in graph:FILE.tsv or .ttl).
     Left out (None), as in the agent's run if the environment is the run's, else nothing."""
+    user_max_new_tokens: int | None = None
+    """Most tokens of one message of a user that a language model speaks for (llm:,
+    llm-person:), its thoughts included: a model that thinks needs a thousand or more. Left out
+    (None), as in the agent's run if the environment is the run's, else 60."""
 
     def env_of(self, agent: str | Path) -> EnvConfig:
         """Settings of an agent's environment: what is named here, else what its run trained in.
@@ -98,16 +110,17 @@ class AgentEnvOptions:
             envs = names(self.env) or (self.env,)
         else:
             envs = tuple(e.env for e in trained_in) or (EnvConfig.env,)
-        usual = {e.env: e for e in trained_in}
-        return tuple(
-            EnvConfig(
-                env,
-                usual.get(env, EnvConfig()).users if self.users is None else names(self.users),
-                knowledge=usual.get(env, EnvConfig()).knowledge
-                if self.knowledge is None
-                else names(self.knowledge),
-            )
-            for env in envs
+        known = {e.env: e for e in trained_in}
+        return tuple(self._over(known.get(env, EnvConfig(env))) for env in envs)
+
+    def _over(self, usual: EnvConfig) -> EnvConfig:
+        """An environment with what was given here in the place of what is usual."""
+        tokens = self.user_max_new_tokens
+        return EnvConfig(
+            usual.env,
+            usual.users if self.users is None else names(self.users),
+            knowledge=usual.knowledge if self.knowledge is None else names(self.knowledge),
+            user_max_new_tokens=usual.user_max_new_tokens if tokens is None else tokens,
         )
 
     @property
@@ -133,9 +146,12 @@ def run_environments(agent: str | Path) -> tuple[EnvConfig, ...]:
     recorded = read_record(folder)
     try:
         users, knowledge = names(recorded.get("users", "")), names(recorded.get("knowledge", ""))
-        envs = names(str(recorded["env"]))
-        return tuple(EnvConfig(env, users, knowledge=knowledge) for env in envs)
-    except (AttributeError, KeyError, TypeError) as error:
+        tokens = int(recorded.get("user_max_new_tokens", EnvConfig.user_max_new_tokens))
+        return tuple(
+            EnvConfig(env, users, knowledge=knowledge, user_max_new_tokens=tokens)
+            for env in names(str(recorded["env"]))
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder) from error
 
 

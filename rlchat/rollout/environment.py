@@ -23,8 +23,10 @@ from rlchat.rollout.answers import (
     read_step,
     told,
 )
+from rlchat.rollout.llm_users import MAX_NEW_TOKENS
 from rlchat.rollout.making import close_env, entry_of, make_env, single_threaded, space_of
 from rlchat.rollout.workers import EnvThread, WorkerPool, close_all, drop
+from rlchat.settings import expect
 from rlchat_envs import Case, Conversation, DialogueEnv, Maker, Message, Scenario
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
@@ -59,6 +61,12 @@ class EnvConfig:
     knowledge: tuple[str, ...] = ()
     """Sources that are looked up for the agent: bm25, dense, hybrid or graph, each with or without
     :PLACE."""
+    user_max_new_tokens: int = MAX_NEW_TOKENS
+    """Most tokens of one message of a user that a language model speaks for, thoughts included."""
+
+    def __post_init__(self) -> None:
+        """Refuse a message without tokens."""
+        expect(self, "user_max_new_tokens", self.user_max_new_tokens >= 1, "of at least 1")
 
 
 class TextEnv:

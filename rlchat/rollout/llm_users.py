@@ -7,13 +7,13 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from rlchat.errors import RunError
+from rlchat.errors import RunError, UserError
 from rlchat.files import at_home
 from rlchat.inference.openai_client import Endpoint, EndpointError, find_endpoint
 from rlchat.models.loading import load_base
 from rlchat_envs import Conversation
 from rlchat_envs.users.llm import Writer, WriterError
-from rlchat_envs.users.llm_text import whole
+from rlchat_envs.users.llm_text import opens_thought, whole, without_thoughts
 
 if TYPE_CHECKING:  # a list of what there is does not wait for torch
     import torch
@@ -21,31 +21,32 @@ if TYPE_CHECKING:  # a list of what there is does not wait for torch
     from rlchat.settings import DTypeName
 
 TEMPERATURE = 0.7  # of users: as lively as they can be without rambling
-MAX_NEW_TOKENS = 60  # of a user's message
+MAX_NEW_TOKENS = 60  # of a user's message, unless somebody says otherwise
 FAILURES = 8  # in a row after which a server is given up
 
 
 @cache
-def make_writer(spec: str) -> Writer:
+def make_writer(spec: str, max_new_tokens: int = MAX_NEW_TOKENS) -> Writer:
     """A writer from its name on the command line, one for all who ask.
 
     Args:
         spec: ``MODEL@URL``, or a local model as `rlchat.models.catalog.resolve` takes it.
+        max_new_tokens: of a message, thoughts included.
 
     Raises:
         UserError: no such model, or an address that cannot be asked.
     """
     if "@" in spec and not at_home(spec).is_dir():
-        return EndpointWriter(find_endpoint(spec))
-    return LocalWriter(spec)
+        return EndpointWriter(find_endpoint(spec), max_new_tokens)
+    return LocalWriter(spec, max_new_tokens=max_new_tokens)
 
 
 class EndpointWriter:
     """A server's model that writes users' messages."""
 
-    def __init__(self, endpoint: Endpoint):
-        """Write with the model behind ``endpoint``."""
-        self.endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, max_new_tokens: int = MAX_NEW_TOKENS):
+        """Write with the model behind ``endpoint``, so many tokens a message at most."""
+        self.endpoint, self.max_new_tokens = endpoint, max_new_tokens
         self._failures = 0  # in a row
 
     def __call__(self, conversation: Conversation, seed: int) -> str:
@@ -56,7 +57,7 @@ class EndpointWriter:
             RunError: it has had none for a while: nobody should train on with other users.
         """
         try:
-            said = self.endpoint.ask(conversation, seed, TEMPERATURE, MAX_NEW_TOKENS)
+            said = self.endpoint.ask(conversation, seed, TEMPERATURE, self.max_new_tokens)
         except EndpointError as error:
             self._failures += 1
             if self._failures >= FAILURES:
@@ -71,16 +72,23 @@ class EndpointWriter:
 class LocalWriter:
     """A model on this machine that writes users' messages, one at a time."""
 
-    def __init__(self, spec: str, device: str = "auto", dtype: DTypeName = "auto"):
+    def __init__(
+        self,
+        spec: str,
+        device: str = "auto",
+        dtype: DTypeName = "auto",
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ):
         """Load the language model that writes for users.
 
         Args:
             spec: see `rlchat.models.catalog.resolve`.
             device: where it computes.
             dtype: of its weights.
+            max_new_tokens: of a message, thoughts included.
 
         Raises:
-            UserError: no such model.
+            UserError: no such model, or one whose context the messages would fill.
         """
         from transformers import GenerationConfig
 
@@ -94,12 +102,18 @@ class LocalWriter:
         self._template = ChatTemplate(tokenizer, stop_ids=stop_ids_of(self._model))
         self._model.generation_config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=max_new_tokens,
             eos_token_id=sorted(self._template.stop_ids),
             pad_token_id=self._template.end_of_turn,
         )
         most = getattr(self._model.config, "max_position_embeddings", None)
-        self._room = most - MAX_NEW_TOKENS if most else None
+        self._room = most - max_new_tokens if most else None
+        if self._room is not None and self._room < max_new_tokens:
+            raise UserError(
+                f"expected --user-max-new-tokens of at most half the context of {spec} ({most}); "
+                f"got {max_new_tokens}; give less"
+            )
+        self.max_new_tokens = max_new_tokens
         self._lock = Lock()  # environments may ask from several threads
 
     def __call__(self, conversation: Conversation, seed: int) -> str:
@@ -119,9 +133,14 @@ class LocalWriter:
                 attention_mask=torch.ones_like(prompt),
                 logits_processor=[_Gumbel(seed)],
             )
-        text = self._template.text(out[0, prompt.shape[1] :].tolist())
+        opening = self._template.tokenizer.decode(ids[-8:])  # where a template may open a thought
+        text = without_thoughts(
+            self._template.text(out[0, prompt.shape[1] :].tolist()), opens_thought(opening)
+        )
         if not text:
-            raise WriterError("the model said nothing")
+            raise WriterError(
+                f"the model said nothing within {self.max_new_tokens} tokens, thoughts included"
+            )
         return text
 
     @property

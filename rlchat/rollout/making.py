@@ -34,10 +34,10 @@ def make_env(config: EnvConfig, split: str) -> gym.Env[str, str]:
     Raises:
         UserError: the id is unknown, or its spaces are not text.
     """
-    name, spec = config.env, find_spec(config.env)
+    name, spec, tokens = config.env, find_spec(config.env), config.user_max_new_tokens
     # Models that write for users come first: an error there is not about the environment.
     spoken = [name for name in config.users if name.startswith(WRITTEN)]
-    writers = {name: make_writer(name.partition(":")[2]) for name in spoken}
+    writers = {name: make_writer(name.partition(":")[2], tokens) for name in spoken}
     try:
         if isinstance(spec.entry_point, Maker):
             env = gym.make(

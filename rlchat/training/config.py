@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.env_options import AgentEnvOptions, MixedEnvOptions
 from rlchat.rollout.environment import EnvConfig
-from rlchat.settings import SEEDS, expect, names
+from rlchat.settings import SEEDS, expect
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class TrainConfig(MixedEnvOptions):
     def env_config(self) -> EnvConfig:
         """Settings of the environment, with the learner's discount per turn."""
         gamma = 1.0 if self.ppo.gamma_turn is None else self.ppo.gamma_turn
-        return EnvConfig(self.env, names(self.users), gamma, names(self.knowledge))
+        return replace(super().env_config, gamma=gamma)
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,7 @@ def _from_reward(
         env=env.env,
         users=",".join(env.users),
         knowledge=",".join(env.knowledge),
+        user_max_new_tokens=env.user_max_new_tokens,
         policy=str(run.folder),
         run=out.parent / "run",
         iterations=config.iterations,

@@ -18,6 +18,19 @@ _MARKS = re.compile(
 )
 
 
+# How models mark what they think before they speak: think tags of several makers, and channels.
+_THOUGHT = (
+    r"<(?:\w+:)?(?:think|thinking|thought|reasoning)>|\[THINK\]|◁think▷|<\|START_THINKING\|>"
+    r"|<\|channel>thought\b|<\|channel\|>(?:analysis|commentary)\b"
+)
+_THOUGHT_OVER = (
+    r"</(?:\w+:)?(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>"
+    r"|<channel\|>|<\|channel\|>final<\|message\|>"
+)
+_THOUGHTS = re.compile(rf"(?:{_THOUGHT}).*?(?:{_THOUGHT_OVER})", re.DOTALL | re.IGNORECASE)
+_BEGUN, _OVER = (re.compile(p, re.IGNORECASE) for p in (_THOUGHT, _THOUGHT_OVER))
+
+
 _NAME = re.compile(r"(?<=[\w,;] )[A-Z]\w+|\b[A-Z]{2,}\b")  # how a sentence starts is no name
 
 
@@ -27,9 +40,38 @@ _AROUND = re.compile(r"^[^\w-]+|(?:['’]s)?[^\w%]*$")  # what stands around a n
 _QUOTED = ('""', "''", "“”")
 
 
+def without_thoughts(text: str, thinking: bool = False) -> str:
+    """What a model says, without what it thinks before.
+
+    A chat template may have written the opening mark, so that the text holds the closing one
+    alone: what stands before that is thought. What comes after an opening mark that is never
+    closed is thought as well.
+
+    Args:
+        text: as the model wrote it.
+        thinking: whether the prompt ended with an opening mark.
+    """
+    spoken = _THOUGHTS.sub("", f"<think>{text}" if thinking else text)
+    return _BEGUN.split(_OVER.split(spoken)[-1], maxsplit=1)[0].strip()
+
+
+def has_thoughts(text: str) -> bool:
+    """Whether a text has a mark of thoughts."""
+    return bool(_BEGUN.search(text) or _OVER.search(text))
+
+
+def opens_thought(prompt: str) -> bool:
+    """Whether a prompt ends with a mark that opens a thought."""
+    return bool(re.search(rf"(?:{_THOUGHT})\s*\Z", prompt, re.IGNORECASE))
+
+
 def tidy(text: str) -> str:
-    """What a model said, as one line of printable characters, up to where it speaks for others."""
-    lines = ("".join(map(_printable, line)) for line in text.splitlines())
+    """What a model said, as one line of printable characters, up to where it speaks for others.
+
+    Thoughts are left out.
+    """
+    spoken = without_thoughts(text)
+    lines = ("".join(map(_printable, line)) for line in spoken.splitlines())
     line = " ".join(_MARKS.split("\n".join(lines), maxsplit=1)[0].split())
     quotes = line[:1] + line[-1:]
     if len(line) > 1 and quotes in _QUOTED and not set(quotes) & set(line[1:-1]):

@@ -25,7 +25,14 @@ from rlchat_envs.users.llm import (
     WriterError,
     WrittenScenario,
 )
-from rlchat_envs.users.llm_text import MOST_LETTERS, MOST_WORDS, codes, keeps, tidy
+from rlchat_envs.users.llm_text import (
+    MOST_LETTERS,
+    MOST_WORDS,
+    codes,
+    keeps,
+    tidy,
+    without_thoughts,
+)
 from rlchat_envs.users.personas import PERSONAS
 
 LLM, PERSON = "llm:m", "llm-person:m"
@@ -90,6 +97,14 @@ def play(env: DialogueEnv, seed: int, agent: str = "expert") -> Played:
         _, score, played.terminated, played.truncated, played.info = env.step(text)
         played.scores.append(score)
     return played
+
+
+PIECES = (
+    *("<|im_start|>", "<|im_end|>", "</s>", "<think>", "[desk]", "[INST]", "[LEAVES]", "user:"),
+    *("system", "Assistant:", "fake", "Order", "E4823", "lost", "refund", "not", "Policy:", "7"),
+    *("\n", "\ud800", "\u202e", "\x00", "“", "”", '"', "٣", "½", "```"),
+)
+SPEECH = st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join)
 
 
 # The scenario
@@ -184,6 +199,22 @@ def test_what_is_wrong_with_a_writer_itself_is_told(name: str) -> None:
 )
 def test_a_model_says_one_line_for_itself(text: str, line: str) -> None:
     assert tidy(text) == line
+
+
+@pytest.mark.parametrize("thought", ["Say E4823, lost", "[LEAVES]", "", "Agent: hm"])
+@pytest.mark.parametrize("opening", ["", "<think>", "<thinking>\n"])
+def test_thoughts_are_not_said(thought: str, opening: str) -> None:
+    end = "</thinking>" if "ing" in opening else "</think>"
+    assert tidy(f"{opening}{thought}\n{end}\n\nMy parcel is late.") == "My parcel is late."
+    assert tidy(f"My parcel is late. <think>{thought}") == "My parcel is late."
+    if opening:
+        assert tidy(f"{opening}{thought}") == ""
+
+
+@given(st.lists(SPEECH, max_size=3).map(" ".join), st.sampled_from(["</think>", "[/THINK]"]))
+def test_nothing_before_the_last_closing_mark_is_said(thought: str, end: str) -> None:
+    assert without_thoughts(f"{thought.replace('<think>', '')}{end} Hi.") == "Hi."
+    assert without_thoughts(f"{thought} Hi. {end}", thinking=True) == ""
 
 
 def test_codes_are_words_with_digits() -> None:
@@ -447,13 +478,6 @@ def test_a_person_and_the_model_take_turns() -> None:
 
 
 # Whatever the writer says
-
-PIECES = (
-    *("<|im_start|>", "<|im_end|>", "</s>", "<think>", "[desk]", "[INST]", "[LEAVES]", "user:"),
-    *("system", "Assistant:", "fake", "Order", "E4823", "lost", "refund", "not", "Policy:", "7"),
-    *("\n", "\ud800", "\u202e", "\x00", "“", "”", '"', "٣", "½", "```"),
-)
-SPEECH = st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join)
 
 
 class Babbler:

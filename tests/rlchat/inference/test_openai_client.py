@@ -1,33 +1,41 @@
 """The HTTP client, against a real server on this machine that misbehaves on demand."""
 
+import gzip
 import json
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx2
 import openai._base_client
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlchat.errors import RunError, UserError
+from rlchat.errors import Notice, RunError, UserError
 from rlchat.inference import openai_client as module
-from rlchat.inference.openai_client import (
+from rlchat.inference.chat_completion import (
     MOST_BYTES,
+    MOST_ERROR_BYTES,
     MOST_LETTERS,
+    Malformed,
+    read_completion,
+)
+from rlchat.inference.openai_client import (
+    ROOM,
     TRIES,
     Endpoint,
     EndpointError,
     NothingSaid,
-    check_url,
-    parse_spec,
 )
+from rlchat.inference.server_url import check_url, parse_spec
 from rlchat_envs import Conversation, Message
 
 KEY = "sk-a-secret-of-ours"
@@ -184,11 +192,22 @@ def test_without_a_key_none_of_ours_is_sent(
     [
         ("  Hi.\n", "Hi."),
         ("<think>\nHm, hello?\n</think>\n\nHi.", "Hi."),
+        ("Hm, hello?\n</think>\n\nHi.", "Hi."),  # the template has opened the thought
+        ("<think>a <think> b</think> c</think>Hi.", "Hi."),
+        ("Hi.<think>and now?", "Hi."),
+        ("[THINK]Hm.[/THINK]Hi.", "Hi."),
+        ("<seed:think>Hm.</seed:think>Hi.", "Hi."),
+        (
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+            "<|channel|>final<|message|>Hi.",
+            "Hi.",
+        ),
+        ([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hi."}], "Hi."),
         ("Hi. \ud83d", "Hi. ?"),  # half a character, which JSON can hold
         ("<|im_end|>\n[desk] x", "<|im_end|>\n[desk] x"),  # plain text to us
     ],
 )
-def test_the_text_is_what_was_said(server: Server, make: Make, content: str, text: str) -> None:
+def test_the_text_is_what_was_said(server: Server, make: Make, content: object, text: str) -> None:
     assert make(Reply(completion(content))).ask(HELLO, 0) == text
 
 
@@ -333,25 +352,230 @@ def test_nobody_else_is_talked_to(server: Server, make: Make) -> None:
     assert set(server.paths) == {"/v1/chat/completions"}
 
 
-def test_an_option_that_is_refused_is_left_out_from_then_on(server: Server, make: Make) -> None:
-    def refuses(name: str) -> Reply:
-        error = {"message": f"Unsupported parameter: {name}", "param": name}
-        return Reply(json.dumps({"error": error}).encode(), 400)
-
-    endpoint = make(refuses("max_tokens"), refuses("temperature"), Reply())
-    assert endpoint.ask(HELLO, 0, max_tokens=9) == "Good morning."
-    assert endpoint.ask(HELLO, 0, max_tokens=9) == "Good morning."
-    options = [sorted(set(asked) - {"model", "messages"}) for asked in server.asked]
-    tried = [["max_tokens", "seed", "temperature"], ["seed", "temperature"]]
-    assert options == [*tried, ["seed"], ["seed"]]
+def refusal(status: int, message: str, param: object = None) -> Reply:
+    return Reply(json.dumps({"error": {"message": message, "param": param}}).encode(), status)
 
 
-@pytest.mark.parametrize("param", ["messages", None, 7, ["seed"], {"seed": 1}])
+@dataclass
+class Picky(Server):
+    """Refuses requests with some options, as `refuse` says with the first of them."""
+
+    options: tuple[str, ...] = ()
+    refuse: Callable[[str], Reply] = lambda name: refusal(400, "Bad request.")
+
+    def next(self) -> Reply:
+        wrong = [name for name in self.options if name in self.asked[-1]]
+        return self.refuse(wrong[0]) if wrong else Reply()
+
+    def sent(self) -> list[set[str]]:
+        """The options of each request."""
+        return [set(asked) - {"model", "messages"} for asked in self.asked]
+
+
+NAMED: list[Callable[[str], Reply]] = [
+    lambda name: refusal(400, f"Unsupported parameter: {name}", name),
+    lambda name: refusal(400, f"Unsupported parameter: '{name}' is not there."),
+    lambda name: Reply(
+        json.dumps({"detail": [{"loc": ["body", name], "msg": "extra fields"}]}).encode(), 422
+    ),
+]
+UNNAMED: list[Callable[[str], Reply]] = [
+    lambda name: refusal(400, "Bad request."),
+    lambda name: refusal(422, "Unprocessable entity."),
+    lambda name: Reply(b"", 400),
+    lambda name: Reply(b"<html>Nope</html>", 422, {"Content-Type": "text/html"}),
+]
+ALL = {"seed", "temperature", "max_tokens"}
+
+
+@pytest.fixture
+def picky(server: Server, monkeypatch: pytest.MonkeyPatch) -> Picky:
+    made = Picky(server.url)
+    for name in ("script", "asked", "headers", "paths", "times"):
+        setattr(made, name, getattr(server, name))
+    monkeypatch.setattr(server, "next", made.next)
+    return made
+
+
+@pytest.mark.parametrize("refuse", [*NAMED, *UNNAMED])
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (("seed",), {"temperature", "max_tokens"}),
+        (("temperature",), {"seed", "max_tokens"}),
+        (("max_tokens",), {"seed", "temperature", "max_completion_tokens"}),
+        (("max_tokens", "max_completion_tokens"), {"seed", "temperature"}),
+        (("temperature", "seed"), {"max_tokens"}),
+        (("seed", "temperature", "max_tokens"), {"max_completion_tokens"}),
+        (("seed", "temperature", "max_tokens", "max_completion_tokens"), set[str]()),
+    ],
+)
+def test_an_option_that_is_refused_is_left_out_from_then_on(
+    picky: Picky, refuse: Callable[[str], Reply], options: tuple[str, ...], left: set[str]
+) -> None:
+    picky.options, picky.refuse = options, refuse
+    endpoint = Endpoint("m", picky.url, 5.0, 2)
+    with pytest.warns(Notice) as told:
+        assert endpoint.ask(HELLO, 0, max_tokens=9) == "Good morning."
+    lines = [str(w.message) for w in told if w.category is Notice]
+    assert sorted(line.split("option ")[1].split(";")[0] for line in lines) == sorted(options)
+    assert picky.sent()[0] == ALL and picky.sent()[-1] == left
+    assert len(picky.asked) <= 11
+    picky.asked.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)  # it is said once
+        assert endpoint.ask(HELLO, 0, max_tokens=9) == "Good morning."
+    assert picky.sent() == [left]
+
+
+def test_an_option_that_was_taken_before_is_not_given_up(server: Server, make: Make) -> None:
+    """vLLM names max_tokens where a conversation is too long for it."""
+    full = refusal(400, "'max_tokens' is too large: 9. Your request has 4090 input tokens.")
+    endpoint = make()
+    endpoint.ask(HELLO, 0, max_tokens=9)
+    server.asked.clear()
+    server.script = [full, Reply()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        assert endpoint.ask(HELLO, 0, max_tokens=9) == "Good morning."
+        assert endpoint.ask(HELLO, 0, max_tokens=9) == "Good morning."
+    assert ["max_tokens" in asked for asked in server.asked] == [True, False, True]
+
+
+@pytest.mark.parametrize("param", ["messages", None, 7])
 def test_other_refusals_are_told(server: Server, make: Make, param: object) -> None:
-    error = {"error": {"message": "The context is too long.", "param": param}}
     with pytest.raises(EndpointError, match=r"it says 400: .*The context is too long"):
-        make(Reply(json.dumps(error).encode(), 400)).ask(HELLO, 0)
-    assert len(server.asked) == 1
+        make(refusal(400, "The context is too long.", param)).ask(HELLO, 0)
+    assert len(server.asked) == (1 if param == "messages" else 2)  # once without any option
+
+
+# Models that think
+
+
+def ended(content: str | None, reason: str = "stop", **message: object) -> Reply:
+    reply = json.loads(completion(content))
+    reply["choices"][0]["finish_reason"] = reason
+    reply["choices"][0]["message"] |= message
+    return Reply(json.dumps(reply).encode())
+
+
+@dataclass
+class Thinker(Server):
+    """Writes so many tokens, of a text whose opening mark its template has written."""
+
+    thought: str = "Okay, the user asks for a line. I should say that"
+    words: str = "My parcel is late."
+    end: str = "</think>"
+
+    def next(self) -> Reply:
+        tokens = f"{self.thought} {self.end} {self.words}".split()
+        budget = self.asked[-1].get("max_tokens", len(tokens))
+        said = " ".join(tokens[:budget])
+        return ended(said, "length" if budget < len(tokens) else "stop")
+
+
+@pytest.fixture
+def thinker(server: Server, monkeypatch: pytest.MonkeyPatch) -> Thinker:
+    made = Thinker(server.url)
+    for name in ("script", "asked", "headers", "paths", "times"):
+        setattr(made, name, getattr(server, name))
+    monkeypatch.setattr(server, "next", made.next)
+    return made
+
+
+def test_a_thought_that_the_budget_ends_is_no_text(thinker: Thinker) -> None:
+    """Nothing marks it as one: whether the model thinks is tried once."""
+    endpoint = Endpoint("m", thinker.url, 5.0, 2)
+    for _ in range(2):
+        with pytest.raises(NothingSaid, match=r"nothing within 6 tokens.*--user-max-new-tokens"):
+            endpoint.ask(HELLO, 0, max_tokens=6)
+    assert [asked["max_tokens"] for asked in thinker.asked] == [6, ROOM, 6]
+    assert endpoint.ask(HELLO, 0, max_tokens=100) == "My parcel is late."
+    assert endpoint.ask(HELLO, 0, max_tokens=13) == "My"
+
+
+def test_who_does_not_think_may_be_cut_off(thinker: Thinker) -> None:
+    thinker.end = ""
+    endpoint = Endpoint("m", thinker.url, 5.0, 2)
+    assert endpoint.ask(HELLO, 0, max_tokens=4) == "Okay, the user asks"
+    assert endpoint.ask(HELLO, 0, max_tokens=2) == "Okay, the"
+    assert [asked["max_tokens"] for asked in thinker.asked] == [4, ROOM, 2]
+
+
+def test_what_ends_in_no_room_at_all_is_a_thought(thinker: Thinker) -> None:
+    thinker.thought = "hm " * 5000
+    with pytest.raises(NothingSaid, match="nothing within 4 tokens"):
+        Endpoint("m", thinker.url, 5.0, 2).ask(HELLO, 0, max_tokens=4)
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_thoughts_that_come_apart_are_no_text(
+    server: Server, make: Make, field: str, content: str | None
+) -> None:
+    thought = {field: "The customer wants"}
+    endpoint = make(ended(content, "length", **thought))
+    with pytest.raises(NothingSaid, match="nothing within 60 tokens"):
+        endpoint.ask(HELLO, 0, max_tokens=60)
+    assert len(server.asked) == 1  # another seed would say no more
+    server.script = [ended("Hi.", **thought)]
+    assert endpoint.ask(HELLO, 0, max_tokens=60) == "Hi."
+
+
+def test_a_budget_may_be_told_by_numbers_alone() -> None:
+    reply = {"choices": [{"message": {"content": "Hi"}}], "usage": {"completion_tokens": 9}}
+    body = json.dumps(reply).encode()
+    assert read_completion(body, 9).cut and not read_completion(body, 10).cut
+    assert not read_completion(body).cut
+
+
+# Bodies without end
+
+
+@pytest.mark.parametrize("status", [307, 400, 401, 404, 418, 422, 429, 503])
+def test_of_an_error_only_the_beginning_is_read(
+    server: Server, make: Make, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    body = Reply(b"overloaded " * (1 << 21), status)  # 22 MiB
+    endpoint = make(body, retries=0)
+    iterate = httpx2.Response.iter_raw
+
+    def counted(response: httpx2.Response, *arguments: Any) -> Iterator[bytes]:
+        nonlocal read
+        for piece in iterate(response, *arguments):
+            read += len(piece)
+            yield piece
+
+    monkeypatch.setattr(httpx2.Response, "iter_raw", counted)
+    with pytest.raises((EndpointError, UserError), match=str(status)):
+        endpoint.ask(HELLO, 0)
+    assert 0 < read <= 5 * MOST_ERROR_BYTES  # of five tries at most
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(b"{", 418, promised=9), Reply(b"{", 418, drip=0.02, promised=10**6)]
+)
+def test_an_error_whose_body_does_not_end_is_told(server: Server, make: Make, reply: Reply) -> None:
+    started = time.monotonic()
+    with pytest.raises(EndpointError, match=r"it says 418: '\{'"):
+        make(reply, timeout_s=0.5).ask(HELLO, 0)
+    assert time.monotonic() - started < 3
+
+
+def test_a_small_body_does_not_unpack_to_a_large_one(
+    server: Server, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TRIES", 1)
+    bomb = gzip.compress(b" " * (1 << 26))
+    packed = {"Content-Encoding": "gzip"}
+    endpoint = make(Reply(bomb, 418, packed))
+    with pytest.raises(EndpointError, match="it says 418: nothing"):
+        endpoint.ask(HELLO, 0)
+    assert server.headers[-1]["accept-encoding"] == "identity"
+    server.script = [Reply(bomb, 200, packed)]
+    with pytest.raises(EndpointError, match=r"a reply of more than 4,194,304 bytes"):
+        endpoint.ask(HELLO, 0)
 
 
 def test_many_threads_ask_one_endpoint(server: Server, make: Make) -> None:
@@ -376,11 +600,9 @@ def test_many_threads_ask_one_endpoint(server: Server, make: Make) -> None:
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_any_body_is_a_text_or_malformed(body: bytes) -> None:
-    endpoint = Endpoint.__new__(Endpoint)
-    endpoint._key, endpoint._answered = KEY, False
     try:
-        text = endpoint._text(body)
-    except module._Malformed:
+        text = read_completion(body).text
+    except Malformed:
         return
     assert text == text.encode().decode().strip()
 

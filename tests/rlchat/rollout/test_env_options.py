@@ -15,6 +15,7 @@ from rlchat.rollout.env_options import (
     run_environments,
 )
 from rlchat.rollout.environment import EnvConfig
+from rlchat.training.config import TrainConfig
 
 MEDICAL = EnvConfig("rlchat/Medical-v0", ("terse", "noisy"), knowledge=("bm25",))
 
@@ -89,3 +90,16 @@ def test_a_run_in_several_environments_has_them_all(run: Path) -> None:
         AgentEnvOptions().env_of(run)
     options = MixedEnvOptions(env=" , ".join(both), users="terse", env_weights="2,1")
     assert (options.mixture.envs, options.mixture.weights) == (told, (2.0, 1.0))
+
+
+def test_the_budget_of_users_spoken_by_models_is_the_run_s(run: Path) -> None:
+    kept = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(kept | {"user_max_new_tokens": 900}))
+    assert AgentEnvOptions().env_of(run).user_max_new_tokens == 900
+    assert AgentEnvOptions(user_max_new_tokens=70).env_of(run).user_max_new_tokens == 70
+    other = AgentEnvOptions(env="rlchat/Support-v0").env_of(run)
+    assert other.user_max_new_tokens == EnvOptions().user_max_new_tokens == 60
+    assert EnvOptions(user_max_new_tokens=900).env_config.user_max_new_tokens == 900
+    assert TrainConfig(user_max_new_tokens=900).env_config == EnvConfig(user_max_new_tokens=900)
+    with pytest.raises(UserError, match="user_max_new_tokens of at least 1"):
+        EnvConfig(user_max_new_tokens=0)

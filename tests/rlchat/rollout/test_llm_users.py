@@ -18,6 +18,7 @@ from rlchat.inference.agents import ConversationSettings
 from rlchat.inference.endpoint_agent import EndpointAgent, EndpointConversation
 from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid, find_endpoint
 from rlchat.models.catalog import make_tiny
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.llm_users import (
     FAILURES,
     MAX_NEW_TOKENS,
@@ -78,6 +79,7 @@ class Stub(Endpoint):
 
     def __init__(self, *answers: str | Exception):
         self.answers, self.seeds, self.temperatures = iter(answers), list[int](), list[float]()
+        self.budgets: list[int | None] = []
 
     def ask(
         self,
@@ -88,6 +90,7 @@ class Stub(Endpoint):
     ) -> str:
         self.seeds.append(seed)
         self.temperatures.append(temperature)
+        self.budgets.append(max_tokens)
         answer = next(self.answers)
         if isinstance(answer, Exception):
             raise answer
@@ -163,7 +166,52 @@ def test_people_behind_a_server_bring_their_cases_to_an_end(url: str, workers: i
     assert played == [play(seed) for seed in range(20)]
 
 
+def test_a_budget_of_tokens_goes_to_the_server() -> None:
+    spec = "m@http://localhost:8000/v1"
+    stub = Stub("Hi.", "Hi.")
+    EndpointWriter(stub)(HELLO, 0)
+    EndpointWriter(stub, 900)(HELLO, 0)
+    assert stub.budgets == [MAX_NEW_TOKENS, 900] == [60, 900]
+    env = EnvConfig(users=(f"llm:{spec}",), user_max_new_tokens=900)
+    with TextEnv(env) as made:
+        scenario = made.env.unwrapped.scenario  # type: ignore[attr-defined]
+        (writer,) = scenario.writers.values()
+    assert writer is make_writer(spec, 900) and writer.max_new_tokens == 900
+
+
 # A model on this machine
+
+
+def saying(
+    tiny: LocalWriter, monkeypatch: pytest.MonkeyPatch, text: str, opening: str = ""
+) -> None:
+    """Let the model say a text, after a prompt that ends with ``opening``."""
+    encode = tiny._template.tokenizer.encode
+    said, begun = (torch.tensor([encode(t, add_special_tokens=False)]) for t in (text, opening))
+    before = tiny._template.opening
+    monkeypatch.setattr(tiny._template, "opening", lambda m: before(m) + begun[0].int().tolist())
+    monkeypatch.setattr(
+        tiny._model, "generate", lambda prompt, **_: torch.cat([prompt, said.long()], dim=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("opening", "text"), [("", "<think>Hm.</think>\nHi."), ("<think>\n", "Hm.\n</think>\nHi.")]
+)
+def test_a_model_here_may_think(
+    tiny: LocalWriter, monkeypatch: pytest.MonkeyPatch, opening: str, text: str
+) -> None:
+    saying(tiny, monkeypatch, text, opening)
+    assert tiny(HELLO, 0) == "Hi."
+    saying(tiny, monkeypatch, text.partition("</think>")[0], "")  # the budget has ended it
+    with pytest.raises(WriterError, match="nothing within 60 tokens, thoughts included"):
+        tiny(HELLO, 0)
+
+
+def test_a_model_here_has_the_budget_that_is_named() -> None:
+    assert LocalWriter("tiny", "cpu", "float32", 7)._model.generation_config.max_new_tokens == 7
+    with pytest.raises(UserError, match="at most half the context of tiny"):
+        LocalWriter("tiny", "cpu", "float32", 2000)
 
 
 def test_the_seed_alone_decides(tiny: LocalWriter) -> None:
