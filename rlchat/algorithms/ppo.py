@@ -132,14 +132,19 @@ def others_mean(to_go: Tensor, reached: Tensor, groups: Tensor) -> Tensor:
     return total / (others @ reached.to(to_go.dtype)).clamp(min=1)
 
 
+def wide(x: Tensor) -> Tensor:
+    """Numbers in double precision, on the CPU where their device has none (Apple's)."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def masked_moments(x: Tensor, mask: Tensor, reduce: Reduce = alone) -> tuple[Tensor, Tensor]:
     """Mean and (biased) standard deviation over the True slots of all ranks."""
-    kept = x[mask].double()
+    kept = wide(x[mask])
     count, total = reduce(torch.stack([kept.new_tensor(kept.numel()), kept.sum()]))
     mean = total / count.clamp(min=1)
     squares = reduce(((kept - mean) ** 2).sum())
     std = (squares / count.clamp(min=1)).sqrt()
-    return mean.to(x.dtype), std.to(x.dtype)
+    return mean.to(x), std.to(x)
 
 
 def whiten(x: Tensor, mask: Tensor, floor: float, reduce: Reduce = alone) -> Tensor:

@@ -50,7 +50,7 @@ def update_policy(
         Metrics: clip fraction, update KL, gradient norm, skipped updates.
     """
     batch, ranks = estimated.annotated.batch, learner.ranks
-    actions = float(ranks.sum(batch.action_mask.sum().double()))
+    actions = float(ranks.sum(ppo.wide(batch.action_mask.sum())))
     denominator = actions / config.minibatches
     sums = torch.zeros(4, dtype=torch.double)
     norms, skipped = [], 0
@@ -122,9 +122,8 @@ def accumulate(
                 learner.critic, batch, own, where.row, where.token, seen, estimated, denominator
             ).to(total.device)
         total.backward()
-        counts = torch.stack(
-            [loss.clipped.double(), loss.kl_update.double(), loss.ratio_sum.double()]
-        )
+        told = (loss.clipped, loss.kl_update, loss.ratio_sum)
+        counts = torch.stack([ppo.wide(x) for x in told])
         sums += torch.cat([counts.cpu(), torch.tensor([float(len(place))], dtype=torch.double)])
     return sums
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from peft import (
     PromptTuningInit,
     get_peft_model,
 )
+from peft.tuners.lora.layer import ParamWrapper
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -25,6 +28,17 @@ from rlchat.models.config import AdapterConfig
 from rlchat.models.packing import PrefixKV
 
 POLICY = "policy"  # the name of the adapter that trains
+_KINDS = {"LORA", "IA3", "PREFIX_TUNING", "PROMPT_TUNING"}
+# Settings of others' adapters and their only value that is computed here; false ones are none.
+_PLAIN: dict[str, object] = {
+    **{"bias": "none", "modules_to_save": None, "trainable_token_indices": None},
+    **{"target_parameters": None, "layer_replication": None, "lora_bias": None},
+    **{"alora_invocation_tokens": None, "use_qalora": None, "arrow_config": None},
+    **{"use_bdlora": None, "velora_config": None, "monteclora_config": None, "kasa_config": None},
+    **{"megatron_config": None, "prefix_projection": None},
+}
+_CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
+_LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
 # Maps of feed-forward layers. Where experts lie in one tensor, peft takes these names for theirs
 # too, and would adapt what cannot be merged: attention alone is adapted there.
 EXPERTS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
@@ -42,6 +56,53 @@ def leave_shape(config: AdapterConfig, folder: Path) -> None:
             raise UserError(
                 f"expected the adapter of {folder} as it is; got --adapter.{name} {given}, which "
                 "is for a fresh one; leave it out"
+            )
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that a parameter or a module lies in, by its name; None if in none."""
+    found = _LAYER.search(f"{name}.")
+    return int(found[1]) if found else None
+
+
+def check_supported(config: PeftConfig, folder: Path) -> None:
+    """Refuse an adapter, made elsewhere, of a kind that is not trained exactly here.
+
+    Raises:
+        UserError: it has weights or settings that no adapter made here has.
+    """
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    wrong = "" if kind in _KINDS else f"one of the kind {kind}"
+    for name, plain in _PLAIN.items():
+        value = getattr(config, name, None)
+        if value and value != plain:
+            wrong = wrong or f"one with {name} ({value})"
+    start = getattr(config, "init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
+        wrong = wrong or f"one whose start has changed the base (init_lora_weights {start})"
+    if wrong:
+        raise UserError(
+            f"expected an adapter of low-rank matrices (LoRA, DoRA, rsLoRA), IA3, prefix or prompt "
+            f"tuning, and nothing else; got {wrong} in {folder}; merge it into its base and give "
+            "the merged folder as --policy, or train another without that"
+        )
+
+
+def check_layers(model: PeftModel, folder: Path) -> None:
+    """Refuse an adapter that changes more than the linear maps of layers.
+
+    Raises:
+        UserError: it changes embeddings, the output layer, or experts that lie in one tensor.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and (
+            layer_of(name) is None or isinstance(module, ParamWrapper)
+        ):
+            what = name.removeprefix("base_model.model.")
+            raise UserError(
+                f"expected an adapter of linear maps in layers; the one in {folder} changes {what} "
+                "as well; merge it into its base and give the merged folder as --policy, or train "
+                "another without that"
             )
 
 

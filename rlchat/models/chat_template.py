@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from rlchat.errors import UserError
+from rlchat.models.templates.cuts import MAX_MESSAGE_TOKENS, Cuts
 from rlchat.models.templates.forging import Guard, ordinary_marks
 from rlchat.models.templates.rendering import Rendering
 from rlchat_envs import Conversation, Message
@@ -52,7 +53,7 @@ class ChatTemplate:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        max_message_tokens: int = 512,
+        max_message_tokens: int = MAX_MESSAGE_TOKENS,
         stop_ids: Collection[int] = (),
     ):
         """Take the template apart.
@@ -70,7 +71,7 @@ class ChatTemplate:
                 "expected a tokenizer with an end-of-sequence token; this one has none; "
                 "choose an instruction-tuned model"
             )
-        self.tokenizer, self.max_message_tokens = tokenizer, max_message_tokens
+        self.tokenizer, self.cuts = tokenizer, Cuts(max_message_tokens)
         try:
             self._rendering = Rendering(tokenizer)
             segments = self._rendering.segments()
@@ -96,6 +97,7 @@ class ChatTemplate:
         self._whole = not self._rendering.in_lines and self._texts_merge()
         if self._whole:
             self._guard = Guard(marks | special)
+        self.cuts = Cuts(max_message_tokens)  # of conversations, not of what was tried until here
 
     def opening(self, messages: Conversation) -> list[int]:
         """Token ids of the messages before the agent's first turn, up to where that begins."""
@@ -165,7 +167,7 @@ class ChatTemplate:
     def _encode_apart(self, strings: Sequence[str], texts: Sequence[str]) -> list[int]:
         ids = list(self._encode_template(strings[0]))
         for text, string in zip(texts, strings[1:], strict=True):
-            ids += self._encode_text(text)[: self.max_message_tokens]
+            ids += self.cuts.apply(self._encode_text(text))
             ids += self._encode_template(string)
         return ids
 
@@ -211,9 +213,8 @@ class ChatTemplate:
     def _cut(self, text: str) -> str:
         """The beginning of a text that is too long."""
         ids = self._encode_text(text)
-        if len(ids) <= self.max_message_tokens:
-            return text
-        return str(self.tokenizer.decode(ids[: self.max_message_tokens]))
+        kept = self.cuts.apply(ids)
+        return text if len(kept) == len(ids) else str(self.tokenizer.decode(kept))
 
     def _find_close(self) -> list[int]:
         """What the template writes right after an agent's text, up to what ends the turn.

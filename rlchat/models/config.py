@@ -33,6 +33,11 @@ class AdapterConfig:
     """Torch device that the model runs on, such as cpu or cuda:0; auto takes a GPU if there is
     one."""
 
+    max_message_tokens: int | None = None
+    """Most tokens of one message that the model reads, such as a system message or what a tool
+    found; a longer one is cut there, which is told. Left out (None), as the adapter was trained;
+    a fresh one reads 512."""
+
     def __post_init__(self) -> None:
         """Refuse what cannot be trained, in one sentence."""
         if self.method not in METHODS:
@@ -42,5 +47,7 @@ class AdapterConfig:
             )
         for name in ("rank", "alpha", "tokens"):
             expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        most = self.max_message_tokens
+        expect(self, "max_message_tokens", most is None or most >= 1, "of at least 1")
         if not 0 < self.layers <= 1:
             raise UserError(f"expected layers above 0 and at most 1; got {self.layers}")

@@ -76,6 +76,8 @@ def choose_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if name == "bfloat16" else torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type != "cpu":  # what is measured below is the CPU
+        return torch.float32
     kept, here = cache_dir() / "precision.json", cpu_fingerprint()
     measured = _kept_ratios(kept)
     ratio = measured.get(here)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from rlchat.errors import UserError
 
 if TYPE_CHECKING:  # `rlchat models list` and `--help` should not wait for torch
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from rlchat.models.catalog import (
     _WEIGHTS,
     CATALOGUE,
@@ -23,6 +24,9 @@ from rlchat.models.catalog import (
     resolve,
     sha256,
 )
+
+# Kinds of few bits that transformers turns into full precision as it loads, by itself.
+_UNPACKED = {"fp8", "mxfp4"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,11 @@ def load_base(
     folder = found if isinstance(found, Path) else snapshot(found)
     if not (folder / "config.json").is_file():
         raise _unloadable(spec, f"no config.json in {folder}")
+    plain = _unpacked_config(spec, folder)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
+            **({"config": plain} if plain else {}),
             dtype=dtype or "auto",
             trust_remote_code=False,
             use_safetensors=True,
@@ -77,6 +83,37 @@ def load_base(
     if missing := sorted(report["missing_keys"]):  # transformers would make them up
         raise _unloadable(spec, f"files without {missing[0]} ({len(missing)} missing in all)")
     return model, tokenizer, BaseInfo(spec, _source(found, folder), weights_hash(folder))
+
+
+def _unpacked_config(spec: str, folder: Path) -> PreTrainedConfig | None:
+    """The configuration by which weights of few bits are loaded in full precision.
+
+    Returns:
+        None for weights of 16 or 32 bits.
+
+    Raises:
+        UserError: weights of few bits that transformers does not turn into others by itself.
+    """
+    from transformers import AutoConfig
+
+    try:
+        packing = json.loads((folder / "config.json").read_text("utf-8"))["quantization_config"]
+        method = str(packing.get("quant_method") or "bitsandbytes")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if method in _UNPACKED:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config.quantization_config = {**packing, "dequantize": True}
+        return config
+    bits = next((n for n in (4, 8) if packing.get(f"load_in_{n}bit")), packing.get("bits"))
+    full = re.sub(r"(?i)-(?:unsloth-)?(?:bnb-)?[48]bit$", "", spec)
+    hint = f", such as {full}" if full != spec else ""
+    raise UserError(
+        f"expected weights of 16 or 32 bits, as adapters are trained and merged exactly over those "
+        f"alone; {spec} has {f'{bits}-bit ' if bits else ''}ones ({method}); name the model that "
+        f"they were made from{hint}, for an adapter as base_model_name_or_path in its "
+        "adapter_config.json"
+    )
 
 
 def weights_hash(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,17 +14,17 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlchat.models import catalog
-from rlchat.models.adapter_io import check_base, load_adapter, read_weights, write_adapter
+from rlchat.models import adapter_io, catalog
 from rlchat.models.adapters import (
     POLICY,
     adapted,
     check_share,
+    layer_of,
     virtual_embeddings,
     virtual_prefix_kv,
 )
 from rlchat.models.attention import layers_of, middle_layer, states_entering, trunk_and_head
-from rlchat.models.chat_template import ChatTemplate, stop_ids_of
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.compatibility import check_model
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
@@ -36,7 +35,6 @@ from rlchat.models.packing import Packing, PrefixKV, last_layer
 from rlchat.models.row_limit import check_room, row_limit
 
 REFERENCE = "reference"
-_LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
 PLAIN = ("llama",)  # architectures that are known to be the sum of their layers
 
 
@@ -46,9 +44,15 @@ class Policy:
     ``model`` holds the adapters ``policy`` (trained) and ``reference`` (frozen).
     """
 
-    def __init__(self, model: PeftModel, template: ChatTemplate, base: BaseInfo):
+    def __init__(
+        self,
+        model: PeftModel,
+        template: ChatTemplate,
+        base: BaseInfo,
+        reading: adapter_io.Reading | None = None,
+    ):
         """Wrap a PEFT model that has the adapter ``policy``; the reference is made a copy of it."""
-        self.model, self.template, self.base = model, template, base
+        self.model, self.template, self.base, self._reading = model, template, base, reading
         model.eval()  # dropout off, in training too
         self._bare = False
         hf = model.get_base_model()
@@ -93,9 +97,10 @@ class Policy:
         if adapter is None:
             peft = adapted(model, config, seed)
         else:
-            check_base(adapter, info)
-            peft = load_adapter(model, adapter, POLICY)
-        return cls(peft, ChatTemplate(tokenizer, stop_ids=stop_ids_of(model)), info)
+            adapter_io.check_base(adapter, info)
+            peft = adapter_io.load_adapter(model, adapter, POLICY)
+        reading = adapter_io.reading_of(adapter, model, config.max_message_tokens)
+        return cls(peft, reading.template(tokenizer), info, reading)
 
     @property
     def device(self) -> torch.device:
@@ -116,7 +121,7 @@ class Policy:
         return [
             (name, parameter)
             for name, parameter in self.model.named_parameters()
-            if f".{POLICY}" in name and _layer(name) >= self.first_trained_layer
+            if f".{POLICY}" in name and (layer_of(name) or 0) >= self.first_trained_layer
         ]
 
     def freeze_reference(self) -> None:
@@ -135,7 +140,7 @@ class Policy:
         Raises:
             UserError: it is of another shape.
         """
-        read_weights(self.model, folder, REFERENCE)
+        adapter_io.read_weights(self.model, folder, REFERENCE)
 
     def train_top(self, share: float) -> None:
         """Train the adapter in the top ``share`` of the layers; below, it stays as it is.
@@ -148,7 +153,7 @@ class Policy:
         """
         check_share(self.model.peft_config[POLICY].is_prompt_learning, share)
         layers = self.hf.config.num_hidden_layers
-        adapted = [_layer(n) for n, _ in self.model.named_parameters() if f".{POLICY}" in n]
+        adapted = [layer_of(n) or 0 for n, _ in self.model.named_parameters() if f".{POLICY}" in n]
         self.first_trained_layer = max(layers - max(1, round(share * layers)), min(adapted))
         named = dict(self.model.named_parameters())
         trained = {name for name, _ in self.named_parameters()}
@@ -338,10 +343,4 @@ class Policy:
             folder: is replaced as a whole.
             weights: by parameter name, used instead of the model's own (full-precision ones).
         """
-        write_adapter(folder, self.model, POLICY, self.base, weights)
-
-
-def _layer(name: str) -> int:
-    """The layer a parameter lies in."""
-    found = _LAYER.search(name)
-    return int(found[1]) if found else 0
+        adapter_io.write_adapter(folder, self.model, POLICY, self.base, weights, self._reading)

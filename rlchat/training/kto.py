@@ -16,9 +16,15 @@ from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
 from rlchat.errors import UserError
-from rlchat.models.adapter_io import base_spec, check_base, load_adapter, write_adapter
+from rlchat.models.adapter_io import (
+    base_spec,
+    check_base,
+    load_adapter,
+    reading_of,
+    write_adapter,
+)
 from rlchat.models.adapters import train_adapter
-from rlchat.models.chat_template import ChatTemplate, stop_ids_of
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat.models.loading import BaseInfo, load_base
@@ -109,16 +115,18 @@ def learn_thumbs(
         )
     device = choose_device(AdapterConfig().device)
     peft, tokenizer, base = _trainable(adapter, device)
+    reading = reading_of(adapter, peft.get_base_model())
     order = torch.randperm(len(thumbs), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [thumbs[i] for i in order]
-    template = ChatTemplate(tokenizer, stop_ids=stop_ids_of(peft.get_base_model()))
+    template = reading.template(tokenizer)
     rows = dataset(shuffled, template, config.batch)
+    template.cuts.warn()
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             peft,
             args=_arguments(config, thumbs, seed, device, scratch),
             train_dataset=rows,
-            processing_class=tokenizer,
+            processing_class=template.tokenizer,
             callbacks=[_Tell(report)],
         )
         _copy_reference(peft)
@@ -126,7 +134,7 @@ def learn_thumbs(
         trainer.train()
     trained = trainer.model
     assert isinstance(trained, PeftModel)
-    write_adapter(out, trained, ADAPTER, base)
+    write_adapter(out, trained, ADAPTER, base, reading=reading)
 
 
 def _copy_reference(model: PeftModel) -> None:

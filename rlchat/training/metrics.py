@@ -47,7 +47,7 @@ def measure(
         for turn in t.parts:
             for name, value in turn.items():
                 parts[f"parts/{name}"] = parts.get(f"parts/{name}", 0.0) + value / count
-    actions = float(ranks.sum(mask.sum().double()))
+    actions = float(ranks.sum(ppo.wide(mask.sum())))
     return {
         "return": sum(t.score for t in everyone) / count,
         "return_std": pstdev(t.score for t in everyone),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -554,3 +556,36 @@ def test_adaptive_beta_by_hand() -> None:
     assert ppo.adapt_beta(0.1, 5.0, 0.01, 50, 1000) == pytest.approx(0.101)
     assert ppo.adapt_beta(0.1, -1.0, 0.01, 50, 1000) == pytest.approx(0.099)
     assert ppo.adapt_beta(0.1, 0.01, 0.01, 50, 1000) == pytest.approx(0.1)
+
+
+class OnApple:
+    """A tensor on a device without double precision."""
+
+    device = SimpleNamespace(type="mps")
+
+    def __init__(self, x: torch.Tensor):
+        self.x = x
+
+    def cpu(self) -> torch.Tensor:
+        return self.x
+
+    def double(self) -> torch.Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+
+def test_what_a_device_cannot_hold_is_computed_on_the_cpu() -> None:
+    x = torch.tensor([0.1, 3.0])
+    for place in (x, OnApple(x)):
+        wide = ppo.wide(place)  # type: ignore[arg-type]
+        assert wide.dtype == torch.float64 and torch.equal(wide, x.double())
+
+
+def test_double_precision_is_asked_for_in_one_place() -> None:
+    """Where a tensor may lie on a device that has none; the critic lies on the CPU."""
+    rooms = Path(ppo.__file__).parents[1]
+    asking = {
+        path.name
+        for path in rooms.rglob("*.py")
+        if ".double()" in path.read_text("utf-8") or "float64" in path.read_text("utf-8")
+    }
+    assert asking == {"ppo.py", "critic.py"}

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,20 @@ def test_it_remembers_its_base(policy: Policy, tmp_path: Path) -> None:
     assert base_spec(tmp_path / "adapter") == "tiny"
     record = json.loads((tmp_path / "adapter/rlchat_base.json").read_text())
     assert record["weights_sha256"] == policy.base.weights_sha256
+
+
+def test_it_remembers_how_much_of_a_message_it_reads(policy: Policy, tmp_path: Path) -> None:
+    policy.save(tmp_path / "usual")
+    assert "max_message_tokens" not in (tmp_path / "usual/rlchat_base.json").read_text()
+    Policy.create("tiny", replace(CONFIG, max_message_tokens=30)).save(tmp_path / "short")
+    read = [
+        Policy.create("tiny", config, tmp_path / name).template.max_message_tokens
+        for name in ("usual", "short")
+        for config in (CONFIG, replace(CONFIG, max_message_tokens=40))
+    ]
+    assert read == [512, 40, 30, 40]
+    with pytest.raises(UserError, match="max_message_tokens of at least 1"):
+        AdapterConfig(max_message_tokens=0)
 
 
 def test_broken_folders_are_refused_in_a_sentence(policy: Policy, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from rlchat.errors import UserError
+from rlchat.errors import Notice, UserError
 from rlchat.models.catalog import fetch, list_models
 from rlchat.models.chat_template import ChatTemplate
 from rlchat_envs import Conversation, Message
@@ -135,6 +136,13 @@ def test_long_messages_of_others_are_cut(tokenizer: PreTrainedTokenizerBase) -> 
     empty, long = (Message("user", t) for t in ("", "word " * 100))
     assert len(template.after((long,))) == len(template.after((empty,))) + 5
     assert len(template.reply("word " * 100)) > 50
+    assert (template.cuts.cut, template.cuts.messages) == (1, 2)
+    with pytest.warns(Notice, match=r"^1 of 2 messages .* first 5 tokens; --adapter\.max-message"):
+        template.cuts.warn()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        template.after((long,))
+        template.cuts.warn()  # it was told
 
 
 def test_a_tokenizer_without_a_template(tokenizer: PreTrainedTokenizerBase) -> None:

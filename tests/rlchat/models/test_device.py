@@ -22,6 +22,7 @@ def test_a_named_dtype_is_not_measured() -> None:
     cpu = torch.device("cpu")
     assert choose_dtype("bfloat16", cpu) == torch.bfloat16
     assert choose_dtype("float32", cpu) == torch.float32
+    assert choose_dtype("auto", torch.device("mps")) == torch.float32  # it is not measured
 
 
 @pytest.mark.parametrize(("ratio", "dtype"), [(0.6, torch.bfloat16), (0.8, torch.float32)])

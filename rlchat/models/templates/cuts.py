@@ -1,0 +1,47 @@
+"""How long a message may be that a model reads, and the count of those that were longer."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from rlchat.errors import Notice
+
+MAX_MESSAGE_TOKENS = 512  # of a message that is not the agent's own, unless somebody says otherwise
+
+
+@dataclass
+class Cuts:
+    """Cuts messages at a number of tokens, and counts them, so that it can be told.
+
+    Attributes:
+        most: Tokens that a message keeps.
+        messages: How many messages there were.
+        cut: How many of them were longer.
+    """
+
+    most: int
+    messages: int = 0
+    cut: int = 0
+    _told: bool = False
+
+    def apply(self, ids: list[int]) -> list[int]:
+        """The tokens of a message that are kept."""
+        self.messages += 1
+        self.cut += len(ids) > self.most
+        return ids[: self.most]
+
+    def notice(self) -> str:
+        """What was cut, the first time that there is something to tell; whoever asks tells it."""
+        if not self.cut or self._told:
+            return ""
+        self._told = True
+        return (
+            f"{self.cut:,} of {self.messages:,} messages that the model has read were cut to their "
+            f"first {self.most} tokens; --adapter.max-message-tokens leaves it more"
+        )
+
+    def warn(self) -> None:
+        """Tell what was cut, if that was not told before."""
+        if told := self.notice():
+            warnings.warn(told, Notice, stacklevel=2)
