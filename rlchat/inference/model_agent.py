@@ -113,6 +113,7 @@ class ModelConversation:
             prompt = self._template.after(new, cut=not self._finished)
         else:
             prompt = self._template.opening(new)[-(self._room - self._turn) :]
+        self._template.cuts.warn()
         if len(self._ids) + len(prompt) + self._turn > self._room:
             raise ContextFull
         self._decoder.forget(1 - self._row)

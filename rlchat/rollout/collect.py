@@ -152,6 +152,7 @@ class _Rollout:
                     self._begin(row)
             for row, said in self.decoder.step().items() if self.decoder.busy else ():
                 self._act(row, said)
+        self.template.cuts.warn()
         return done
 
     def _fail(self, row: int, error: EnvError) -> None:

@@ -29,6 +29,9 @@ class WarmStartConfig:
     """Number of conversations in one optimizer step of the warm start."""
     epochs: int = 2
     """Most passes over the conversations. One pass takes half the time and imitates less well."""
+    max_tokens: int = 1024
+    """Most tokens of one conversation; a longer one is cut there, and left out if the agent says
+    nothing before, which is told."""
     tolerance: float = 0.01
     """Least share by which an epoch has to improve the validation loss; the warm start ends with
     the first that does not. With -1 it never ends early."""
@@ -39,6 +42,7 @@ class WarmStartConfig:
         expect(self, "learning_rate", self.learning_rate > 0, "above 0")
         for name in ("batch", "epochs"):
             expect(self, name, getattr(self, name) >= 1, "of at least 1")
+        expect(self, "max_tokens", self.max_tokens >= 2, "of at least 2")
         expect(self, "tolerance", self.tolerance < 1, "below 1")
 
 

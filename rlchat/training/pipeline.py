@@ -137,6 +137,7 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
     conversations = None
     if config.data is not None:
         conversations = read_conversations(config.data, listener, liked=True)
+    drawn = conversations is None
     base, start = config.policy, adapter_folder(config.policy)
     if start is not None:
         leave_shape(config.adapter, start)
@@ -146,7 +147,7 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
         conversations is None
     ):  # last: playing them takes seconds, and a wrong policy is told at once
         conversations = demonstrate(config.mixture, config.warm_start.demonstrations, config.seed)
-    warm(policy, conversations, config.warm_start, config.seed, config.out, listener)
+    warm(policy, conversations, config.warm_start, config.seed, config.out, listener, drawn)
     return config.out
 
 
@@ -213,8 +214,12 @@ def warm(
     seed: int,
     out: Path,
     listener: Listener,
+    in_random_order: bool = True,
 ) -> None:
-    """Warm-start a policy on conversations, and record how the validation loss fell."""
+    """Warm-start a policy on conversations, and record how the validation loss fell.
+
+    Those of simulators come in random order; others may not.
+    """
     listener.phase(f"warm start: {len(conversations)} conversations")
     show_share = listener.share("warm start")
 
@@ -225,7 +230,9 @@ def warm(
         if "eval_loss" in row:
             listener.say(f"warm start: validation loss {row['eval_loss']:.4f} nats a token")
 
-    losses = warm_start(policy, conversations, config, seed, out, report=report)
+    losses = warm_start(
+        policy, conversations, config, seed, out, in_random_order, report, listener.warn
+    )
     files.write_json(out / "validation_losses.json", losses)
 
 

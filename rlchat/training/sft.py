@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import (
@@ -23,7 +24,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.errors import UserError
-from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.chat_template import ChatTemplate, TokenizedConversation
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
@@ -46,13 +47,101 @@ def dataset(
 
     Conversations longer than ``max_tokens`` are cut.
     """
+    return _rows([template.conversation(c) for c in conversations], max_tokens)
+
+
+def _rows(conversations: Sequence[TokenizedConversation], max_tokens: int) -> Dataset:
     rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for conversation in conversations:
-        tokenized = template.conversation(conversation)
-        ids, mask = tokenized.ids[:max_tokens], tokenized.action_mask[:max_tokens]
+        ids, mask = conversation.ids[:max_tokens], conversation.action_mask[:max_tokens]
         rows["input_ids"].append(ids)
         rows["labels"].append([i if m else IGNORED for i, m in zip(ids, mask, strict=True)])
     return Dataset.from_dict(rows)
+
+
+def what_is_lost(
+    conversations: Sequence[TokenizedConversation], template: ChatTemplate, max_tokens: int
+) -> str:
+    """A sentence on what a training does not see, with counts; empty if it sees everything."""
+    cut = sum(len(c.ids) > max_tokens for c in conversations)
+    silent = sum(not _is_labelled(c, max_tokens) for c in conversations)
+    lost = []
+    if cut:
+        lost.append(
+            f"{cut:,} of {len(conversations):,} conversations have more than {max_tokens:,} tokens "
+            "and were cut there (--warm-start.max-tokens)"
+        )
+    if silent:
+        lost.append(
+            f"{silent:,} of {len(conversations):,} conversations were left out, as the agent says "
+            "nothing in them that is kept"
+        )
+    if of_messages := template.cuts.notice():
+        lost.append(of_messages)
+    return "; ".join(lost)
+
+
+def _is_labelled(conversation: TokenizedConversation, max_tokens: int) -> bool:
+    """Whether there is a token to learn; the first of a row has nothing before it."""
+    return any(conversation.action_mask[1:max_tokens])
+
+
+def _learnable(
+    conversations: Sequence[Conversation],
+    template: ChatTemplate,
+    max_tokens: int,
+    warn: Callable[[str], None],
+) -> tuple[list[TokenizedConversation], list[int]]:
+    """Tokens of conversations, and the places of those in which there is something to learn.
+
+    Raises:
+        UserError: there is in fewer than two of them.
+    """
+    tokenized = [template.conversation(c) for c in conversations]
+    labelled = [i for i, c in enumerate(tokenized) if _is_labelled(c, max_tokens)]
+    if lost := what_is_lost(tokenized, template, max_tokens):
+        warn(f"warm start: {lost}")
+    if len(labelled) < 2:
+        raise UserError(
+            f"expected at least 2 conversations to learn from; got {len(labelled)}"
+            + (f" ({lost})" if lost else "")
+        )
+    return tokenized, labelled
+
+
+def validation_rows(conversations: Sequence[Conversation], seed: int) -> list[int]:
+    """Draw the rows that are held out, whole conversations: about a tenth, and never none.
+
+    Files may hold one conversation in several rows, each as long as one of its turns: a row that
+    another one begins with goes where that goes.
+
+    Args:
+        conversations: at least two.
+        seed: of the draw.
+    """
+    groups = _same_conversation(conversations)
+    if len(groups) == 1:  # nothing else is there to be held out
+        groups = [[i] for i in range(len(conversations))]
+    order = np.random.default_rng(seed).permutation(len(groups))
+    room, drawn = _held_out(len(conversations)), list[int]()
+    for group in (groups[i] for i in order):
+        if len(drawn) + len(group) <= room:
+            drawn += group
+    return sorted(drawn or min(groups, key=len))
+
+
+def _held_out(rows: int) -> int:
+    return max(1, int(VALIDATION_SHARE * rows))
+
+
+def _same_conversation(conversations: Sequence[Conversation]) -> list[list[int]]:
+    """Groups of rows that begin with the same row, which may be one of them."""
+    known = set(conversations)
+    groups: dict[Conversation, list[int]] = {}
+    for i, conversation in enumerate(conversations):
+        beginnings = (conversation[:end] for end in range(1, len(conversation) + 1))
+        groups.setdefault(next(b for b in beginnings if b in known), []).append(i)
+    return list(groups.values())
 
 
 @dataclass
@@ -153,8 +242,9 @@ def warm_start(
     config: WarmStartConfig,
     seed: int,
     out: Path,
-    max_tokens: int = 1024,
+    in_random_order: bool = False,
     report: OnProgress = lambda row: None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
     """Train the policy's adapter on conversations with trl's SFTTrainer and write it to ``out``.
 
@@ -164,48 +254,66 @@ def warm_start(
         policy: its adapter is trained.
         conversations: a tenth of them is held out, for the validation loss.
         config: of the training.
-        seed: decides the order.
+        seed: decides the order, and what is held out.
         out: where the adapter goes.
-        max_tokens: longer conversations are cut.
+        in_random_order: whether the conversations are drawn independently, as those of simulators
+            are: then the first of them are held out.
         report: told how it goes.
+        warn: told once of what is cut or left out.
 
     Returns:
         The validation loss after each epoch: nats per assistant token, mean over batches.
+
+    Raises:
+        UserError: fewer than two conversations in which the agent says something.
     """
-    held_out = max(1, int(VALIDATION_SHARE * len(conversations)))
-    if len(conversations) < 2:
-        raise UserError(
-            f"expected at least 2 conversations to learn from; got {len(conversations)}"
-        )
+    tokenized, labelled = _learnable(conversations, policy.template, config.max_tokens, warn)
+    if in_random_order:
+        held_out = list(range(_held_out(len(labelled))))
+    else:
+        held_out = validation_rows([conversations[i] for i in labelled], seed)
     disable_progress_bars()  # one live line is ours
-    data = dataset(conversations, policy.template, max_tokens)
+    data = _rows([tokenized[i] for i in labelled], config.max_tokens)
     optimizer = MasterAdamW(policy.parameters(), config.learning_rate)
     callback = _UntilConverged(config.tolerance, report, [])
     with tempfile.TemporaryDirectory() as scratch:
-        steps = config.epochs * -(-(len(conversations) - held_out) // config.batch)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
-        trainer = _ActionTrainer(
-            model=policy.model,
-            args=_arguments(config, scratch, seed, max_tokens, policy.device.type == "cpu"),
-            train_dataset=data.select(range(held_out, len(data))),
-            eval_dataset=data.select(range(held_out)),
-            processing_class=policy.template.tokenizer,
-            optimizers=(optimizer, schedule),
-            callbacks=[callback],
-        )
-        trainer.policy, trainer.cached_states = policy, {}
-        trainer.room = KEPT if config.epochs > 1 else 0
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-        trainer.train()
+        args = _arguments(config, scratch, seed, policy.device.type == "cpu")
+        _trainer(policy, data, held_out, config, args, optimizer, callback).train()
     names = [name for name, _ in policy.named_parameters()]
     policy.save(out, dict(zip(names, optimizer.masters, strict=True)))
     return callback.losses
 
 
-def _arguments(
-    config: WarmStartConfig, scratch: str, seed: int, max_tokens: int, cpu: bool
-) -> SFTConfig:
+def _trainer(
+    policy: Policy,
+    data: Dataset,
+    held_out: Sequence[int],
+    config: WarmStartConfig,
+    args: SFTConfig,
+    optimizer: MasterAdamW,
+    callback: TrainerCallback,
+) -> _ActionTrainer:
+    """Make trl's trainer on the rows that are not held out."""
+    trained = sorted(set(range(len(data))) - set(held_out))
+    steps = config.epochs * -(-len(trained) // config.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    trainer = _ActionTrainer(
+        model=policy.model,
+        args=args,
+        train_dataset=data.select(trained),
+        eval_dataset=data.select(held_out),
+        processing_class=policy.template.tokenizer,
+        optimizers=(optimizer, schedule),
+        callbacks=[callback],
+    )
+    trainer.policy, trainer.cached_states = policy, {}
+    trainer.room = KEPT if config.epochs > 1 else 0
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def _arguments(config: WarmStartConfig, scratch: str, seed: int, cpu: bool) -> SFTConfig:
     """Make trl's settings; it reports to nobody and writes nothing that stays."""
     microbatch = max(n for n in range(1, MICROBATCH + 1) if config.batch % n == 0)
     return SFTConfig(
@@ -222,7 +330,7 @@ def _arguments(
         seed=seed,
         bf16=False,
         gradient_checkpointing=False,
-        max_length=max_tokens,
+        max_length=config.max_tokens,
         use_cpu=cpu,
         dataloader_pin_memory=False,
         train_sampling_strategy="group_by_length",

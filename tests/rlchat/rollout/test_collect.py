@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from rlchat.errors import UserError
+from rlchat.errors import Notice, UserError
 from rlchat.inference import engine
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.models.catalog import fetch, list_models
@@ -355,6 +355,17 @@ def test_of_a_long_opening_the_end_is_kept(make_policy: MakePolicy) -> None:
     assert len(opening) > room
     assert t.ids[:room] == opening[-room:]
     assert not any(t.action_mask[:room])
+
+
+def test_messages_that_are_cut_are_told_after_a_rollout(make_policy: MakePolicy) -> None:
+    policy = make_policy()
+    template = ChatTemplate(policy.template.tokenizer, 20)
+    config, pool = RolloutConfig(rows=2, max_new_tokens=2, max_tokens=200), EnvPool(EnvConfig())
+    episodes = [(i, (0, 0, 1, i), (0, 0, 2, i)) for i in range(2)]
+    with pytest.warns(Notice, match=r"of \d+ messages that the model has read were cut") as told:
+        for _ in range(2):
+            collect(policy.generation_model(), template, pool, episodes, config)
+    assert len(told) == 1
 
 
 def test_what_was_unsafe_is_noted_turn_by_turn(

@@ -13,14 +13,25 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from rlchat.errors import UserError
+from rlchat.listener import Listener
 from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
-from rlchat.training.config import WarmStartConfig
-from rlchat.training.sft import IGNORED, KEPT, _ActionTrainer, dataset, rate, warm_start
+from rlchat.training.config import SFTConfig, WarmStartConfig
+from rlchat.training.pipeline import sft
+from rlchat.training.sft import (
+    IGNORED,
+    KEPT,
+    _ActionTrainer,
+    dataset,
+    rate,
+    validation_rows,
+    warm_start,
+    what_is_lost,
+)
 from rlchat_envs import Conversation, Message
 
 ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu")
@@ -81,6 +92,119 @@ def test_long_conversations_are_cut(policy: Policy) -> None:
     assert len(whole["input_ids"]) > 10
 
 
+def test_what_is_cut_is_told_once_with_counts(tmp_path: Path) -> None:
+    policy = Policy.create("tiny", replace(ADAPTER, max_message_tokens=12))
+    long, shut = "a" * 300, "b" * 900  # the byte tokenizer gives each letter a token
+    talks = [
+        *TALKS[:4],
+        (Message("system", long), Message("user", "up"), Message("assistant", "down")),
+        (Message("user", "up"), Message("assistant", long)),
+        (*TALKS[0][1:3], *[Message("user", shut)] * 9, Message("assistant", "no")),
+    ]
+    told: list[str] = []
+    config = WarmStartConfig(batch=2, epochs=1, max_tokens=200)
+    warm_start(policy, talks, config, 0, tmp_path / "out", warn=told.append)
+    messages = sum(m.role != "assistant" for talk in talks for m in talk)
+    assert told == [
+        "warm start: 2 of 7 conversations have more than 200 tokens and were cut there "
+        f"(--warm-start.max-tokens); 12 of {messages} messages that the model has read were cut "
+        "to their first 12 tokens; --adapter.max-message-tokens leaves it more"
+    ]
+    again = [policy.template.conversation(talk) for talk in TALKS[:4]]
+    assert what_is_lost(again, policy.template, 999) == ""
+
+
+def test_where_the_agent_says_nothing_there_is_nothing_to_learn(tmp_path: Path) -> None:
+    late = (Message("user", "a" * 300), Message("assistant", "down"))
+    told: list[str] = []
+    config = WarmStartConfig(batch=2, epochs=1, max_tokens=100)
+    # Were the first tenth held out as it is, there would be no token to measure.
+    talks, policy = [late, *TALKS[:3]], Policy.create("tiny", ADAPTER)
+    losses = warm_start(policy, talks, config, 0, tmp_path / "out", True, warn=told.append)
+    assert told[0].endswith(
+        "1 of 4 conversations were left out, as the agent says nothing in them that is kept"
+    )
+    assert len(losses) == 1 and losses[0] > 0
+    with pytest.raises(UserError, match=r"at least 2 conversations.*got 1 \(.*3 of 4 conv.* left"):
+        warm_start(policy, [late, late, late, TALKS[0]], config, 0, tmp_path / "none")
+
+
+def turn_by_turn(i: int, turns: int) -> list[Conversation]:
+    """A conversation in as many rows as it has turns, each as long as one of them."""
+    said = [
+        m for t in range(turns) for m in (Message("user", f"{i} {t}"), Message("assistant", "x"))
+    ]
+    return [tuple(said[: 2 * t + 2]) for t in range(turns)]
+
+
+def test_what_is_held_out_is_drawn_by_conversation() -> None:
+    rows = [row for i in range(60) for row in turn_by_turn(i, 1 + i % 4)]
+    drawn = [validation_rows(rows, seed) for seed in range(20)]
+    for held_out in drawn:
+        assert 0.05 * len(rows) < len(held_out) <= 0.1 * len(rows)
+        inside = {rows[i][0] for i in held_out}
+        assert inside.isdisjoint(rows[i][0] for i in set(range(len(rows))) - set(held_out))
+    assert drawn[0] == validation_rows(rows, 0)
+    assert len({tuple(held_out) for held_out in drawn}) == 20
+    places = [i / len(rows) for held_out in drawn for i in held_out]
+    assert 0.4 < sum(places) / len(places) < 0.6  # and not the first of the file
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        TALKS[:2],
+        [TALKS[0]] * 5,
+        turn_by_turn(0, 12),
+        [*turn_by_turn(0, 30), TALKS[0]],
+        [*turn_by_turn(0, 30), *turn_by_turn(1, 30)],
+    ],
+)
+def test_neither_part_is_ever_empty(rows: list[Conversation]) -> None:
+    for seed in range(5):
+        assert 0 < len(validation_rows(rows, seed)) < len(rows)
+
+
+class Ear(Listener):
+    """Remembers what it is warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, line: str) -> None:
+        self.warnings.append(line)
+
+
+def test_a_file_s_conversations_are_held_out_at_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of simulators come in random order, and are held out from the first on, as before."""
+    drawn: list[int] = []
+
+    def draw(conversations: Sequence[Conversation], seed: int) -> list[int]:
+        assert seed == 3 and set(conversations) <= set(TALKS)
+        drawn.append(len(conversations))
+        return validation_rows(conversations, seed)
+
+    monkeypatch.setattr("rlchat.training.sft.validation_rows", draw)
+    rows = [{"messages": [{"role": m.role, "content": m.content} for m in t]} for t in TALKS]
+    config = SFTConfig(
+        data=write(tmp_path / "talks.jsonl", *rows),
+        policy="tiny",
+        out=tmp_path / "out",
+        seed=3,
+        adapter=ADAPTER,
+        warm_start=WarmStartConfig(epochs=1, max_tokens=40, demonstrations=4),
+    )
+    ear = Ear()
+    sft(config, ear)
+    assert len(drawn) == 1
+    (told,) = ear.warnings
+    assert "of 40 conversations have more than 40 tokens" in told
+    sft(replace(config, data=None, out=tmp_path / "other"), Ear())
+    assert len(drawn) == 1
+
+
 @pytest.mark.parametrize("top", [1.0, 0.5])
 @pytest.mark.parametrize("items", [None, 17])
 def test_the_loss_is_the_cross_entropy_of_labelled_tokens(
@@ -128,7 +252,7 @@ def test_it_learns_and_leaves_an_adapter(tmp_path: Path) -> None:
     rows: list[dict[str, float]] = []
     config = WarmStartConfig(learning_rate=1e-2, batch=8, epochs=4)
     losses = warm_start(
-        policy, TALKS, config, 0, tmp_path / "out", report=lambda row: rows.append(dict(row))
+        policy, TALKS, config, 0, tmp_path / "out", True, report=lambda row: rows.append(dict(row))
     )
     assert 1 < len(losses) <= 4
     assert losses[0] < 0.9 * before
