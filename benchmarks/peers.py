@@ -26,8 +26,8 @@ from rich.console import Console
 
 from rlchat import files
 from rlchat.cli.main import quiet
-from rlchat.models.catalog import fetch
 from rlchat.models.device import choose_dtype
+from rlchat.models.fetching.catalog import fetch
 
 HERE = Path(__file__).parent
 # What each peer is installed as; current trl is what rlchat itself needs.

@@ -158,7 +158,7 @@ def fits(adapter: Path) -> dict[str, str]:
     """What an adapter has learned to deal with, as hashes: base, world, rendering and template."""
     from transformers import AutoTokenizer
 
-    from rlchat.models.catalog import fetch
+    from rlchat.models.fetching.catalog import fetch
 
     spoken = conversations()
     base = fetch(base_spec(adapter))

@@ -22,7 +22,7 @@ from rlchat.models.config import AdapterConfig
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.collect import collect
-from rlchat.rollout.environment import EnvPool
+from rlchat.rollout.env_pool import EnvPool
 from rlchat.rollout.seeding import Purpose
 
 POLICY_RATE, CRITIC_RATE = 2.5e-4, 5e-4  # learning rates

@@ -44,8 +44,8 @@ class FinishedTrajectory(FinishedEpisode, Protocol):
 class Listener:
     """Base of listeners: its methods do nothing; subclasses override those that they need.
 
-    Library functions take one and never print. `rlchat.cli.progress.Progress` shows everything on
-    a terminal.
+    Library functions take one and never print. `rlchat.cli.live.progress.Progress` shows all of it
+    on a terminal.
     """
 
     def say(self, line: str) -> None:

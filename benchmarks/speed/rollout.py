@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.loading import load_base
-from rlchat.rollout.environment import EnvPool
+from rlchat.rollout.env_pool import EnvPool
 from rlchat.rollout.seeding import episode_seeds
 
 Messages = list[dict[str, str]]

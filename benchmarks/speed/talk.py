@@ -15,7 +15,8 @@ from rlchat.models.generation_model import GenerationModel
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig
 from rlchat_envs import Utterance
 
 ID = "rlchat-bench/Turns"

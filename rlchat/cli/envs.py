@@ -72,7 +72,7 @@ def run_users(options: UsersOptions, console: Console) -> None:
     Raises:
         UserError: no such environment, family or file.
     """
-    from rlchat.cli.progress import Progress
+    from rlchat.cli.live.progress import Progress
     from rlchat.rollout.conversations import read_conversations
     from rlchat.rollout.demonstrations import demonstrate
 

@@ -30,7 +30,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")  # the version of an adapter is that of its
 
 def run_learn(options: LearnOptions, console: Console) -> None:
     """Let a run learn from ratings; accept the update or roll it back."""
-    from rlchat.cli.progress import Progress
+    from rlchat.cli.live.progress import Progress
     from rlchat.training.feedback_update import update_from_feedback
 
     run = _run(options.run)

@@ -9,7 +9,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rlchat.models import catalog, starters
+from rlchat.models import starters
+from rlchat.models.fetching import catalog
 
 
 @dataclass(frozen=True)

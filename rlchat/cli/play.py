@@ -10,7 +10,8 @@ from rlchat.cli.tables import ending, label, parts_line, spoken
 from rlchat.cli.terminal import ReadLine, open_lines, printable
 from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import StepResult, TextEnv
 from rlchat.rollout.episodes import Call, caller, directly, play_episode, play_episodes
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Episode

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from rlchat import files
+from rlchat.cli.live.progress import Progress
 from rlchat.cli.options import (
     RewardBuildOptions,
     RewardReportOptions,
     RewardScoreOptions,
     RewardTrainOptions,
 )
-from rlchat.cli.progress import Progress
 from rlchat.cli.terminal import say
 from rlchat.errors import UserError
 from rlchat.evaluation.summary import with_interval

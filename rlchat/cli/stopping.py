@@ -21,7 +21,8 @@ from types import FrameType
 VERBS = ("train", "sft", "eval", "play")
 PATIENCE = 1.0  # seconds
 _TICK = 0.1
-_ENVIRONMENT = "rlchat.rollout.environment"  # on the stack while its code runs, or is waited for
+# On the stack while an environment's code runs, or is waited for.
+_ENVIRONMENTS = {"rlchat.rollout.environment", "rlchat.rollout.env_pool"}
 _WORK = "rlchat.cli.main"
 _CURSOR = "\x1b[?25h"  # shows it again: a live table has hidden it
 
@@ -75,7 +76,7 @@ def _end_if_stuck() -> None:
         time.sleep(_TICK)
         where = _modules_of_main_thread()
         at_work = _WORK in where
-        if at_work and _ENVIRONMENT not in where:
+        if at_work and not _ENVIRONMENTS & where:
             stuck = time.monotonic()
         elif time.monotonic() - stuck > PATIENCE:
             if at_work:

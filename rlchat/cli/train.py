@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.panel import Panel
 
 from rlchat import files
+from rlchat.cli.live.pace import minutes
+from rlchat.cli.live.progress import Progress
 from rlchat.cli.options import EvalOptions
-from rlchat.cli.pace import minutes
-from rlchat.cli.progress import Progress
 from rlchat.cli.tables import dialogue, difference_table, ending, results_table, show_curve
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate

@@ -10,9 +10,10 @@ from typing import Any
 from rlchat.errors import UserError
 from rlchat.evaluation.config import EvalConfig
 from rlchat.inference.agents import Agent
-from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.episodes import OnEpisode, play_episodes
-from rlchat.rollout.isolated import kind_of
+from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.trajectory import Episode
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rlchat.inference.decoder import Decoder, Noise, Sampled
 from rlchat.inference.paged import Paged
+from rlchat.models.exact.row_limit import check_room, row_limit
 from rlchat.models.generation_model import GenerationModel
-from rlchat.models.row_limit import check_room, row_limit
 from rlchat.settings import EngineName
 
 

@@ -11,8 +11,8 @@ from rlchat.inference.agents import Agent
 from rlchat.inference.endpoint_agent import EndpointAgent
 from rlchat.inference.openai_client import find_endpoint
 from rlchat.inference.scripted_agent import SCRIPTED, ObjectAgent, Replies, ScenarioAgent
-from rlchat.models.catalog import Say
 from rlchat.models.config import AdapterConfig
+from rlchat.models.fetching.catalog import Say
 from rlchat.models.starters import STARTERS
 
 ENDPOINT = "openai:"  # how names of agents begin that are behind an OpenAI-compatible server

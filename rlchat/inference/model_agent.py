@@ -22,9 +22,9 @@ from rlchat.inference.decoder import Decoder
 from rlchat.inference.streaming import TextStream, pass_on
 from rlchat.models.adapters import POLICY
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.exact.row_limit import row_limit
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
-from rlchat.models.row_limit import row_limit
 from rlchat_envs import Conversation
 
 

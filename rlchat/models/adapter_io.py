@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlchat.errors import UserError
 from rlchat.files import at_home, atomic_folder, recover_folder, write_json
 from rlchat.models.adapters import check_layers, check_supported
-from rlchat.models.catalog import CATALOGUE, first_line, is_hub_id
 from rlchat.models.chat_template import ChatTemplate, stop_ids_of
+from rlchat.models.fetching.catalog import CATALOGUE, first_line, is_hub_id
 from rlchat.models.loading import BaseInfo
 from rlchat.models.starters import STARTERS
 from rlchat.models.templates.cuts import MAX_MESSAGE_TOKENS

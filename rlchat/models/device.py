@@ -17,7 +17,7 @@ import torch
 
 from rlchat.errors import UserError
 from rlchat.files import write_json
-from rlchat.models.catalog import cache_dir
+from rlchat.models.fetching.catalog import cache_dir
 from rlchat.settings import DTypeName
 
 LONG_ENOUGH = 0.5  # seconds of measuring one kind of product

@@ -13,7 +13,7 @@ from rlchat.errors import UserError
 if TYPE_CHECKING:  # `rlchat models list` and `--help` should not wait for torch
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from rlchat.models.catalog import (
+from rlchat.models.fetching.catalog import (
     _WEIGHTS,
     CATALOGUE,
     Say,

@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlchat.models import adapter_io, catalog
+from rlchat.models import adapter_io
 from rlchat.models.adapters import (
     POLICY,
     adapted,
@@ -25,14 +25,15 @@ from rlchat.models.adapters import (
 )
 from rlchat.models.attention import layers_of, middle_layer, states_entering, trunk_and_head
 from rlchat.models.chat_template import ChatTemplate
-from rlchat.models.compatibility import check_model
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
+from rlchat.models.exact.compatibility import check_model
+from rlchat.models.exact.row_limit import check_room, row_limit
+from rlchat.models.fetching import catalog
 from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of
 from rlchat.models.kernels import fuse
 from rlchat.models.loading import BaseInfo, load_base
 from rlchat.models.packing import Packing, PrefixKV, last_layer
-from rlchat.models.row_limit import check_room, row_limit
 
 REFERENCE = "reference"
 PLAIN = ("llama",)  # architectures that are known to be the sum of their layers

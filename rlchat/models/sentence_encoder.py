@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from rlchat.errors import UserError
-from rlchat.models.catalog import CatalogueModel, Say, fetch_files, no_progress_bars
+from rlchat.models.fetching.catalog import CatalogueModel, Say, fetch_files, no_progress_bars
 
 if TYPE_CHECKING:  # a list of what there is does not wait for torch
     import torch

@@ -10,10 +10,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlchat.errors import UserError
-from rlchat.models import catalog
 from rlchat.models.attention import trunk_and_head
-from rlchat.models.catalog import Say
 from rlchat.models.device import choose_device, choose_dtype
+from rlchat.models.fetching import catalog
+from rlchat.models.fetching.catalog import Say
 from rlchat.models.loading import load_base, snapshot
 from rlchat.models.sentence_encoder import MINILM, minilm_folder
 from rlchat.settings import DTypeName

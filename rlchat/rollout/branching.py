@@ -15,7 +15,8 @@ from rlchat.inference.agents import Agent
 from rlchat.listener import Listener
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import BranchConfig, RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
 from rlchat.rollout.episodes import conversation_settings, go_on, play_episodes, speaking
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Episode

@@ -12,12 +12,13 @@ from rlchat.inference.decoder import Sampled
 from rlchat.inference.engine import Engine, engine
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvPool, StepResult, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import StepResult, TextEnv
+from rlchat.rollout.hosting.answers import EnvError
+from rlchat.rollout.hosting.workers import WorkerPool
 from rlchat.rollout.seeding import episode_seeds
 from rlchat.rollout.trajectory import Ending, Trajectory
-from rlchat.rollout.workers import WorkerPool
 from rlchat_envs import Conversation
 
 Episode = tuple[int, tuple[int, ...], tuple[int, ...]]

@@ -11,7 +11,7 @@ from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.episodes import conversation_settings, play_episode, speaking
-from rlchat.rollout.making import WRITTEN
+from rlchat.rollout.hosting.making import WRITTEN
 from rlchat.rollout.mixture import Mixture
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Conversation

@@ -9,10 +9,11 @@ from typing import Any
 from rlchat.inference.agents import Agent, AgentConversation, ContextFull, ConversationSettings
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.scripted_agent import Replies
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
-from rlchat.rollout.isolated import kind_of
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
+from rlchat.rollout.hosting.answers import EnvError
+from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Ending, Episode
 

@@ -30,7 +30,7 @@ def make_writer(spec: str, max_new_tokens: int = MAX_NEW_TOKENS) -> Writer:
     """A writer from its name on the command line, one for all who ask.
 
     Args:
-        spec: ``MODEL@URL``, or a local model as `rlchat.models.catalog.resolve` takes it.
+        spec: ``MODEL@URL``, or a local model as `rlchat.models.fetching.catalog.resolve` takes it.
         max_new_tokens: of a message, thoughts included.
 
     Raises:
@@ -82,7 +82,7 @@ class LocalWriter:
         """Load the language model that writes for users.
 
         Args:
-            spec: see `rlchat.models.catalog.resolve`.
+            spec: see `rlchat.models.fetching.catalog.resolve`.
             device: where it computes.
             dtype: of its weights.
             max_new_tokens: of a message, thoughts included.

@@ -11,7 +11,8 @@ from itertools import accumulate
 import numpy as np
 
 from rlchat.errors import UserError
-from rlchat.rollout.environment import EnvConfig, EnvPool, MakeEnv, StepResult, TextEnv, is_ours
+from rlchat.rollout.env_pool import EnvPool, MakeEnv, is_ours
+from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
 from rlchat.rollout.seeding import Purpose
 from rlchat.settings import names
 from rlchat_envs import Conversation

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
 from rlchat.rollout.episodes import Call, caller
-from rlchat.rollout.isolated import kind_of
-from rlchat.rollout.making import WRITTEN
+from rlchat.rollout.hosting.isolated import kind_of
+from rlchat.rollout.hosting.making import WRITTEN
 
 SAID = "Hello, what can I do for you?"
 TURNS = 8  # most of them in an episode

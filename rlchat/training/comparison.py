@@ -17,7 +17,8 @@ from rlchat.listener import Listener
 from rlchat.models.adapter_io import base_spec
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
-from rlchat.rollout.environment import EnvConfig, TextEnv, is_ours
+from rlchat.rollout.env_pool import is_ours
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.training.config import TrainConfig
 from rlchat.training.run_folder import RunFolder
 

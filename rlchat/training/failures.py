@@ -7,8 +7,8 @@ from typing import NoReturn
 from rlchat.distributed import Distributed
 from rlchat.errors import RunError
 from rlchat.listener import Listener
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.collect import Failures
+from rlchat.rollout.hosting.answers import EnvError
 from rlchat.training.config import TrainConfig
 from rlchat.training.run_folder import RunFolder
 

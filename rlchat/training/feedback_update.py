@@ -25,7 +25,8 @@ from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.config import RewardConfig
 from rlchat.rollout.collect import collect
-from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.seeding import Purpose
 from rlchat.training.config import FeedbackUpdateConfig, RewardMonitorConfig, TrainConfig
 from rlchat.training.gate import GateDecision, decide

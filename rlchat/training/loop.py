@@ -15,10 +15,10 @@ from rlchat.errors import RunError
 from rlchat.listener import Listener
 from rlchat.models.device import peak_memory, release_memory
 from rlchat.models.policy import Policy
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.collect import Failures, collect
-from rlchat.rollout.environment import EnvPool
-from rlchat.rollout.isolated import kind_of
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.hosting.answers import EnvError
+from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig

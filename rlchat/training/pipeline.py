@@ -29,7 +29,7 @@ from rlchat.training.loop import train
 from rlchat.training.metrics import Clock
 from rlchat.training.run_folder import RunFolder, to_json
 from rlchat.training.sft import warm_start
-from rlchat.training.tracking import Tracking, chosen
+from rlchat.training.tracking.tracking import Tracking, chosen
 from rlchat_envs import Conversation
 
 

@@ -15,9 +15,9 @@ from rlchat.models.policy import Policy
 from rlchat.rewards.composite import CompositeReward
 from rlchat.rewards.loading import load_scorer
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import is_ours
+from rlchat.rollout.env_pool import is_ours
 from rlchat.rollout.episodes import play_episodes
-from rlchat.rollout.isolated import kind_of
+from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.mixture import Mixture
 from rlchat.rollout.trajectory import Episode
 from rlchat.training.config import RewardMonitorConfig

@@ -18,8 +18,8 @@ from rlchat.cli.main import main
 from rlchat.errors import UserError
 from rlchat.inference.load_agent import load_agent
 from rlchat.models.adapter_io import adapter_folder, adapter_hash
-from rlchat.models.catalog import list_models
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.fetching.catalog import list_models
 from rlchat.models.starters import STARTERS, read_card
 from rlchat.models.tiny import byte_tokenizer
 from rlchat.statistics import Interval

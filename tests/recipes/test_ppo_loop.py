@@ -16,7 +16,7 @@ from rlchat.distributed import Distributed
 from rlchat.models.adapters import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvPool
+from rlchat.rollout.env_pool import EnvPool
 from rlchat.training import loop, state
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.run_folder import RunFolder

@@ -27,7 +27,8 @@ from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.statistics import RunningStd
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlchat.models.catalog import make_tiny
+from rlchat.models.fetching.catalog import make_tiny
 
 ROOT = Path(__file__).parents[3]
 # Runs verbs one after the other, in a process that may write below one folder alone; a user

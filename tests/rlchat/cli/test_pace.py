@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from rlchat.cli.pace import Load, Used, processors, read_used, slowed
+from rlchat.cli.live.pace import Load, Used, processors, read_used, slowed
 
 
 def counted(*readings: Used) -> Callable[[], Used]:
@@ -76,7 +76,7 @@ def test_time_for_guests_is_not_counted_twice_and_stolen_time_counts(
     fields = psutil.cpu_times()._fields
     by_hand = {"user": 5.0, "system": 2.0, "idle": 100.0, "iowait": 9.0, "steal": 1.0, "guest": 3.0}
     times = type(psutil.cpu_times())(*(by_hand.get(name, 0.0) for name in fields))
-    monkeypatch.setattr("rlchat.cli.pace.processors", lambda: {0, 2})
+    monkeypatch.setattr("rlchat.cli.live.pace.processors", lambda: {0, 2})
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [times] * 4)
     expected = 2 * sum(by_hand[n] for n in ("user", "system", "steal") if n in fields)
     assert read_used().everybody == expected  # 16 on Linux: two of the four, 5 + 2 + 1 each

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
-from rlchat.cli import progress
-from rlchat.cli.pace import Beat, Load, Pace, Tally, Used
-from rlchat.cli.progress import Progress, signs
+from rlchat.cli.live import progress
+from rlchat.cli.live.pace import Beat, Load, Pace, Tally, Used
+from rlchat.cli.live.progress import Progress, signs
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
 

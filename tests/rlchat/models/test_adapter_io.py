@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import base_spec, read_config
-from rlchat.models.catalog import fetch, make_tiny
 from rlchat.models.config import MERGED, METHODS, AdapterConfig
+from rlchat.models.fetching.catalog import fetch, make_tiny
 from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]

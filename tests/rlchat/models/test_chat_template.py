@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rlchat.errors import Notice, UserError
-from rlchat.models.catalog import fetch, list_models
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.fetching.catalog import fetch, list_models
 from rlchat_envs import Conversation, Message
 
 HERE = [model.name for model, here in list_models() if here or model.name == "tiny"]

@@ -25,8 +25,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlchat.cli.main import main
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import base_spec
-from rlchat.models.catalog import make_tiny
 from rlchat.models.config import AdapterConfig
+from rlchat.models.fetching.catalog import make_tiny
 from rlchat.models.loading import load_base
 from rlchat.models.policy import Policy
 from rlchat.training.config import KtoConfig

@@ -17,7 +17,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from rlchat.errors import UserError
-from rlchat.models import catalog, sentence_encoder
+from rlchat.models import sentence_encoder
+from rlchat.models.fetching import catalog
 from rlchat.models.sentence_encoder import MAX_TOKENS, MINILM, MiniLm
 from rlchat_envs.knowledge import DenseIndex, Document
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rlchat.errors import RunError, UserError
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.environment import EnvConfig, TextEnv
+from rlchat.rollout.hosting.answers import EnvError
 from rlchat_envs import Message
 
 USER, AGENT = Message("user", "hi"), Message("assistant", "yes")

@@ -15,14 +15,15 @@ from transformers import AutoTokenizer, PreTrainedModel
 from rlchat.errors import Notice, UserError
 from rlchat.inference import engine
 from rlchat.inference.decoder import Decoder, Noise, Sampled
-from rlchat.models.catalog import fetch, list_models
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.fetching.catalog import fetch, list_models
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Ending, Trajectory
 from rlchat.training.sft import dataset

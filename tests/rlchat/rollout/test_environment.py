@@ -15,7 +15,8 @@ from rlchat.errors import UserError
 from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.seeding import episode_seeds
 from rlchat_envs import Conversation, DialogueEnv, Message, Reaction
 from rlchat_envs.integrations.game_env import Answer, GameEnv

@@ -10,10 +10,11 @@ from rlchat.inference.agents import ContextFull
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.policy import Policy
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, StepResult, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
 from rlchat.rollout.episodes import conversation_settings, play_episode, play_episodes, speaking
+from rlchat.rollout.hosting.answers import EnvError
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Ending, Episode
 from rlchat_envs import Conversation

@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlchat.models.policy import Policy
-from rlchat.rollout.answers import LARGEST, EnvError
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, TextEnv
+from rlchat.rollout.hosting.answers import LARGEST, EnvError
 from rlchat_envs import Conversation
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from rlchat.errors import UserError
 from rlchat.models.policy import Policy
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.collect import Failures, collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
-from rlchat.rollout.isolated import ProcessEnv, kind_of
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, TextEnv
+from rlchat.rollout.hosting.answers import EnvError
+from rlchat.rollout.hosting.isolated import ProcessEnv, kind_of
 from rlchat.rollout.mixture import Mixture
 from rlchat.rollout.probe import probe
 from rlchat_envs import Message

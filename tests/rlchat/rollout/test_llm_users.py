@@ -17,7 +17,7 @@ from rlchat.errors import RunError, UserError
 from rlchat.inference.agents import ConversationSettings
 from rlchat.inference.endpoint_agent import EndpointAgent, EndpointConversation
 from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid, find_endpoint
-from rlchat.models.catalog import make_tiny
+from rlchat.models.fetching.catalog import make_tiny
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.llm_users import (
     FAILURES,

@@ -13,7 +13,8 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.demonstrations import demonstrate
-from rlchat.rollout.environment import EnvConfig, EnvPool
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.mixture import Mixture
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Trajectory

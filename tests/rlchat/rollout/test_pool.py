@@ -18,7 +18,8 @@ from rlchat.models.policy import Policy
 from rlchat.rollout import episodes
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, EnvPool, TextEnv
+from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.episodes import play_episodes
 from rlchat.rollout.trajectory import Ending
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from rlchat.rollout.answers import EnvError
-from rlchat.rollout.workers import EnvThread, WorkerPool
+from rlchat.rollout.hosting.answers import EnvError
+from rlchat.rollout.hosting.workers import EnvThread, WorkerPool
 
 
 def test_without_workers_answers_come_in_order() -> None:

@@ -28,7 +28,7 @@ from rlchat.listener import Listener
 from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvPool
+from rlchat.rollout.env_pool import EnvPool
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training import loop
 from rlchat.training.config import TrainConfig, WarmStartConfig

@@ -26,8 +26,8 @@ from rlchat.models.config import AdapterConfig
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.run_folder import RunFolder, read_metrics
-from rlchat.training.trackers import as_markdown, environment
-from rlchat.training.tracking import Tracking, chosen, flat, transcripts
+from rlchat.training.tracking.trackers import as_markdown, environment
+from rlchat.training.tracking.tracking import Tracking, chosen, flat, transcripts
 
 WORKER = Path(__file__).parents[1] / "workers" / "tracked.py"
 CONFIG = TrainConfig(

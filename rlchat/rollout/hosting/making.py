@@ -15,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 import rlchat_envs
 from rlchat.errors import RunError, UserError
-from rlchat.rollout.answers import EnvError, is_ctrl_c, raised, remedy
+from rlchat.rollout.hosting.answers import EnvError, is_ctrl_c, raised, remedy
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.rollout.llm_users import make_writer
 from rlchat_envs import Maker

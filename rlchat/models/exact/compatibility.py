@@ -32,10 +32,10 @@ from rlchat.models.attention import (
     unseen,
     use_layouts,
 )
-from rlchat.models.catalog import cache_dir, first_line
+from rlchat.models.exact.row_limit import row_limit
+from rlchat.models.exact.tiny_copy import WORDS, tiny_copy
+from rlchat.models.fetching.catalog import cache_dir, first_line
 from rlchat.models.packing import Packing
-from rlchat.models.row_limit import row_limit
-from rlchat.models.tiny_copy import WORDS, tiny_copy
 
 TRIAL = 1  # counts up when another thing is tried, so that kept verdicts are not believed
 LENGTHS = (40, 23, 9)  # tokens of the rows that are tried

@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rlchat.cli.pace import Beat, Load, Pace, Tally, minutes, slowed
+from rlchat.cli.live.pace import Beat, Load, Pace, Tally, minutes, slowed
 from rlchat.cli.tables import course, dialogue, ending, own_columns
 from rlchat.listener import FinishedEpisode, FinishedTrajectory, Listener
 from rlchat.training.reward_monitor import Z

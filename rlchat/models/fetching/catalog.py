@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from rlchat.errors import UserError
 from rlchat.files import HOST, at_home, atomic_folder, cache_folder, recover_folder, write_json
-from rlchat.models.wheels import download
+from rlchat.models.fetching.wheels import download
 
 Say = Callable[[str], None]
 

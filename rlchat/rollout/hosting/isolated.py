@@ -22,9 +22,10 @@ from typing import Any, BinaryIO
 import gymnasium as gym
 
 from rlchat.errors import UserError
-from rlchat.rollout.answers import EnvError
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import EnvConfig, MakeEnv, StepResult, TextEnv, is_ours
+from rlchat.rollout.env_pool import MakeEnv, is_ours
+from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
+from rlchat.rollout.hosting.answers import EnvError
 from rlchat_envs import Conversation, Message
 
 CLOSING = 2.0  # seconds that a process may take to close its environment

@@ -18,7 +18,7 @@ from rlchat.files import write_json
 from rlchat.listener import FinishedEpisode, FinishedTrajectory, Listener
 from rlchat.settings import names
 from rlchat.training.run_folder import RunFolder, finite
-from rlchat.training.trackers import (
+from rlchat.training.tracking.trackers import (
     check_trackio_folder,
     configure,
     environment,

@@ -11,7 +11,7 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-from rlchat.rollout.answers import EnvError
+from rlchat.rollout.hosting.answers import EnvError
 
 Key = TypeVar("Key")
 Answer = TypeVar("Answer")
