@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from time import sleep
+from time import sleep, time
 
 from rlchat.errors import Notice, UserError
 
 # A part of the names of unfinished files: another machine's writers on a shared file system may
 # live, whatever locks say here.
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+A_DAY = 24 * 60 * 60.0  # seconds
 _WINDOWS = os.name == "nt"
 # Of file systems that cannot bring a file to the disk when they are asked to.
 _CANNOT_SYNC = {errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}
@@ -109,8 +110,7 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
         with _new_file(target, 0o600 if private else 0o666) as temporary:
             with open(temporary, "wb") as file:
                 file.write(content)
-                file.flush()
-                _sync(file.fileno())
+            _sync(temporary)
             _patiently(lambda: temporary.replace(target))
 
 
@@ -192,22 +192,30 @@ def _remove_leftovers(target: Path) -> None:
 
     A living writer holds a lock on what it writes, which the system releases with the process,
     however that ends. Where there are no locks, or locks that keep nobody out (Windows, some
-    network file systems), nothing is removed, nor what another machine has left, nor from a folder
-    that may be written and not listed.
+    network file systems), nothing is removed, nor what another machine has left within a day, nor
+    from a folder that may be written and not listed.
     """
-    unfinished = re.compile(rf"\.{re.escape(target.name)}\.{HOST}[0-9a-f]{{8}}\.tmp")
+    unfinished = re.compile(rf"\.{re.escape(target.name)}\.([0-9a-f]{{8}})[0-9a-f]{{8}}\.tmp")
     try:
         beside = list(target.parent.iterdir())
     except PermissionError:
         return
     for found in beside:
-        if unfinished.fullmatch(found.name):
+        named = unfinished.fullmatch(found.name)
+        if named and (named[1] == HOST or _is_old(found)):
             with _locked(found) as had, _locked(found) as again:
                 dead = had and not again  # a lock that may be had twice keeps nobody out
                 if dead and found.is_dir():
                     shutil.rmtree(found, ignore_errors=True)
                 elif dead:
                     found.unlink(missing_ok=True)
+
+
+def _is_old(place: Path) -> bool:
+    """Whether a writer on another machine, whose lock may not be seen here, must be gone by now."""
+    with suppress(OSError):
+        return time() - place.stat().st_mtime > A_DAY
+    return False
 
 
 @contextmanager
@@ -272,28 +280,22 @@ def _settle(folder: Path) -> None:
     for file in (found for found in folder.rglob("*") if found.is_file()):
         with suppress(PermissionError):  # a file system without permissions
             file.chmod(file.stat().st_mode | readable)
-        descriptor = _opened(file)
-        try:
-            _sync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(file)
 
 
-def _opened(file: Path) -> int:
-    """A file's descriptor; Windows syncs none that cannot write."""
+def _sync(file: Path) -> None:
+    """Bring a file to the disk, where the file system can; Windows needs a handle that writes."""
     try:
-        return os.open(file, os.O_RDWR)
+        descriptor = os.open(file, os.O_RDWR)
     except PermissionError:
-        return os.open(file, os.O_RDONLY)
-
-
-def _sync(descriptor: int) -> None:
-    """Bring a file to the disk, where the file system can."""
+        descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise
+    finally:
+        os.close(descriptor)
 
 
 def _patiently(move: Callable[[], object]) -> None:

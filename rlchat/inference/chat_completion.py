@@ -53,8 +53,8 @@ class Spelling:
 
     def name_of(self, option: str) -> str:
         """The name that an option is sent by; empty if the server refuses all of its names."""
-        tried = self.refused.get(option, 0)
-        return [*_SPELLINGS.get(option, (option,)), ""][tried]
+        names: list[str] = [*_SPELLINGS.get(option, (option,)), ""]
+        return names[self.refused.get(option, 0)]
 
     def is_sent(self, name: str) -> bool:
         """Whether an option still goes out by this name."""
@@ -95,7 +95,7 @@ def error_limit(timeout_s: float) -> Callable[[Any], None]:
     class Beginning(httpx2.SyncByteStream):
         """The beginning of a body, however that goes on."""
 
-        def __init__(self, whole: httpx2.SyncByteStream, most: int):
+        def __init__(self, whole: Any, most: int):
             self.whole, self.most = whole, most
 
         def __iter__(self) -> Iterator[bytes]:
@@ -159,7 +159,7 @@ class Completion:
     thought: bool
 
 
-def read_completion(body: bytes, budget: int | None = None) -> Completion:
+def read_completion(body: bytes, budget: float | None = None) -> Completion:
     """Read the first choice of a chat completion; what counts is the body, as servers mislabel it.
 
     Args:
@@ -191,7 +191,7 @@ def _parts(content: object, body: bytes) -> tuple[str, bool]:
     """A message's text, which some servers give in parts, and whether others are thoughts."""
     if content is None or isinstance(content, str):
         return content or "", False
-    parts = content if isinstance(content, list) else [content]
+    parts: list[Any] = content if isinstance(content, list) else [content]
     if not all(isinstance(part, dict) and "type" in part for part in parts):
         raise Malformed("a content that is no text:", body)
     said = [part.get("text") for part in parts if part["type"] == "text"]
@@ -199,7 +199,7 @@ def _parts(content: object, body: bytes) -> tuple[str, bool]:
     return "\n".join(text for text in said if isinstance(text, str)), thought
 
 
-def _is_cut(reply: Mapping[str, Any], choice: Mapping[str, Any], budget: int | None) -> bool:
+def _is_cut(reply: Mapping[str, Any], choice: Mapping[str, Any], budget: float | None) -> bool:
     """Whether a message ended as its budget did; some servers tell that by numbers alone."""
     if choice.get("finish_reason") == "length":
         return True

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -326,6 +327,9 @@ def test_what_another_machine_writes_stays(tmp_path: Path, monkeypatch: pytest.M
     theirs.mkdir()
     fill(tmp_path / "one", "ours")
     assert names(tmp_path) == sorted([theirs.name, "one"])
+    os.utime(theirs, (0, time.time() - 25 * 60 * 60))
+    fill(tmp_path / "one", "ours")
+    assert names(tmp_path) == ["one"]  # nobody writes for a day
 
 
 def test_json_holds_names_of_files_that_are_not_utf8(tmp_path: Path) -> None:
