@@ -118,8 +118,9 @@ def read_config(folder: Path) -> PeftConfig:
             "restore the folder or train again"
         ) from error
     check_supported(config, folder)
-    if getattr(config, "lora_dropout", 0.0):
-        config.lora_dropout = 0.0  # its maker's; here what is sampled is what is trained
+    own: Any = config
+    if getattr(own, "lora_dropout", 0.0):
+        own.lora_dropout = 0.0  # its maker's; here what is sampled is what is trained
     return config
 
 
@@ -271,7 +272,8 @@ def _own_tokenizer(folder: Path, base: PreTrainedModel) -> PreTrainedTokenizerBa
             f"be loaded ({first_line(error)}); restore its files, or remove all of them to use the "
             "base's"
         ) from error
-    room = base.get_input_embeddings().weight.shape[0]
+    embeddings: Any = base.get_input_embeddings()
+    room = int(embeddings.weight.shape[0])
     if len(own) > room:
         raise UserError(
             f"expected an adapter of the base's own words in {folder}; its tokenizer has "
