@@ -133,9 +133,9 @@ class LocalWriter:
                 attention_mask=torch.ones_like(prompt),
                 logits_processor=[_Gumbel(seed)],
             )
-        opening = self._template.tokenizer.decode(ids[-8:])  # where a template may open a thought
+        ending = str(self._template.tokenizer.decode(ids[-8:]))  # where a thought may be opened
         text = without_thoughts(
-            self._template.text(out[0, prompt.shape[1] :].tolist()), opens_thought(opening)
+            self._template.text(out[0, prompt.shape[1] :].tolist()), opens_thought(ending)
         )
         if not text:
             raise WriterError(

@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+)
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
@@ -115,7 +120,9 @@ def learn_thumbs(
         )
     device = choose_device(AdapterConfig().device)
     peft, tokenizer, base = _trainable(adapter, device)
-    reading = reading_of(adapter, peft.get_base_model())
+    model = peft.get_base_model()
+    assert isinstance(model, PreTrainedModel)
+    reading = reading_of(adapter, model)
     order = torch.randperm(len(thumbs), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [thumbs[i] for i in order]
     template = reading.template(tokenizer)
