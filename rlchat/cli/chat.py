@@ -232,8 +232,8 @@ class Chat:
             return
         if self.agent.batched is not None:
             template = self.agent.batched.template
-            if len(template.reply(text)) - 1 > template.max_message_tokens:
-                self.say(f"The agent reads only its first {template.max_message_tokens} tokens.")
+            if len(template.reply(text)) - 1 > template.cuts.most:
+                self.say(f"The agent reads only its first {template.cuts.most} tokens.")
         self._show_all(self.session.person(text)[1:])
         if self._answer() is not None:
             self.decide()

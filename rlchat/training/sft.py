@@ -127,7 +127,8 @@ def validation_rows(conversations: Sequence[Conversation], seed: int) -> list[in
     for group in (groups[i] for i in order):
         if len(drawn) + len(group) <= room:
             drawn += group
-    return sorted(drawn or min(groups, key=lambda group: len(group)))
+    smallest: list[int] = min(groups, key=len)
+    return sorted(drawn or smallest)
 
 
 def _held_out(rows: int) -> int:

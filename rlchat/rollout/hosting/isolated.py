@@ -175,7 +175,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
         question = json.loads(line)
         try:
             if "make" in question:
-                made = {key: _hashable(v) for key, v in question["make"].items()}
+                made: dict[str, Any] = {k: _hashable(v) for k, v in question["make"].items()}
                 env = TextEnv(EnvConfig(**made), question["split"])
                 answer: dict[str, Any] = {}
             else:

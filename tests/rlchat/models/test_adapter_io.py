@@ -117,7 +117,7 @@ def test_it_remembers_how_much_of_a_message_it_reads(policy: Policy, tmp_path: P
     assert "max_message_tokens" not in (tmp_path / "usual/rlchat_base.json").read_text()
     Policy.create("tiny", replace(CONFIG, max_message_tokens=30)).save(tmp_path / "short")
     read = [
-        Policy.create("tiny", config, tmp_path / name).template.max_message_tokens
+        Policy.create("tiny", config, tmp_path / name).template.cuts.most
         for name in ("usual", "short")
         for config in (CONFIG, replace(CONFIG, max_message_tokens=40))
     ]

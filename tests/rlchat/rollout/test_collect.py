@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import gymnasium as gym
 import pytest
@@ -261,8 +262,9 @@ def test_the_warm_starts_ids_and_labels_are_the_rollouts(
     for i, conversation in enumerate(conversations):
         turns = [template.reply(m.content) for m in conversation if m.role == "assistant"]
         monkeypatch.setattr(engine, "Decoder", lambda *_, turns=turns: Reciter(turns))
-        keys = (5, Purpose.DEMONSTRATE, i)
-        (t,) = collect(None, template, worlds, [(0, keys, keys)], config)  # type: ignore[arg-type]
+        monkeypatch.setattr(engine, "row_limit", lambda model: None)
+        keys, nobody = (5, Purpose.DEMONSTRATE, i), SimpleNamespace(model=None, prefix_kv=None)
+        (t,) = collect(cast(Any, nobody), template, worlds, [(0, keys, keys)], config)
         assert t.conversation == conversation
         length = len(rows[i]["input_ids"])
         assert rows[i]["input_ids"] == t.ids[:length]
