@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from transformers import PreTrainedTokenizerBase
 
+from rlchat.models.templates.placing import AS_IT_IS, LABELS, Placing, placings
 from rlchat_envs import Conversation, Message
 
 _MARK = "\u2042"  # with a number, stands for a message's text while the template is rendered
-_LABELS = {"system": "[system]", "tool": "[desk]"}  # before what is written as a user's message
-_BETWEEN = "\n\n"  # between texts that share a message, as Gemma 3 has it
 _LINES = (
     "{% set names = {'system': '', 'user': 'User: ', 'assistant': 'Assistant: ', "
     "'tool': 'Desk: '} %}"
@@ -31,62 +29,6 @@ _ASKED: Conversation = (_USER, _ASSISTANT)
 
 class UnwrittenError(ValueError):
     """A template left a message out, wrote it twice or in another order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placing:
-    """How messages that a template refuses are written instead.
-
-    Attributes:
-        fold_system: a system message at the beginning becomes the beginning of the first user's.
-        label_system: one further on is a user's message that begins with ``[system]``.
-        label_tool: a tool's message is a user's that begins with ``[desk]``.
-        join: users' messages that follow one another become one.
-    """
-
-    fold_system: bool = False
-    label_system: bool = False
-    label_tool: bool = False
-    join: bool = False
-
-    def place(self, messages: Conversation) -> Conversation:
-        """Rewrite messages so that the template takes them."""
-        if self == _AS_IT_IS:
-            return messages
-        placed: list[Message] = []
-        folded = ""
-        for i, message in enumerate(messages):
-            if self.fold_system and i == 0 and message.role == "system":
-                folded = message.content
-                continue
-            labelled = {"system": self.label_system, "tool": self.label_tool}.get(message.role)
-            if labelled:
-                message = Message("user", f"{_LABELS[message.role]} {message.content}")
-            if self.join and message.role == "user" and placed and placed[-1].role == "user":
-                placed[-1] = _joined(placed[-1].content, message.content)
-            else:
-                placed.append(message)
-        if self.fold_system and messages[:1] and messages[0].role == "system":
-            if placed and placed[0].role == "user":
-                placed[0] = _joined(folded, placed[0].content)
-            else:
-                placed.insert(0, Message("user", folded))
-        return tuple(placed)
-
-
-_AS_IT_IS = Placing()
-
-
-def _joined(first: str, second: str) -> Message:
-    return Message("user", _BETWEEN.join(text for text in (first, second) if text))
-
-
-def _placings(first: bool) -> Iterator[Placing]:
-    """All of a conversation's beginning, or of later messages; those first that change least."""
-    either = (False, True)
-    folds = either if first else (False,)
-    for join, label_system, fold_system, label_tool in product(either, either, folds, either):
-        yield Placing(fold_system, label_system, label_tool, join)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +190,7 @@ class Rendering:
     def _find_placing(self, roles: Sequence[str], first: bool) -> Placing:
         messages: Conversation = tuple(Message(role, "x") for role in roles)  # type: ignore[arg-type]
         before: Conversation = () if first else _ASKED
-        for placing in _placings(first) if messages else ():
+        for placing in placings(first) if messages else ():
             placed = (*before, *placing.place(messages))
             try:
                 self._write(placed, prompt=True)
@@ -256,15 +198,15 @@ class Rendering:
             except Exception:  # the template refuses it: the next one
                 continue
             return placing
-        return _AS_IT_IS
+        return AS_IT_IS
 
     def _labels(self) -> tuple[str, ...]:
         """Labels that stand for a role in a user's message, in some conversation."""
         tool, system = Message("tool", "x"), Message("system", "x")
         talks: list[Conversation] = [(tool,), (_USER, tool), (system,), (_USER, system)]
         placings = [self._placing(talk, first=False) for talk in talks]
-        labels = [_LABELS["tool"]] if any(p.label_tool for p in placings) else []
-        return (*labels, *([_LABELS["system"]] if any(p.label_system for p in placings) else []))
+        labels = [LABELS["tool"]] if any(p.label_tool for p in placings) else []
+        return (*labels, *([LABELS["system"]] if any(p.label_system for p in placings) else []))
 
     @property
     def _bos(self) -> str:
