@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -285,9 +286,10 @@ class Rendering:
         content: Callable[[str], object] = str
         if self._parts:
             content = lambda text: [{"type": "text", "text": text}]  # noqa: E731
+        messages: Any = [{"role": role, "content": content(text)} for role, text in talk]
         return str(
             self._tokenizer.apply_chat_template(
-                [{"role": role, "content": content(text)} for role, text in talk],
+                messages,
                 chat_template=_LINES if self.in_lines else None,
                 tokenize=False,
                 add_generation_prompt=prompt,
