@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 
 # Tiny networks gain nothing from a second thread, and a loaded machine makes threads wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 MakePolicy = Callable[..., "Policy"]
 MakeTrajectories = Callable[..., "list[Trajectory]"]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C interrupt, as some tests press it; shells let background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

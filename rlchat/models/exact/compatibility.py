@@ -178,7 +178,7 @@ def _logprobs(logits: Tensor) -> Tensor:
 
 def _off(ours: Tensor, theirs: Tensor) -> float:
     """Relative error; infinite where either is no number."""
-    error = float((ours - theirs).norm() / theirs.norm())
+    error = float((ours - theirs).detach().norm() / theirs.detach().norm())
     return error if math.isfinite(error) else math.inf
 
 

@@ -238,8 +238,8 @@ def test_rows_end_where_positions_change_or_end(tmp_path: Path) -> None:
     long: dict[str, Any] = {
         "rope_type": "longrope",
         "rope_theta": 10000.0,
-        "short_factor": [1.0] * 8,
-        "long_factor": [2.0] * 8,
+        "short_factor": [1.0] * 48,
+        "long_factor": [2.0] * 48,
         "original_max_position_embeddings": 64,
     }
     for i, (kind, settings) in enumerate(
