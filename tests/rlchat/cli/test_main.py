@@ -317,10 +317,6 @@ def drop_a_tensor(path: Path) -> None:
             "expected a PEFT adapter in run/adapter; its adapter_config.json cannot be read; ",
         ),
         (
-            lambda r: (r / "adapter/rlchat_base.json").unlink(),
-            "expected rlchat_base.json in run/adapter, which says what the adapter belongs to; ",
-        ),
-        (
             lambda r: rewrite(r / "adapter/rlchat_base.json", weights_sha256="0"),
             "expected the adapter in run/adapter on its own base, made here, recipe ",
         ),

