@@ -136,8 +136,8 @@ def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftMod
             )
     except ValueError as error:  # peft found nothing to adapt
         raise UserError(
-            f"expected a model whose layers {config.method} can adapt; {type(model).__name__} has "
-            "none that peft finds; choose another --adapter.method or another model"
+            f"expected a model whose layers {config.method} can adapt; got {type(model).__name__}, "
+            "in which peft finds none; choose another --adapter.method or another model"
         ) from error
     assert isinstance(adapted, PeftModel)
     return adapted
