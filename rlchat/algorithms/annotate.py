@@ -51,18 +51,20 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
     starts: dict[int, Tensor] = {}
     untrained = policy.is_reference
     for rows in microbatches(batch.lengths, budget):
-        packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in rows])
+        contexts = batch.contexts(rows)
+        packing = policy.packing(contexts.ids)
         where = action_positions(batch, rows)
         start = _start(policy, batch, rows, packing)
-        lengths = batch.lengths[rows]
-        ends = packing.at(torch.arange(len(rows)), lengths - 1)
-        at = torch.cat([packing.at(where.row, where.token - 1), ends]).to(policy.device)
+        ends = packing.at(*contexts.places(torch.arange(len(rows)), batch.lengths[rows] - 1))
+        acts = packing.at(*contexts.places(where.row, where.token - 1))
+        at = torch.cat([acts, ends]).to(policy.device)
         targets = batch.ids[rows[where.row], where.token].to(policy.device)
         own = rows[where.row], where.token
         read = _sampled(batch, rows) or _forward(policy, packing, start, at, where, targets)
         logprobs[own] = batch.sampled_logprobs[own] if read.logprobs is None else read.logprobs
-        for row, b in enumerate(rows.tolist()):
-            starts[b] = packing.row(start, row)
+        parts = [packing.row(start, i) for i in range(len(contexts.ids))]
+        for row, (b, whole) in enumerate(zip(rows.tolist(), contexts.joined(parts), strict=True)):
+            starts[b] = whole
             acted = where.token[where.row == row]
             turns = batch.turns[b, acted]
             states[b] = with_privileged(read.acted[row], batch, critic, b, turns)
@@ -122,7 +124,7 @@ def _forward(
     last, middle = policy.trunk_states(start, packing, at, middle=True)
     assert middle is not None
     logprobs = token_logprobs(policy.head, last[: len(targets)], targets).cpu()
-    rows = len(packing.rows)
+    rows = len(at) - len(targets)
     acted, after = features(last, middle).cpu().split([len(targets), rows])
     counts = torch.bincount(where.row, minlength=rows).tolist()
     return _Read(logprobs, acted.split(counts), after.split(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ class Batch:
     ``scores`` (B, T) lie on each turn's last action token, unscaled. ``turns`` (B, T) is -1 where
     nobody acts. ``privileged`` is (B, K or K + 1, PRIVILEGED). ``index`` (B,) is the episode's
     number in the iteration, over all ranks. ``envs`` are the names of the rows' environments, empty
-    where all are of one.
+    where all are of one. ``begins`` says for each row where its contexts begin, each of which is
+    read from its own beginning; empty where each row is one.
     """
 
     ids: Tensor
@@ -37,11 +39,73 @@ class Batch:
     cached_states: list[Tensor | None]
     sampled_states: list[Tensor | None]
     envs: tuple[str, ...] = ()
+    begins: tuple[tuple[int, ...], ...] = ()
+
+    def contexts(self, rows: Tensor) -> Contexts:
+        """The contexts of some rows, row by row."""
+        ids, counts, begins = [], [], []
+        for b in rows.tolist():
+            own = self.begins[b] if self.begins else (0,)
+            ends = [*own[1:], int(self.lengths[b])]
+            ids += [self.ids[b, begin:end] for begin, end in zip(own, ends, strict=True)]
+            counts.append(len(own))
+            begins.append(own)
+        return Contexts(ids, counts, begins)
 
     @property
     def tokens(self) -> int:
         """Tokens that are not padding."""
         return int(self.lengths.sum())
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """What a forward reads of some rows.
+
+    ``ids`` are the token ids of each context, ``counts`` how many contexts each row has, and
+    ``begins`` where they begin in it.
+    """
+
+    ids: list[Tensor]
+    counts: list[int]
+    begins: list[tuple[int, ...]]
+
+    def places(self, row: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+        """The context of each of these tokens (N,) of these rows (N,), and the place in it."""
+        if len(self.ids) == len(self.counts):
+            return row, token
+        firsts = torch.tensor([0, *self.counts[:-1]]).cumsum(0)
+        context, place = torch.empty_like(row), torch.empty_like(token)
+        for r, begins in enumerate(map(torch.tensor, self.begins)):
+            own = row == r
+            within = torch.bucketize(token[own], begins, right=True) - 1
+            context[own], place[own] = firsts[r] + within, token[own] - begins[within]
+        return context, place
+
+    def joined(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """What each context has, (T, …), as what each row has."""
+        dealt = _dealt(parts, self.counts)
+        return [own[0] if len(own) == 1 else torch.cat(list(own)) for own in dealt]
+
+    def parted(self, wholes: Sequence[Tensor]) -> list[Tensor]:
+        """What each row has, (T, …), as what each context has."""
+        lengths = _dealt([len(ids) for ids in self.ids], self.counts)
+        return [
+            part
+            for whole, own in zip(wholes, lengths, strict=True)
+            for part in whole.split(list(own))
+        ]
+
+
+Part = TypeVar("Part")
+
+
+def _dealt(parts: Sequence[Part], counts: Sequence[int]) -> Iterator[Sequence[Part]]:
+    """The first so many parts, the next so many, and so on."""
+    begin = 0
+    for count in counts:
+        yield parts[begin : begin + count]
+        begin += count
 
 
 def pack(trajectories: Sequence[Trajectory]) -> Batch:
@@ -79,6 +143,7 @@ def pack(trajectories: Sequence[Trajectory]) -> Batch:
         cached_states=[t.cached_states for t in trajectories],
         sampled_states=[t.sampled_states for t in trajectories],
         envs=tuple(t.env for t in trajectories),
+        begins=tuple(tuple(t.begins) for t in trajectories),
     )
 
 

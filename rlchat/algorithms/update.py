@@ -90,11 +90,13 @@ def accumulate(
     sums = torch.zeros(4, dtype=torch.double)
     for part in microbatches(batch.lengths[rows], config.token_budget):
         own = rows[part]
-        packing = policy.packing([batch.ids[b, : batch.lengths[b]] for b in own])
+        contexts = batch.contexts(own)
+        packing = policy.packing(contexts.ids)
         where = action_positions(batch, own)
         starts = [estimated.annotated.cached_states[b] for b in own.tolist()]
-        place = packing.at(where.row, where.token - 1).to(policy.device)
-        before, middle = policy.trunk_states(packing.lay(starts), packing, place, middle=shared)
+        place = packing.at(*contexts.places(where.row, where.token - 1)).to(policy.device)
+        start = packing.lay(contexts.parted(starts))
+        before, middle = policy.trunk_states(start, packing, place, middle=shared)
         targets = batch.ids[own[where.row], where.token].to(policy.device)
         new_logprobs = token_logprobs(policy.head, before, targets)
 

@@ -55,6 +55,7 @@ class ConversationSettings:
         temperature: 0 is greedy.
         max_tokens: budget of the conversation.
         max_new_tokens: budget of one reply.
+        thinking: whether a language model thinks first; see `RolloutConfig.thinking`.
         noise: what sampling draws from; made from the seed if left out.
     """
 
@@ -63,6 +64,7 @@ class ConversationSettings:
     temperature: float = 0.0
     max_tokens: int = 768
     max_new_tokens: int = 48
+    thinking: str = ""
     noise: np.random.Generator | None = None
 
 

@@ -120,6 +120,13 @@ class Decoder:
         for known in (self._turns, self._ids, self._kept, self._sampled_states):
             known.pop(conversation, None)
 
+    def rewind(self, conversation: int, tokens: int) -> None:
+        """Leave no more than the first so many tokens of a conversation in the cache."""
+        if conversation in self._ids and tokens < len(self._ids[conversation]):
+            del self._ids[conversation][tokens:]
+            if self._kept_layers:
+                self._kept[conversation] = [self.cached_states(conversation)[:tokens]]
+
     def cached_states(self, conversation: int) -> Tensor:
         """States (T, D) after the kept layers, of the tokens that are in the cache."""
         return torch.cat(self._kept[conversation])

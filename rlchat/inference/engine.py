@@ -31,6 +31,10 @@ class Engine(Protocol):
         """Make room for another conversation in the place of this one."""
         ...
 
+    def rewind(self, conversation: int, tokens: int) -> None:
+        """Leave no more than the first so many tokens of a conversation."""
+        ...
+
     def cached_states(self, conversation: int) -> Tensor | None:
         """States after the kept layers, if any were kept."""
         ...

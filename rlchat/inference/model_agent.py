@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.exact.row_limit import row_limit
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
+from rlchat.models.templates.context import Context
 from rlchat_envs import Conversation
 
 
@@ -58,9 +60,9 @@ class ModelAgent:
 class ModelConversation:
     """A language model whose key-value cache lives as long as the conversation.
 
-    ``_ids`` are all tokens of the conversation. The cache may lag behind them, by the last
-    sampled token or by what an interruption cost; what it lacks is sent before the next turn.
-    A second row of the cache is for another reply: it begins with a copy of the first.
+    The cache may lag behind the tokens of the conversation, by the last sampled one or by what an
+    interruption cost; what it lacks is sent before the next turn. A second row of the cache is for
+    another reply: it begins with a copy of the first.
     """
 
     def __init__(
@@ -81,14 +83,14 @@ class ModelConversation:
         most = getattr(generation.model.config, "max_position_embeddings", None)
         most = min(most or settings.max_tokens, row_limit(generation.model) or settings.max_tokens)
         self._room = min(settings.max_tokens, most)
-        self._turn = settings.max_new_tokens
-        self._template, self._noise = template, noise
+        self._template = template.thinking(settings.thinking)
+        self._context = Context(self._template, settings.max_new_tokens)
+        self._noise = noise
         self._temperature = settings.temperature
         self._decoder = Decoder(generation, 2, self._room, template.stop_ids)
         self._row = 0  # of the conversation; the other is for another reply
-        self._ids: list[int] = []
-        self._known = 0  # messages of the conversation that are in _ids
-        self._prefilled = 0  # tokens before the last reply
+        self._other = self._context  # with another reply, while one is compared
+        self._known = 0  # messages of the conversation that are in its context
         self._finished = True
 
     @property
@@ -108,19 +110,19 @@ class ModelConversation:
 
     def stream(self, conversation: Conversation, privileged: Mapping[str, Any]) -> ReplyStream:
         """Sample the next message, and give its text as it grows; see `reply`."""
-        new = conversation[self._known :]
-        if self._ids:
-            prompt = self._template.after(new, cut=not self._finished)
+        new, context = conversation[self._known :], copy.copy(self._context)
+        known = 0
+        if context.ids:
+            known = context.hear(new, cut=not self._finished)
         else:
-            prompt = self._template.opening(new)[-(self._room - self._turn) :]
+            context.open(new, self._room - context.longest_turn)
         self._template.cuts.warn()
-        if len(self._ids) + len(prompt) + self._turn > self._room:
+        if len(context.ids) + context.longest_turn > self._room:
             raise ContextFull
         self._decoder.forget(1 - self._row)
-        self._ids += prompt
-        self._known, self._prefilled = len(conversation) + 1, len(self._ids)
+        self._decoder.rewind(self._row, known)
+        self._context, self._known = context, len(conversation) + 1
         reply = yield from self._sample(self._row, self._noise, self._temperature)
-        self._ids += reply.ids
         self._finished = reply.finished
         return reply
 
@@ -129,49 +131,57 @@ class ModelConversation:
 
         It does not touch the noise of what is sampled later. Ctrl-C ends it where it is.
         """
-        assert self._prefilled
+        assert self._context.ids
         self._decoder.forget(1 - self._row)
-        other = self._sample(1 - self._row, self._noise.spawn(1)[0], 1.0)
-        return pass_on(other, lambda _: None)
+        kept, self._context = self._context, self._context.another_turn()
+        other = pass_on(self._sample(1 - self._row, self._noise.spawn(1)[0], 1.0), lambda _: None)
+        self._context, self._other = kept, self._context
+        return other
 
     def take(self, other: Reply) -> None:
         """Go on from what `another` has just given, as it was sampled."""
-        self._row = 1 - self._row
-        self._ids[self._prefilled :] = other.ids
+        self._row, self._context = 1 - self._row, self._other
         self._finished = other.finished
 
     def _sample(self, row: int, noise: np.random.Generator, temperature: float) -> ReplyStream:
-        """Sample a reply after the tokens that come before the last one."""
-        ids: list[int] = []
-        logprobs: list[float] = []
-        pieces: list[str] = []
+        """Sample a turn after the tokens of the context."""
+        context, logprobs, pieces = self._context, [0.0][:0], [""][:0]
         stream, ends = TextStream(self._template, pieces.append), self._template.stop_ids
 
         def note(_: int, token: int, logprob: float) -> None:
-            ids.append(token)
+            context.add([token])
             logprobs.append(logprob)
 
-        stopped = False
+        stopped, whole = False, True
         self._decoder.temperature = temperature
         try:
-            lacking = self._ids[self._decoder.length(row) : self._prefilled]
-            self._decoder.submit(row, lacking, noise.random, self._turn)
-            while self._decoder.busy:
-                self._decoder.step(note)
-                if ids:
-                    stream.show(ids, last=ids[-1] in ends)
-                yield from _drained(pieces)
+            most: int | None = context.first_tokens
+            while most is not None:
+                lacking = context.ids[self._decoder.length(row) :]
+                self._decoder.submit(row, lacking, noise.random, most)
+                while self._decoder.busy:
+                    self._decoder.step(note)
+                    if turn := context.turn:
+                        stream.show(turn, last=turn[-1] in ends)
+                    yield from _drained(pieces)
+                written, most = context.goes_on() or ([], None)
+                context.add(written)
+                whole = whole and not written
         except KeyboardInterrupt:
             stopped = True
+        except GeneratorExit:  # nobody takes the turn: it is no part of the conversation
+            self._context = context.another_turn()
+            raise
         finally:
             self._decoder.stop()
-        finished = bool(ids) and ids[-1] in ends
-        text = stream.show(ids, last=finished)
+        turn = context.turn
+        finished = bool(turn) and turn[-1] in ends
+        text = stream.show(turn, last=finished)
         with suppress(KeyboardInterrupt):  # it has ended by now
             yield from _drained(pieces)
-        return Reply(
-            text, finished, stopped and not finished, tuple(ids), tuple(logprobs), temperature
-        )
+        # What was written for the agent has no logprobs: then nothing is told of its tokens.
+        sampled = (tuple(turn), tuple(logprobs)) if whole else ((), ())
+        return Reply(text, finished, stopped and not finished, *sampled, temperature)
 
 
 def _drained(pieces: list[str]) -> Iterator[str]:

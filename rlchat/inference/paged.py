@@ -72,6 +72,10 @@ class Paged:
         """Let a conversation begin anew; its pages are used again when they are needed."""
         self._ids.pop(conversation, None)
 
+    def rewind(self, conversation: int, tokens: int) -> None:
+        """Leave no more than the first so many tokens of a conversation; see `Decoder.rewind`."""
+        del self._ids[conversation][tokens:]
+
     def cached_states(self, conversation: int) -> None:
         """Nothing: the paged engine keeps no states."""
 

@@ -23,6 +23,7 @@ from rlchat.models.fetching.catalog import CATALOGUE, first_line, is_hub_id
 from rlchat.models.loading import BaseInfo
 from rlchat.models.starters import STARTERS
 from rlchat.models.templates.cuts import MAX_MESSAGE_TOKENS
+from rlchat.models.templates.thoughts import OFF, check_thinking
 
 _BASE = "rlchat_base.json"
 
@@ -35,16 +36,18 @@ class Reading:
         max_message_tokens: Most tokens of a message that it reads.
         tokenizer: The one that it came with, in the place of its base's.
         stop_ids: Ids that end a turn, by the settings of its base.
+        thinking: Whether it thinks; see `ChatTemplate.thinking`.
     """
 
     max_message_tokens: int = MAX_MESSAGE_TOKENS
     tokenizer: PreTrainedTokenizerBase | None = None
     stop_ids: tuple[int, ...] = ()
+    thinking: str = OFF
 
     def template(self, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
         """The chat template of its tokenizer, else of its base's."""
         own = self.tokenizer or tokenizer
-        return ChatTemplate(own, self.max_message_tokens, self.stop_ids)
+        return ChatTemplate(own, self.max_message_tokens, self.stop_ids, self.thinking)
 
 
 def write_adapter(
@@ -86,6 +89,8 @@ def write_adapter(
         record: dict[str, Any] = asdict(base)
         if reading is not None and reading.max_message_tokens != MAX_MESSAGE_TOKENS:
             record["max_message_tokens"] = reading.max_message_tokens
+        if reading is not None and reading.thinking != OFF:
+            record["thinking"] = reading.thinking
         if reading is not None and reading.tokenizer is not None:
             reading.tokenizer.save_pretrained(new)
         write_json(new / _BASE, record)
@@ -251,12 +256,14 @@ def reading_of(folder: Path | None, base: PreTrainedModel, given: int | None = N
     try:
         recorded = json.loads((folder / _BASE).read_text("utf-8")) if folder else {}
         kept = max(1, int(recorded.get("max_message_tokens", MAX_MESSAGE_TOKENS)))
-    except (OSError, ValueError, TypeError, AttributeError):
-        kept = MAX_MESSAGE_TOKENS
+        thinking = str(recorded.get("thinking", OFF)) or OFF
+        check_thinking(thinking)
+    except (OSError, ValueError, TypeError, AttributeError, UserError):
+        kept, thinking = MAX_MESSAGE_TOKENS, OFF
     own = None
     if folder is not None and (folder / "tokenizer_config.json").is_file():
         own = _own_tokenizer(folder, base)
-    return Reading(given or kept, own, stop_ids_of(base))
+    return Reading(given or kept, own, stop_ids_of(base), thinking)
 
 
 def _own_tokenizer(folder: Path, base: PreTrainedModel) -> PreTrainedTokenizerBase:

@@ -17,6 +17,7 @@ from rlchat.errors import UserError
 from rlchat.models.templates.cuts import MAX_MESSAGE_TOKENS, Cuts
 from rlchat.models.templates.forging import Guard, ordinary_marks
 from rlchat.models.templates.rendering import Rendering
+from rlchat.models.templates.thoughts import OFF, NoThoughtsError
 from rlchat_envs import Conversation, Message
 
 # What is said where it is found out whether texts can be tokenized by themselves.
@@ -35,6 +36,8 @@ class TokenizedConversation:
 class ChatTemplate:
     """A tokenizer's chat template, taken apart into pieces that messages are written with.
 
+    Agents do not think, unless `thinking` gives the template by which they do.
+
     An opening is what the template writes, token for token; what follows a turn is what it writes
     after that. Only what it would take back later stays: the empty thought, with which templates
     that think write that there is none. Tokenizers without a template get plain ``User:`` /
@@ -48,6 +51,8 @@ class ChatTemplate:
     Attributes:
         end_of_turn: the id that is written at the end of an agent's turn.
         stop_ids: all ids that end a turn if they are sampled.
+        setting: whether agents think: ``off``, ``on``, or how many tokens a thought may have.
+        thoughts: how they mark their thoughts; None if they do not think.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class ChatTemplate:
         tokenizer: PreTrainedTokenizerBase,
         max_message_tokens: int = MAX_MESSAGE_TOKENS,
         stop_ids: Collection[int] = (),
+        setting: str = OFF,
     ):
         """Take the template apart.
 
@@ -62,25 +68,35 @@ class ChatTemplate:
             tokenizer: any tokenizer with an end-of-sequence token.
             max_message_tokens: longer messages that are not the agent's own are cut here.
             stop_ids: ids that end a turn, as the model's maker says; see `stop_ids_of`.
+            setting: whether agents think; see `thinking`.
 
         Raises:
-            UserError: no end token, or a template that cannot be appended to.
+            UserError: no end token, a template that cannot be appended to, or one without thoughts.
         """
         if tokenizer.eos_token_id is None:
             raise UserError(
                 "expected a tokenizer with an end-of-sequence token; this one has none; "
                 "choose an instruction-tuned model"
             )
-        self.tokenizer, self.cuts = tokenizer, Cuts(max_message_tokens)
+        self.tokenizer, self.cuts, self.setting = tokenizer, Cuts(max_message_tokens), setting
+        self._given_stop_ids = stop_ids
+        self._others: dict[str, ChatTemplate] = {setting: self}
         try:
-            self._rendering = Rendering(tokenizer)
+            self._rendering = Rendering(tokenizer, setting != OFF)
             segments = self._rendering.segments()
+        except NoThoughtsError as error:
+            raise UserError(
+                "expected a model whose chat template has thoughts; this model's has none; leave "
+                "--rollout.thinking at off, or choose another model"
+            ) from error
         except Exception as error:  # a template is somebody's program and may raise anything
             raise UserError(
                 "expected a chat template in which messages follow one another unchanged; this "
                 "model's differs; choose another model"
             ) from error
+        self.thoughts = self._rendering.thoughts
         self._encoded: dict[str, list[int]] = {}  # what templates write, often
+        self._strings: dict[int, str] = {}  # of single ids
         self._added = tokenizer.added_tokens_decoder
         eos = int(tokenizer.eos_token_id)
         self.stop_ids = frozenset({eos, *(i for i in stop_ids if i in self._added)})
@@ -91,6 +107,8 @@ class ChatTemplate:
         special = {token.content for token in self._added.values() if token.special}
         marks: set[str] = set()
         if not self._rendering.in_lines:  # there the start of a line tells who speaks
+            if self.thoughts is not None:
+                segments.append(("", self.thoughts.begin, self.thoughts.end))
             marks = ordinary_marks(segments, special) | self._plain_added(segments)
         self._guard = Guard(marks)
         self._prompt = self._rendering.pieces((_ASKED,), first=True)[0][-1]
@@ -99,23 +117,49 @@ class ChatTemplate:
             self._guard = Guard(marks | special)
         self.cuts = Cuts(max_message_tokens)  # of conversations, not of what was tried until here
 
-    def opening(self, messages: Conversation) -> list[int]:
-        """Token ids of the messages before the agent's first turn, up to where that begins."""
-        return self._encode(*self._pieces(messages, first=True)) or [self.end_of_turn]
+    def thinking(self, setting: str) -> ChatTemplate:
+        """The same template for agents that think, or do not.
+
+        Args:
+            setting: ``off``; ``on``; a number of tokens, after which a thought is ended; or
+                nothing, which leaves it as it is.
+
+        Raises:
+            UserError: the template knows no thoughts.
+        """
+        if setting in ("", self.setting):
+            return self
+        if setting not in self._others:
+            most, stop_ids = self.cuts.most, self._given_stop_ids
+            self._others[setting] = other = ChatTemplate(self.tokenizer, most, stop_ids, setting)
+            other.cuts, other._others = self.cuts, self._others
+        return self._others[setting]
+
+    def opening(self, messages: Conversation, answered: bool = False) -> list[int]:
+        """Token ids of the messages before the agent's first turn, up to where that begins.
+
+        Args:
+            messages: of whomever but the agent.
+            answered: the turn lies behind, and no thought stands there any more.
+        """
+        pieces = self._pieces(messages, first=True, answered=answered)
+        return self._encode(*pieces) or [self.end_of_turn]
 
     def reply(self, text: str) -> list[int]:
         """Token ids of an agent's message, end-of-turn token included: the action's ids."""
         ids = self._encode_reply(self._guard(self._rendering.said(text)))
         return [*ids, *(self._close or [self.end_of_turn])]
 
-    def after(self, messages: Conversation, cut: bool = False) -> list[int]:
+    def after(self, messages: Conversation, cut: bool = False, answered: bool = False) -> list[int]:
         """Token ids of what follows an agent's turn, up to where its next one begins.
 
         Args:
             messages: those of the user and of tools.
             cut: the turn ran out of tokens, so its closing token is written here, as observation.
+            answered: the next turn lies behind as well, and no thought stands there any more.
         """
-        ids = self._encode(*self._pieces(messages, first=False), after_turn=True)
+        pieces = self._pieces(messages, first=False, answered=answered)
+        ids = self._encode(*pieces, after_turn=True)
         if not self._close:  # the template writes no end: it is ours
             return [self.end_of_turn, *ids] if cut else ids
         # What follows may begin with another mark, if it is that which ends a turn.
@@ -123,7 +167,13 @@ class ChatTemplate:
         return ids[said:]
 
     def conversation(self, messages: Conversation) -> TokenizedConversation:
-        """Token ids of a whole conversation, from its opening to the agent's last turn."""
+        """Token ids of a whole conversation, from its opening to the agent's last turn.
+
+        It is written as one of an agent that does not think: nobody knows what it would have
+        thought.
+        """
+        if self.thoughts is not None:
+            return self.thinking(OFF).conversation(messages)
         turns = [i for i, m in enumerate(messages) if m.role == "assistant"]
         ids: list[int] = []
         mask: list[bool] = []
@@ -138,14 +188,47 @@ class ChatTemplate:
         return TokenizedConversation(ids, mask)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of an agent's token ids, without special tokens and outer white space."""
-        plain = [i for i in ids if i not in self._specials]
+        """The text of an agent's token ids, without special tokens, thoughts and outer white space.
+
+        It is empty while a thought has not ended.
+        """
+        begin = self.text_begin(ids)
+        plain = [i for i in ids[begin:] if i not in self._specials] if begin is not None else []
         return str(self.tokenizer.decode(plain)).strip()
 
-    def _pieces(self, messages: Conversation, first: bool) -> tuple[tuple[str, ...], list[str]]:
+    def keeps_thought(self, messages: Conversation, first: bool) -> bool:
+        """Whether the thought of the turn that comes after these messages stays for good."""
+        return self._rendering.keeps_thought(messages, first)
+
+    def thought(self, ids: Sequence[int]) -> str:
+        """The thought in an agent's token ids, without its marks; empty if there is none."""
+        if self.thoughts is None:
+            return ""
+        begin = self.text_begin(ids)
+        whole = self.tokenizer.decode(list(ids[:begin]))
+        return self.thoughts.without_marks(str(whole))
+
+    def text_begin(self, ids: Sequence[int]) -> int | None:
+        """Where the text of an agent's token ids begins; None while its thought has not ended."""
+        if self.thoughts is None:
+            return 0
+        return self.thoughts.text_begin([self._decoded(i) for i in ids])
+
+    def end_of_thought(self, ids: Sequence[int]) -> list[int]:
+        """Token ids that end a thought after these ids of a turn.
+
+        Of those the first may be there already, where it ends the turn as well.
+        """
+        assert self.thoughts is not None
+        end = self._encode_template(self.thoughts.end)
+        return end[1:] if ids and ids[-1] in self.stop_ids and ids[-1] == end[0] else list(end)
+
+    def _pieces(
+        self, messages: Conversation, first: bool, answered: bool = False
+    ) -> tuple[tuple[str, ...], list[str]]:
         """The template's strings around messages, and texts that hold nobody else's marks."""
         safe = tuple(Message(m.role, self._safe(m)) for m in messages)
-        return self._rendering.pieces(safe, first)
+        return self._rendering.pieces(safe, first, answered)
 
     def _safe(self, message: Message) -> str:
         text = self._guard(message.content)
@@ -229,7 +312,9 @@ class ChatTemplate:
         return ids[: end[0] + 1] if end else []
 
     def _decoded(self, token: int) -> str:
-        return str(self.tokenizer.decode([token]))
+        if token not in self._strings:
+            self._strings[token] = str(self.tokenizer.decode([token]))
+        return self._strings[token]
 
     def _plain_added(self, segments: Sequence[Sequence[str]]) -> set[str]:
         """Tokens of the template that count as text to the tokenizer, but are none."""

@@ -103,6 +103,16 @@ class Policy:
         reading = adapter_io.reading_of(adapter, model, config.max_message_tokens)
         return cls(peft, reading.template(tokenizer), info, reading)
 
+    def think(self, setting: str) -> None:
+        """Let the agent think before it replies, or not; see `ChatTemplate.thinking`.
+
+        Raises:
+            UserError: its chat template knows no thoughts.
+        """
+        self.template = self.template.thinking(setting)
+        if self._reading is not None:
+            self._reading = replace(self._reading, thinking=self.template.setting)
+
     @property
     def device(self) -> torch.device:
         """The device that holds the weights."""

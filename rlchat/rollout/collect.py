@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rlchat.errors import UserError
 from rlchat.inference.decoder import Sampled
 from rlchat.inference.engine import Engine, engine
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
+from rlchat.models.templates.context import Context
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.env_pool import EnvPool
 from rlchat.rollout.environment import StepResult, TextEnv
@@ -85,12 +87,20 @@ def collect(
 
     Raises:
         EnvError: episodes failed twice, more than may be left out.
+        UserError: a chat template without thoughts, or no room for them.
     """
     waiting = deque(episodes)
     rows = min(config.rows, len(waiting))
     if rows == 0:
         return []
-    slots = config.max_tokens + config.max_new_tokens
+    template = template.thinking(config.thinking)
+    longest = Context(template, config.max_new_tokens).longest_turn
+    if config.max_tokens < 2 * longest:
+        raise UserError(
+            f"expected --rollout.max-tokens of at least two turns with their thoughts "
+            f"({2 * longest}); got {config.max_tokens}; raise it, or give thoughts fewer tokens"
+        )
+    slots = config.max_tokens + longest
     with (
         pool.worker_pool(config.workers, config.timeout) as workers,
         engine(
@@ -133,7 +143,9 @@ class _Rollout:
     kept: Kept
     on_episode: Callable[[Trajectory], None] | None
     failures: Failures
-    playing: dict[int, tuple[Trajectory, np.random.Generator]] = field(default_factory=dict)
+    playing: dict[int, tuple[Trajectory, Context, np.random.Generator]] = field(
+        default_factory=dict
+    )
     begun: dict[int, Episode] = field(default_factory=dict)  # by row, as the others are
     again: set[int] = field(default_factory=set)  # indices of episodes that have failed once
 
@@ -174,7 +186,9 @@ class _Rollout:
         if self.waiting:
             self.begun[row] = index, env_keys, noise_keys = self.waiting.popleft()
             seed, _ = episode_seeds(*env_keys)
-            self.playing[row] = Trajectory(index, seed, []), episode_seeds(*noise_keys)[1]
+            context = Context(self.template, self.config.max_new_tokens)
+            _, noise = episode_seeds(*noise_keys)
+            self.playing[row] = Trajectory(index, seed, []), context, noise
             self.decoder.forget(row)
             self.workers.ask(row, self.pool.begin, row, index, seed)
 
@@ -184,39 +198,63 @@ class _Rollout:
         Returns:
             The row's trajectory, if its episode has ended.
         """
-        trajectory, noise = self.playing[row]
-        most, decoder = self.config.max_new_tokens, self.decoder
+        trajectory, context, _ = self.playing[row]
+        decoder, config = self.decoder, self.config
         if isinstance(answer, StepResult):
-            _hear(trajectory, self.pool[row], answer, self.template, self.config)
-        else:  # of an opening that leaves no room for the agent, the end counts
-            opening = self.template.opening(answer)
-            trajectory.observe(opening[-(self.config.max_tokens - most) :])
+            known = _hear(trajectory, context, self.pool[row], answer, self.template, config)
+            if known < decoder.length(row):
+                decoder.rewind(row, known)
+        else:
+            context.open(answer, config.max_tokens - context.longest_turn)
+            trajectory.observe(context.ids)
         if not (trajectory.terminated or trajectory.truncated):
-            decoder.submit(row, trajectory.ids[decoder.length(row) :], noise.random, most)
+            self._sample(row, context.first_tokens)
             return None
-        if self.kept.cached and trajectory.terminated:
+        # Of thoughts that were left out no states are kept.
+        whole = trajectory.terminated and self.template.thoughts is None
+        if self.kept.cached and whole:
             trajectory.cached_states = decoder.cached_states(row)
-        if self.kept.sampled and trajectory.terminated:
+        if self.kept.sampled and whole:
             trajectory.sampled_states = decoder.sampled_states(row)
         del self.playing[row]
         return trajectory
 
+    def _sample(self, row: int, most: int) -> None:
+        """Have the agent go on in a row, by so many tokens."""
+        _, context, noise = self.playing[row]
+        self.decoder.submit(row, context.ids[self.decoder.length(row) :], noise.random, most)
+
     def _act(self, row: int, said: Sampled) -> None:
-        """Write down a turn that the agent has finished, and tell the row's environment."""
-        trajectory, _ = self.playing[row]
-        trajectory.privileged.append(self.pool[row].privileged)
+        """Write down what was sampled; if the turn has ended, tell the row's environment."""
+        trajectory, context, _ = self.playing[row]
         trajectory.act(said.ids, said.logprobs)
-        self.workers.ask(row, self.pool[row].step, self.template.text(said.ids))
+        context.add(said.ids)
+        if (more := context.goes_on()) is not None:
+            written, most = more
+            context.add(written)
+            trajectory.observe(written)
+            self._sample(row, most)
+            return
+        trajectory.privileged.append(self.pool[row].privileged)
+        turn = context.turn
+        if self.template.thoughts is not None:
+            trajectory.thoughts.append(self.template.thought(turn))
+        self.workers.ask(row, self.pool[row].step, self.template.text(turn))
 
 
 def _hear(
     trajectory: Trajectory,
+    context: Context,
     env: TextEnv,
     outcome: StepResult,
     template: ChatTemplate,
     config: RolloutConfig,
-) -> None:
-    """Write down how the environment answered the turn just sampled."""
+) -> int:
+    """Write down how the environment answered the turn just sampled.
+
+    Returns:
+        How many of the tokens before are still in the context.
+    """
     finished = trajectory.ids[-1] in template.stop_ids
     parts = dict(outcome.parts)
     if not finished:
@@ -228,15 +266,20 @@ def _hear(
     trajectory.knowledge = outcome.knowledge
     trajectory.dropped += outcome.dropped
     trajectory.terminated = outcome.terminated
+    before = len(context.ids)
     if outcome.terminated:
-        return
-    following = template.after(outcome.messages, cut=not finished)
-    length = len(trajectory.ids) + len(following)
+        return before
+    known = context.hear(outcome.messages, cut=not finished)
     trajectory.truncated = outcome.truncated
-    if length > config.max_tokens - config.max_new_tokens and not outcome.truncated:
+    if len(context.ids) > config.max_tokens - context.longest_turn and not outcome.truncated:
         trajectory.truncated, trajectory.stopped_by = True, Ending.TOKEN_LIMIT
     # A truncated episode keeps the prompt of the turn that would have followed: its value is
     # read there.
-    trajectory.observe(following[: config.max_tokens + config.max_new_tokens - len(trajectory.ids)])
+    seen = context.ids[: config.max_tokens + context.longest_turn]
+    if known < before:
+        trajectory.begin(seen)
+    else:
+        trajectory.observe(seen[before:])
     if trajectory.truncated:
         trajectory.privileged.append(env.privileged)
+    return known

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlchat.errors import UserError
+from rlchat.models.templates.thoughts import check_thinking
 from rlchat.settings import EngineName, expect
 
 
@@ -18,6 +19,11 @@ class RolloutConfig:
     """Most tokens of one reply; a reply is cut off there."""
     max_tokens: int = 768
     """Most tokens of one whole conversation; an episode that would be longer is truncated."""
+    thinking: str = ""
+    """Whether the agent thinks before it replies, if its chat template knows thoughts: off; on,
+    within max_new_tokens; or a number of tokens that a thought may have, after which it is ended
+    and max_new_tokens may follow. Thoughts are trained like replies; neither users nor scores see
+    them. If empty, as the agent was trained, else off."""
     cut_off_penalty: float = 0.2
     """Amount subtracted from the score of a turn whose reply was cut off."""
     workers: int = 0
@@ -45,6 +51,7 @@ class RolloutConfig:
             expect(self, name, getattr(self, name) >= 1, "of at least 1")
         for name in ("cut_off_penalty", "workers", "timeout"):
             expect(self, name, getattr(self, name) >= 0, "of at least 0")
+        check_thinking(self.thinking)
         expect(self, "max_failed", 0 <= self.max_failed <= 1, "from 0 to 1")
         if self.max_tokens < 2 * self.max_new_tokens:
             raise UserError(

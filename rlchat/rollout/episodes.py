@@ -130,7 +130,12 @@ def conversation_settings(
 ) -> ConversationSettings:
     """Settings that an agent needs before a conversation in an environment."""
     return ConversationSettings(
-        env.scenario, env.config.env, temperature, rollout.max_tokens, rollout.max_new_tokens
+        env.scenario,
+        env.config.env,
+        temperature,
+        rollout.max_tokens,
+        rollout.max_new_tokens,
+        rollout.thinking,
     )
 
 

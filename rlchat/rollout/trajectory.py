@@ -88,9 +88,13 @@ class Episode:
 class Trajectory(Episode):
     """One episode with its tokens: flat and ragged.
 
+    Where the agent thinks, and its chat template leaves thoughts out of later turns, what the agent
+    read changes: then the tokens are several contexts, one behind the other, each of which is read
+    from its own beginning. ``begins`` says where; a token is a context's that begins before it.
     ``turns`` gives each action token's turn and -1 elsewhere; ``sampled_logprobs`` are nats under
     the sampler and 0 elsewhere; ``privileged`` is what the environment hid before each turn,
-    and, if truncated, before the turn that would have followed.
+    and, if truncated, before the turn that would have followed; ``thoughts`` are those of its
+    turns, if it thinks.
     ``cached_states`` (T - 1, D), if they were kept and the episode terminated, are the states of
     all tokens but the last after the layers that have nothing to train. ``sampled_states``
     (A, 2, D), under the same conditions, are the states that its A action tokens were drawn from:
@@ -102,6 +106,8 @@ class Trajectory(Episode):
     turns: list[int] = field(default_factory=list)
     sampled_logprobs: list[float] = field(default_factory=list)
     privileged: list[Mapping[str, Any]] = field(default_factory=list)
+    begins: list[int] = field(default_factory=lambda: [0])
+    thoughts: list[str] = field(default_factory=list)
     cached_states: Tensor | None = None
     sampled_states: Tensor | None = None
 
@@ -113,6 +119,11 @@ class Trajectory(Episode):
         """Append tokens that the policy did not sample."""
         self.ids += ids
         self._observed(len(ids))
+
+    def begin(self, ids: list[int]) -> None:
+        """Begin another context with tokens that the policy did not sample, or did before."""
+        self.begins.append(len(self.ids))
+        self.observe(ids)
 
     def act(self, ids: list[int], logprobs: list[float]) -> None:
         """Append a turn's sampled tokens."""

@@ -73,6 +73,7 @@ class ChatSession(ScoredConversation):
             temperature,
             rollout.max_tokens,
             rollout.max_new_tokens,
+            rollout.thinking,
             noise,
         )
         self.agent_conversation = load_agent(agent).start(env_seed, settings)

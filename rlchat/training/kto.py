@@ -33,6 +33,7 @@ from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat.models.loading import BaseInfo, load_base
+from rlchat.models.templates.thoughts import OFF
 from rlchat.training.config import KtoConfig
 from rlchat_envs import Conversation
 
@@ -125,7 +126,7 @@ def learn_thumbs(
     reading = reading_of(adapter, model)
     order = torch.randperm(len(thumbs), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [thumbs[i] for i in order]
-    template = reading.template(tokenizer)
+    template = reading.template(tokenizer).thinking(OFF)  # of a reply's thought nothing is kept
     rows = dataset(shuffled, template, config.batch)
     template.cuts.warn()
     with tempfile.TemporaryDirectory() as scratch:

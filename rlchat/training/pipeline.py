@@ -171,7 +171,9 @@ def prepare(config: TrainConfig, run: RunFolder, ranks: Distributed, listener: L
     base = base_spec(run.warm_start)
     # One precision for warm start, PPO and all ranks: measuring it twice might give two.
     adapter = replace(config.adapter, dtype=run.read_config()["resolved"]["dtype"])
-    return Policy.create(base, adapter, run.warm_start, config.seed, listener.say)
+    policy = Policy.create(base, adapter, run.warm_start, config.seed, listener.say)
+    policy.think(config.rollout.thinking)
+    return policy
 
 
 def _begin(
@@ -188,6 +190,7 @@ def _begin(
         check_share(read_config(start).is_prompt_learning, config.ppo.layers)
         listener.say(f"no warm start: {config.policy} is what PPO goes on from")
     policy = Policy.create(base, config.adapter, start, config.seed, listener.say)
+    policy.think(config.rollout.thinking)
     resolved = {
         "dtype": str(policy.dtype).removeprefix("torch."),
         "device": str(policy.device),

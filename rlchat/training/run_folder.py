@@ -196,6 +196,7 @@ def transcript(trajectory: Trajectory) -> dict[str, Any]:
         "terminated": trajectory.terminated,
         "truncated": trajectory.truncated,
         "dropped": trajectory.dropped,
+        **({"thoughts": trajectory.thoughts} if any(trajectory.thoughts) else {}),
         **({"env": trajectory.env} if trajectory.env else {}),
     }
 

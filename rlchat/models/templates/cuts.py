@@ -18,18 +18,28 @@ class Cuts:
         most: Tokens that a message keeps.
         messages: How many messages there were.
         cut: How many of them were longer.
+        openings: How many conversations were begun.
+        shortened: How many of them opened with more tokens than there was room for.
     """
 
     most: int
     messages: int = 0
     cut: int = 0
+    openings: int = 0
+    shortened: int = 0
     _told: bool = False
+    _told_openings: bool = False
 
     def apply(self, ids: list[int]) -> list[int]:
         """The tokens of a message that are kept."""
         self.messages += 1
         self.cut += len(ids) > self.most
         return ids[: self.most]
+
+    def open(self, tokens: int, room: int) -> None:
+        """Count the opening of a conversation, of which no more than ``room`` tokens are kept."""
+        self.openings += 1
+        self.shortened += tokens > room
 
     def notice(self) -> str:
         """What was cut, the first time that there is something to tell; whoever asks tells it."""
@@ -41,7 +51,18 @@ class Cuts:
             f"first {self.most} tokens; --adapter.max-message-tokens leaves it more"
         )
 
+    def _notice_of_openings(self) -> str:
+        if not self.shortened or self._told_openings:
+            return ""
+        self._told_openings = True
+        return (
+            f"{self.shortened:,} of {self.openings:,} conversations open with more tokens than "
+            "there is room for before the agent's first turn; only the last of them were read; "
+            "--rollout.max-tokens gives more room"
+        )
+
     def warn(self) -> None:
         """Tell what was cut, if that was not told before."""
-        if told := self.notice():
-            warnings.warn(told, Notice, stacklevel=2)
+        for told in (self.notice(), self._notice_of_openings()):
+            if told:
+                warnings.warn(told, Notice, stacklevel=2)

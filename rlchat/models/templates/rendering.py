@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from rlchat.models.templates.marking import MARK, UnwrittenError, marked, parted
 from rlchat.models.templates.placing import AS_IT_IS, LABELS, Placing, placings
+from rlchat.models.templates.thoughts import Thoughts, find_thoughts, spoken
 from rlchat_envs import Conversation, Message
 
-_MARK = "\u2042"  # with a number, stands for a message's text while the template is rendered
 _LINES = (
     "{% set names = {'system': '', 'user': 'User: ', 'assistant': 'Assistant: ', "
     "'tool': 'Desk: '} %}"
@@ -28,8 +29,8 @@ _USER, _ASSISTANT = Message("user", "x"), Message("assistant", "x")
 _ASKED: Conversation = (_USER, _ASSISTANT)
 
 
-class UnwrittenError(ValueError):
-    """A template left a message out, wrote it twice or in another order."""
+_Outline = tuple[tuple[str, bool], ...]  # roles of messages, and whether they have text
+_Shape = tuple[bool, bool, _Outline]  # whether the turn after them is the first; is answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +53,24 @@ class Handling:
 class Rendering:
     """A tokenizer's chat template as the strings that it writes around messages.
 
-    Templates that think are asked not to. A tokenizer without a template gets plain ``User:`` /
-    ``Assistant:`` lines.
+    Templates that think are asked not to, unless thoughts are wanted. A tokenizer without a
+    template gets plain ``User:`` / ``Assistant:`` lines.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, thinking: bool = False):
         """Ask the template.
 
+        Args:
+            tokenizer: has the template.
+            thinking: whether the agent's turn begins so that it may think.
+
         Raises:
+            NoThoughtsError: it has none, though they are wanted.
             Exception: of any kind, if a conversation cannot be taken apart; a template is
                 somebody's program.
         """
-        self._tokenizer = tokenizer
+        self._tokenizer, self._thinking = tokenizer, thinking
+        self.thoughts: Thoughts | None = None
         self.in_lines = tokenizer.chat_template is None
         self._parts = False
         try:
@@ -71,11 +78,14 @@ class Rendering:
         except Exception:  # then contents may have to be lists of parts, as where images can be
             self._parts = True
             first = self._write((_USER,), prompt=True)
+        if thinking:
+            self.thoughts = find_thoughts(self.rendered)
         longer = self._write((*_ASKED, _USER), prompt=True)
         if longer[0] != first[0]:
             raise UnwrittenError
         self._placed: dict[tuple[bool, tuple[str, ...]], Placing] = {}
-        self._pieces: dict[tuple[bool, tuple[tuple[str, bool], ...]], tuple[str, ...]] = {}
+        self._pieces: dict[_Shape, tuple[str, ...]] = {}
+        self._keeping: set[_Outline] = set()  # of conversations before turns whose thoughts stay
         self.labels = self._labels()
         self._maker = self._makers_message()
         self._handling = {
@@ -86,29 +96,45 @@ class Rendering:
         }
         self._lead, self._empty_lead = self._leads()
 
-    def pieces(self, messages: Conversation, first: bool) -> tuple[tuple[str, ...], list[str]]:
+    def pieces(
+        self, messages: Conversation, first: bool, answered: bool = False
+    ) -> tuple[tuple[str, ...], list[str]]:
         """The template's strings around messages, up to where the agent's turn begins, and texts.
 
         Args:
             messages: those before the agent's first turn, or between two of its turns.
             first: whether it is its first. If not, the strings begin right after a turn's text.
+            answered: whether they end as they do once the turn lies behind and its thought was
+                dropped, which may differ from the prompt that it is sampled after.
 
         Returns:
             One string more than there are texts; they alternate, and a string is first.
         """
-        placed = self._placing(messages, first).place(messages)
-        texts = [self.handled(m.role, m.content) for m in placed]
-        key = first, tuple((m.role, bool(text)) for m, text in zip(placed, texts, strict=True))
+        shape = self._shape(messages, first)
+        key = first, answered, _outline(shape)
         if key not in self._pieces:
-            shape = tuple(Message(m.role, t) for m, t in zip(placed, texts, strict=True))
             try:
-                self._pieces[key] = self._ask(shape, first)
+                self._pieces[key] = self._ask(shape, first, answered)
             except Exception:
-                if all(texts):
+                if all(m.content for m in shape):
                     raise
                 # The template refuses empty messages: nobody says them.
-                return self.pieces(tuple(m for m in shape if m.content), first)
-        return self._pieces[key], [text for text in texts if text]
+                return self.pieces(tuple(m for m in shape if m.content), first, answered)
+        return self._pieces[key], [m.content for m in shape if m.content]
+
+    def keeps_thought(self, messages: Conversation, first: bool) -> bool:
+        """Whether the thought of a turn stays for good that comes after these messages.
+
+        So it is where a template writes what follows a tool's message as it finds it.
+        """
+        self.pieces(messages, first, answered=True)
+        shape = self._shape(messages, first)
+        return _outline(shape if first else (*_ASKED, *shape)) in self._keeping
+
+    def _shape(self, messages: Conversation, first: bool) -> Conversation:
+        """Messages as the template takes them, with their texts as it writes them."""
+        placed = self._placing(messages, first).place(messages)
+        return tuple(Message(m.role, self.handled(m.role, m.content)) for m in placed)
 
     def handled(self, role: str, text: str) -> str:
         """The text of a role's message as it appears in what the template writes."""
@@ -129,15 +155,47 @@ class Rendering:
             for messages, first in talks
         ]
 
-    def _ask(self, placed: Conversation, first: bool) -> tuple[str, ...]:
+    def rendered(self, messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
+        """What the template writes for messages in the form that templates take."""
+        if self._parts:
+            messages = [
+                {**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages
+            ]
+        # Whoever thinks when asked to calls it one or the other; some think unless asked not to.
+        asked: dict[str, Any] = {"enable_thinking": True, "thinking": True}
+        talk: Any = list(messages)
+        return str(
+            self._tokenizer.apply_chat_template(
+                talk,
+                chat_template=_LINES if self.in_lines else None,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                **(asked if self._thinking else {"enable_thinking": False}),
+            )
+        )
+
+    def _ask(self, placed: Conversation, first: bool, answered: bool) -> tuple[str, ...]:
         if first and not placed:
             return (self._unasked(),)
+        write = self._answered if answered else self._prompted
         if first:
-            out = self._prompted(placed)
+            out = write(placed)
             if self._maker and placed[0].role != "system" and out[0].startswith(self._maker):
                 out = (self._bos + out[0].removeprefix(self._maker), *out[1:])
             return out
-        return self._prompted((*_ASKED, *placed))[2:]
+        return write((*_ASKED, *placed))[2:]
+
+    def _answered(self, messages: Conversation) -> tuple[str, ...]:
+        """Strings around messages, the last of which ends where the text of an old turn begins."""
+        assert self.thoughts is not None
+        talk = [{"role": m.role, "content": mark} for m, mark in marked(messages)]
+        said = spoken(self.thoughts.field, MARK * 2, MARK * 3)
+        out = self.rendered([*talk, said, {"role": "user", "content": "x"}], True)
+        pieces = parted(out, [*(mark for _, mark in marked(messages)), MARK * 3])[:-1]
+        if MARK * 2 in pieces[-1]:
+            self._keeping.add(_outline(messages))
+            return self._prompted(messages)
+        return pieces
 
     def _prompted(self, messages: Conversation) -> tuple[str, ...]:
         """Strings around messages, the last of which ends where the agent's text begins.
@@ -147,6 +205,8 @@ class Rendering:
         """
         out = self._write(messages, prompt=True)
         asked = out[-1]
+        if self._thinking:
+            return out
         try:
             answered = self._write((*messages, _ASSISTANT), prompt=False)[-2]
         except Exception:  # a prompt that the template does not continue stays as it is
@@ -175,8 +235,8 @@ class Rendering:
 
     def _unasked(self) -> str:
         """What an agent's turn begins with that nobody asked for."""
-        closed = self._apply([("user", f"{_MARK}0{_MARK}")], prompt=False)
-        asked = self._apply([("user", f"{_MARK}0{_MARK}")], prompt=True)
+        closed = self._apply([("user", f"{MARK}0{MARK}")], prompt=False)
+        asked = self._apply([("user", f"{MARK}0{MARK}")], prompt=True)
         end = str(self._tokenizer.eos_token)
         start = closed if asked.startswith(closed) else closed.removesuffix(end)
         return self._bos + (asked.removeprefix(start) if asked.startswith(start) else "")
@@ -244,7 +304,7 @@ class Rendering:
 
     def _probe(self, before: Conversation, role: str) -> Handling:
         """Find out what becomes of a role's text."""
-        mark = _MARK
+        mark = MARK
         after = [("user", "x")] if role in ("system", "assistant") else []
 
         def write(text: str) -> str:
@@ -266,33 +326,16 @@ class Rendering:
 
     def _write(self, messages: Conversation, prompt: bool) -> tuple[str, ...]:
         """Strings before, between and after the texts of messages; empty ones have no place."""
-        marks = [f"{_MARK}{i}{_MARK}" if m.content else "" for i, m in enumerate(messages)]
-        talk = [(m.role, mark) for m, mark in zip(messages, marks, strict=True)]
-        rest = self._apply(talk, prompt)
-        pieces = []
-        for _, mark in talk:
-            if mark:
-                piece, found, rest = rest.partition(mark)
-                if not found:
-                    raise UnwrittenError
-                pieces.append(piece)
-        pieces.append(rest)
-        if any(_MARK in piece for piece in pieces):
+        talk = [(m.role, mark) for m, mark in marked(messages)]
+        pieces = parted(self._apply(talk, prompt), [mark for _, mark in talk])
+        if any(MARK in piece for piece in pieces):
             raise UnwrittenError
-        return tuple(pieces)
+        return pieces
 
     def _apply(self, talk: Sequence[tuple[str, str]], prompt: bool) -> str:
         """Render a conversation of (role, text)."""
-        content: Callable[[str], object] = str
-        if self._parts:
-            content = lambda text: [{"type": "text", "text": text}]  # noqa: E731
-        messages: Any = [{"role": role, "content": content(text)} for role, text in talk]
-        return str(
-            self._tokenizer.apply_chat_template(
-                messages,
-                chat_template=_LINES if self.in_lines else None,
-                tokenize=False,
-                add_generation_prompt=prompt,
-                enable_thinking=False,
-            )
-        )
+        return self.rendered([{"role": role, "content": text} for role, text in talk], prompt)
+
+
+def _outline(messages: Conversation) -> _Outline:
+    return tuple((m.role, bool(m.content)) for m in messages)

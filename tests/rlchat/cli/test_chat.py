@@ -308,18 +308,18 @@ def test_the_cache_holds_the_conversation_as_it_was_said(
                 raise KeyboardInterrupt
 
         conversation += (Message("user", f"message {turn}"),)
-        before = len(voice._ids)
+        before = len(voice._context.ids)
         said = voice.reply(conversation, {}, on_text)
         conversation += (Message("assistant", said.text),)
         assert "".join(heard) == said.text
         assert said.stopped == (turn == 1 and stop is not None)
-        new = voice._ids[before:]
+        new = voice._context.ids[before:]
         spoken = len(new) - new[::-1].index(tiny.template.after(())[-1])
         sampled = new[spoken:]
         if sampled:
-            prefix = voice._ids[: before + spoken]
+            prefix = voice._context.ids[: before + spoken]
             assert afresh(tiny, prefix, 8)[: len(sampled)] == sampled
-    assert tiny.template.end_of_turn in voice._ids
+    assert tiny.template.end_of_turn in voice._context.ids
 
 
 def test_an_interruption_before_the_first_token(
@@ -335,11 +335,11 @@ def test_an_interruption_before_the_first_token(
         said = voice.reply((Message("user", "hi"),), {}, lambda _: None)
     assert (said.text, said.finished, said.stopped) == ("", False, True)
     conversation = (Message("user", "hi"), Message("assistant", ""), Message("user", "and?"))
-    before = list(voice._ids)
+    before = list(voice._context.ids)
     voice.reply(conversation, {}, lambda _: None)
     prompt = before + tiny.template.after(conversation[2:], cut=True)
-    assert voice._ids[: len(prompt)] == prompt
-    assert voice._ids[len(prompt) :] == afresh(tiny, prompt, 8)
+    assert voice._context.ids[: len(prompt)] == prompt
+    assert voice._context.ids[len(prompt) :] == afresh(tiny, prompt, 8)
 
 
 def test_stopping_is_shown(tiny_chat: Callable[..., Chat], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,11 +383,11 @@ def test_the_voice_refuses_before_it_changes_anything(tiny: ModelAgent) -> None:
     conversation: Conversation = (Message("user", "hi"),)
     said = voice.reply(conversation, {}, lambda _: None)
     conversation += (Message("assistant", said.text), Message("user", "x" * 100))
-    before = list(voice._ids)
+    before = list(voice._context.ids)
     for _ in range(2):
         with pytest.raises(ContextFull):
             voice.reply(conversation, {}, lambda _: None)
-    assert voice._ids == before
+    assert voice._context.ids == before
 
 
 def test_sampling_follows_the_seed(tiny: ModelAgent) -> None:
@@ -590,11 +590,11 @@ def test_the_better_of_two_replies_stays(
     chat.line("hi")
     voice = chat.talk
     assert isinstance(voice, ModelConversation)
-    first, heard = chat.ratings.replies[0], list(voice._ids[: voice._prefilled])
+    first, heard = chat.ratings.replies[0], list(voice._context.ids[: voice._context.begin])
     chat.read = lambda _: "x" if not printed(chat.console).endswith("skip.\n") else ""
     chat.line("/ab")
     assert printed(chat.console).endswith("= if neither is better, or nothing to skip.\n")
-    assert voice._ids == [*heard, *(first.ids or ())] and not store_path().exists()
+    assert voice._context.ids == [*heard, *(first.ids or ())] and not store_path().exists()
     spoken = []
     real = voice.another
     voice.another = lambda: spoken.append(real()) or spoken[-1]  # type: ignore[method-assign]
@@ -603,7 +603,7 @@ def test_the_better_of_two_replies_stays(
     (other,) = spoken
     stays = other if new_is_better else first
     assert (other.temperature, first.temperature) == (1.0, 0.0)
-    assert voice._ids == [*heard, *(stays.ids or ())] and other.ids != first.ids
+    assert voice._context.ids == [*heard, *(stays.ids or ())] and other.ids != first.ids
     assert chat.session.conversation[-1].content == stays.text and len(chat.session.parts) == 1
     (pair,) = kept()
     assert (pair.reply.text, pair.other) == (first.text, other.text)
@@ -611,11 +611,13 @@ def test_the_better_of_two_replies_stays(
     chat.line("+")
     assert kept()[-1].reply.text == stays.text
     chat.line("and now?")  # goes on from the tokens that stay
-    assert voice._ids[: voice._prefilled][: len(heard) + len(stays.ids or ())] == [
+    assert voice._context.ids[: voice._context.begin][: len(heard) + len(stays.ids or ())] == [
         *heard,
         *(stays.ids or ()),
     ]
-    assert voice._ids[voice._prefilled :] == afresh(tiny, voice._ids[: voice._prefilled], 12)
+    assert voice._context.ids[voice._context.begin :] == afresh(
+        tiny, voice._context.ids[: voice._context.begin], 12
+    )
     chat.line("+")
     assert kept()[2].reply.context[1]["content"] == stays.text
 
@@ -649,11 +651,11 @@ def test_the_logprobs_are_those_of_a_forward_over_the_conversation(
     chat.line("hi")
     assert isinstance(chat.talk, ModelConversation)
     other = chat.talk.another()
-    ids = [*chat.talk._ids[: chat.talk._prefilled], *other.ids]
+    ids = [*chat.talk._context.ids[: chat.talk._context.begin], *other.ids]
     with torch.no_grad():
         logits = tiny.generation.model(torch.tensor([ids])).logits[0].log_softmax(-1)
     for n, (token, logprob) in enumerate(zip(other.ids, other.logprobs, strict=True)):
-        at = chat.talk._prefilled - 1 + n
+        at = chat.talk._context.begin - 1 + n
         assert logprob == pytest.approx(float(logits[at, token]), abs=1e-4)
 
 
@@ -686,7 +688,7 @@ def test_stopping_a_second_reply_leaves_the_first(
     assert printed(chat.console).endswith("\nStopped.\n")
     chat.line("and?")
     assert isinstance(chat.talk, ModelConversation)
-    ids, heard = chat.talk._ids, chat.talk._prefilled
+    ids, heard = chat.talk._context.ids, chat.talk._context.begin
     assert ids[heard:] == afresh(tiny, ids[:heard], 12)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from rlchat.errors import UserError
 from rlchat.models.chat_template import ChatTemplate, stop_ids_of
+from rlchat.models.templates.context import Context
+from rlchat.models.templates.thoughts import spoken
 from rlchat.models.tiny import byte_tokenizer
 from rlchat_envs import Conversation, Message
 
@@ -438,3 +442,136 @@ def test_long_messages_are_cut_where_texts_merge() -> None:
     template = ChatTemplate(tokenizer, max_message_tokens=5)
     text = tokenizer.decode(template.opening((Message("user", "lost parcel"),)))
     assert "lost" in text and "parcel" not in text
+
+
+# Templates that know thoughts, and what becomes of them once the user has replied.
+DROP = (
+    *("deepseek_r1_distill", "deepseekv3"),  # whose thoughts are the beginning of the text
+    *("diffusion_gemma", "gemma4_v5", "glm4moe", "gptoss", "lfm2_2_5", "lfm2_2_5_v2"),
+    *("lfm2_2_5_vl", "nemotron_3_5_lightning", "nemotron_3_nano", "nemotron_3_super"),
+    *("nemotron_3_ultra", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6"),
+)
+KEEP = ("muse_glimmer", "qwen3_8")
+THOUGHTS = ("Which one is it?", "A-17, so it has been shipped.", "All is said.")
+
+
+def thinking_ids(name: str, talk: Conversation) -> list[int]:
+    """What the template writes by itself up to a prompt, each agent's turn with its thought."""
+    thoughts, field = iter(THOUGHTS), "" if name.startswith("deepseek") else "reasoning_content"
+    chat = [
+        spoken(field, next(thoughts), m.content)
+        if m.role == "assistant"
+        else {"role": m.role, "content": m.content}
+        for m in as_written(name, talk)
+    ]
+    ids: Any = tokenizer_of(name).apply_chat_template(
+        chat, add_generation_prompt=True, return_dict=False, enable_thinking=True
+    )
+    return list(ids)
+
+
+def thinking_of(name: str, setting: str = "on") -> ChatTemplate:
+    return template_of(name).thinking(setting)
+
+
+def sampled(template: ChatTemplate, thought: str, text: str) -> list[int]:
+    """A turn as a model would sample it, with its thought."""
+    marks, encode = template.thoughts, template._encode_template
+    assert marks is not None
+    written = encode(marks.begin) + encode(thought) + encode(marks.end)
+    return [*written, *template._encode_text(text), template.end_of_turn]
+
+
+def thinking_talks(name: str) -> list[Conversation]:
+    talks: list[Conversation] = [(SYSTEM, ASKED, ANSWERED, NUMBER, LAST, ASKED)]
+    if name not in NO_TOOL:
+        talks.append((ASKED, ANSWERED, FOUND, LAST, NUMBER, ANSWERED, ASKED))
+    return talks
+
+
+@pytest.mark.parametrize("name", [*DROP, *KEEP])
+def test_thoughts_are_dropped_as_the_template_drops_them(name: str) -> None:
+    """Each prompt is what the template writes for the conversation with its thoughts."""
+    template = thinking_of(name)
+    assert template.thoughts is not None
+    assert template.thoughts.kept == (name in KEEP)
+    for talk in thinking_talks(name):
+        context, begun, turns = Context(template, 40), 0, iter(THOUGHTS)
+        for i in [i for i, m in enumerate(talk) if m.role == "assistant"] + [len(talk)]:
+            if begun:
+                before = list(context.ids)
+                same = context.hear(talk[begun:i], cut=False)
+                assert before[:same] == context.ids[:same]
+                if template.thoughts.keeps([m.role for m in talk[begun:i]]):
+                    assert same == len(before)
+            else:
+                context.open(talk[:i], 10_000)
+            own = thinking_ids(name, talk[:i])
+            texts = [str(template.tokenizer.decode(ids)) for ids in (context.ids, own)]
+            # A model ends its last turn with a token that the template has another one for later.
+            other = r"<\|(return|end)\|>|<\|user\|>(?=<\|observation)"
+            texts = [re.sub(other, "", text) for text in texts]
+            assert texts[0] == texts[1]
+            if i < len(talk):
+                turn = sampled(template, thought := next(turns), talk[i].content)
+                context.add(turn)
+                assert template.text(turn) == talk[i].content
+                assert template.thought(turn) == thought
+                assert context.goes_on() is None
+                begun = i + 1
+
+
+@pytest.mark.parametrize("name", [*DROP, *KEEP])
+def test_a_text_begins_where_a_thought_ends(name: str) -> None:
+    template = thinking_of(name)
+    turn = sampled(template, THOUGHTS[0], "Sure. </think> It is.")
+    shown = [template.text(turn[:n]) for n in range(len(turn) + 1)]
+    assert shown[-1].startswith("Sure.")
+    assert all(later.startswith(text) for text, later in pairwise(shown))
+    assert not shown[len(turn) // 2 - 20]
+    marks = template.thoughts
+    assert marks is not None
+    if marks.begin:  # it may leave it out
+        plain = template._encode_template(marks.direct) + template._encode_text("Sure.")
+        assert template.text([*plain, template.end_of_turn]) == "Sure."
+        assert template.thought([*plain, template.end_of_turn]) == ""
+
+
+@pytest.mark.parametrize("name", [*DROP, *KEEP])
+def test_a_thought_is_ended_at_its_budget(name: str) -> None:
+    """And a turn goes on where its end is written with a token that ends turns as well."""
+    template = thinking_of(name, "30")
+    context, marks = Context(template, 8), template.thoughts
+    assert marks is not None and context.first_tokens == 30
+    context.open((ASKED,), 10_000)
+    begin = template._encode_template(marks.begin)
+    context.add([*begin, *template._encode_text("x" * 30)][:30])
+    written, most = context.goes_on() or ([], 0)
+    assert (template.tokenizer.decode(written), most) == (marks.end, 8)
+    assert len(context.turn) + len(written) + most <= context.longest_turn
+    context.add([*written, *template._encode_text("It is."), template.end_of_turn])
+    assert template.text(context.turn) == "It is."
+    assert context.goes_on() is None
+
+
+@pytest.mark.parametrize("name", ["gptoss", "muse_glimmer"])
+def test_a_thought_that_ends_like_a_turn_does_not_end_it(name: str) -> None:
+    tokenizer, template = tokenizer_of(name), thinking_of(name)
+    marks = template.thoughts
+    assert marks is not None
+    end = template._encode_template(marks.end)
+    own: Any = tokenizer
+    template = ChatTemplate(own, stop_ids=[*template.stop_ids, end[0]], setting="on")
+    context = Context(template, 100)
+    context.open((ASKED,), 10_000)
+    turn = [*template._encode_template(marks.begin), *template._encode_text("Hm."), end[0]]
+    context.add(turn)
+    assert context.goes_on() == (end[1:], 100 - len(turn))
+    context.add([*end[1:], *template._encode_text("It is."), template.end_of_turn])
+    assert template.text(context.turn) == "It is."
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*DROP, *KEEP}))
+def test_templates_without_thoughts_cannot_think(name: str) -> None:
+    with pytest.raises(UserError, match="expected a model whose chat template has thoughts"):
+        thinking_of(name)
