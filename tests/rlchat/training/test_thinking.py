@@ -254,3 +254,10 @@ def test_the_command_line_refuses_to_let_a_model_think_that_cannot(
     assert main(argv.split()) == 2
     assert "expected a model whose chat template has thoughts" in capsys.readouterr().err
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_demonstrations_are_written_without_thoughts() -> None:
+    talk = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    talk = (*talk, Message("assistant", "d"))
+    assert thinker("3").conversation(talk) == thinker("off").conversation(talk)
+    assert thinker("3").opening(talk[:1]) != thinker("off").opening(talk[:1])
