@@ -33,11 +33,12 @@ from rlchat.models.attention import (
     use_layouts,
 )
 from rlchat.models.exact.row_limit import row_limit
-from rlchat.models.exact.tiny_copy import WORDS, tiny_copy
+from rlchat.models.exact.tiny_copy import tiny_copy
+from rlchat.models.exact.tiny_settings import WORDS
 from rlchat.models.fetching.catalog import cache_dir, first_line
 from rlchat.models.packing import Packing
 
-TRIAL = 1  # counts up when another thing is tried, so that kept verdicts are not believed
+TRIAL = 2  # counts up when another thing is tried, so that kept verdicts are not believed
 LENGTHS = (40, 23, 9)  # tokens of the rows that are tried
 SHARED = 5  # tokens that they begin with
 TURNS = (7, 8, 20)  # tokens after which a row goes on over kept keys and values

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rlchat.errors import UserError
-from rlchat.models.exact.tiny_copy import rope_settings
+from rlchat.models.exact.tiny_settings import rope_settings
 
 
 def row_limit(model: PreTrainedModel) -> int | None:

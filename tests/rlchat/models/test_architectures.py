@@ -30,7 +30,8 @@ from rlchat.models.config import AdapterConfig
 from rlchat.models.exact import compatibility
 from rlchat.models.exact.compatibility import check_model
 from rlchat.models.exact.row_limit import row_limit
-from rlchat.models.exact.tiny_copy import ROOM, randomize, shrunk
+from rlchat.models.exact.tiny_copy import randomize
+from rlchat.models.exact.tiny_settings import ROOM, shrunk
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
 from rlchat.models.tiny import byte_tokenizer
@@ -61,6 +62,31 @@ POPULAR = {
 # Random weights give small states, and scaled down far their logits hardly move: scale them less.
 LESS = {"granite": {"logits_scaling": 2.0}, "cohere": {"logit_scale": 0.5}}
 DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+# What transformers' own settings of a kind lack for a model to be made of them.
+SPLIT = {"rope_type": "default", "rope_theta": 1e4}
+LACKING: dict[str, dict[str, Any]] = {
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": SPLIT, "sliding_attention": SPLIT}
+    },
+    "dbrx": {"attn_config": {"kv_n_heads": 8, "rope_theta": 5e5, "clip_qkv": 8.0}},
+    "deepseek_v2": {"num_experts_per_tok": 6},
+    "dots1": {"n_routed_experts": 128, "num_experts_per_tok": 6, "n_shared_experts": 2},
+    "hunyuan_v1_dense": {"head_dim": 128},
+    "hunyuan_v1_moe": {"head_dim": 128, "num_experts": 64, "moe_topk": 8},
+    "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 8},
+    "ministral": {"head_dim": 128},
+    "nemotron": {"num_key_value_heads": 8},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 16,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 256,
+        "indexer_budget": 2048,
+        "indexer_compress_ratio": 4,
+    },
+    "reformer": {"is_decoder": True},
+    "xmod": {"default_language": "en_XX"},
+}
+LACKING["qwen4_exp"] = {"text_config": LACKING["qwen4_exp_text"]}
 REFUSED = ("gpt_neo", "gptj", "mamba", "llama4_text", "bloom", "rwkv", "bert")
 NOTES = os.environ.get("RLCHAT_MODELS", "")  # a file that the sweep of all kinds writes
 EXACT = 1e-5  # relative error of logprobs in float32
@@ -71,21 +97,32 @@ def class_of(kind: str) -> Any:
     return getattr(transformers, name if isinstance(name, str) else name[0])
 
 
-def tiny_model(kind: str, room: int = ROOM, **settings: Any) -> PreTrainedModel:
-    """A random model of few small layers, with words for bytes."""
-    config: PreTrainedConfig = shrunk(CONFIG_MAPPING[kind](**settings))
+def tiny_config(kind: str, room: int = ROOM, **settings: Any) -> PreTrainedConfig:
+    """A configuration of few small layers, with words for bytes."""
     words = len(byte_tokenizer())
-    for holder in (config, config.get_text_config()):
-        holder.vocab_size = words
-        holder.bos_token_id = holder.pad_token_id = None
-        holder.eos_token_id = words - 1
-        if getattr(holder, "max_position_embeddings", None) == ROOM:
-            holder.max_position_embeddings = room
+    config = shrunk(CONFIG_MAPPING[kind](**{**LACKING.get(kind, {}), **settings}), words, room)
+    config.get_text_config(decoder=True).eos_token_id = words - 1
+    return config
+
+
+def random_model(config: PreTrainedConfig) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model: PreTrainedModel = class_of(kind)(config).float()
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config).float()
         randomize(model)
     return model
+
+
+def tiny_model(kind: str, room: int = ROOM, **settings: Any) -> PreTrainedModel:
+    return random_model(tiny_config(kind, room, **settings))
+
+
+def saved(kind: str, folder: Path, **settings: Any) -> Path:
+    """A tiny model's folder, as its kind is published: with what else it is composed of."""
+    config = tiny_config(kind, **settings)
+    folder_of(random_model(config), folder)
+    config.save_pretrained(folder)
+    return folder
 
 
 def folder_of(model: PreTrainedModel, folder: Path) -> Path:
@@ -166,7 +203,7 @@ def flat(tensors: Any) -> Tensor:
 
 def outcome(kind: str, folder: Path, **settings: Any) -> str:
     """Try a kind of model as a user would: "exact", or why it is refused; nothing else passes."""
-    model = folder_of(tiny_model(kind, **settings), folder)
+    model = saved(kind, folder, **settings)
     try:
         policy = opened(model)
         policy.packing([torch.arange(60)])
@@ -297,7 +334,7 @@ def test_any_kind_is_exact_or_refused(kind: str, tmp_path: Path) -> None:
     """No third outcome, of all kinds that a model can be made of without settings of its own."""
     note = {"kind": kind, "class": class_of(kind).__name__}
     try:
-        made = folder_of(tiny_model(kind), tmp_path / "made")
+        made = saved(kind, tmp_path / "made")
         AutoModelForCausalLM.from_pretrained(made)  # settings that shrank may not be accepted again
     except Exception as error:  # of any model code
         note |= {"outcome": "not tried", "reason": f"{type(error).__name__}: {error}"}
