@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlchat.errors import UserError
+from rlchat.models.attention import layers_of, text_config
 from rlchat.models.config import AdapterConfig
 from rlchat.models.packing import PrefixKV
 
@@ -145,16 +147,9 @@ def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftMod
 
 def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
     """The PEFT configuration of a method; all linear maps of a layer, no dropout."""
-    layers = model.config.num_hidden_layers
+    layers = text_config(model).num_hidden_layers
     first = layers - max(1, round(config.layers * layers))
-    head = model.get_output_embeddings()
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
-    }
-    if any(parameter.dim() == 3 for parameter in model.parameters()):
-        linear -= EXPERTS
+    linear, others = linear_maps(model)
     if config.method == "prefix":
         return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.tokens)
     if config.method == "prompt":
@@ -169,6 +164,7 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
             task_type="CAUSAL_LM",
             target_modules=rf"{top}\.(k_proj|v_proj|down_proj)",
             feedforward_modules=rf"{top}\.down_proj",
+            exclude_modules=others or None,
         )
     return LoraConfig(
         task_type="CAUSAL_LM",
@@ -177,11 +173,50 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
         lora_alpha=config.alpha,
         lora_dropout=0.0,
         target_modules=sorted(linear),
+        exclude_modules=others or None,
         use_dora=config.method == "dora",
         use_rslora=config.method == "rslora",
         # GPT-2's maps have their weights the other way round.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
+
+
+def linear_maps(model: PreTrainedModel) -> tuple[set[str], str]:
+    """The linear maps of a model's layers, experts that lie in one tensor left out.
+
+    Returns:
+        What their names end in, and a pattern of the names of other modules that end so too, such
+        as those of a part that sees images; "" if there are none.
+    """
+    layers = layers_of(model)
+    begin = next(f"{name}." for name, module in model.named_modules() if module is layers)
+    maps = {
+        name
+        for name, module in model.named_modules()
+        if type(module) in (nn.Linear, Conv1D) and name.startswith(begin)
+    }
+    ends = {_end(name) for name in maps}
+    if any(parameter.dim() == 3 for parameter in layers.parameters()):
+        ends -= EXPERTS
+    others = [
+        name
+        for name, _ in model.named_modules()
+        if name not in maps and any(name == end or name.endswith(f".{end}") for end in ends)
+    ]
+    return ends, "|".join(sorted({_pattern(name, maps) for name in others}))
+
+
+def _pattern(name: str, apart: Collection[str]) -> str:
+    """A regular expression of a module's name in any layer, or in its own if others match too."""
+    exact = re.escape(name)
+    of_any = re.sub(r"\b\d+\b", r"\\d+", exact)
+    return exact if any(re.fullmatch(of_any, other) for other in apart) else of_any
+
+
+def _end(name: str) -> str:
+    """The last part of a module's name that says what it is: ``q_proj``, but ``ffn.0``."""
+    before, _, last = name.rpartition(".")
+    return f"{_end(before)}.{last}" if last.isdecimal() else last
 
 
 def train_adapter(model: PeftModel, adapter: str) -> None:

@@ -37,7 +37,7 @@ def head_of(model: PreTrainedModel) -> nn.Module:
     """What gives a model's logits from its last states: its output layer, wrapped if need be."""
     linear = model.get_output_embeddings()
     assert isinstance(linear, nn.Module)
-    config = model.config.get_text_config()
+    config = model.config.get_text_config(decoder=True)
     factor = _number(config, "logit_scale")
     divisor = _number(config, "logits_scaling")
     cap = _number(config, "final_logit_softcapping")

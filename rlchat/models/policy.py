@@ -23,7 +23,13 @@ from rlchat.models.adapters import (
     virtual_embeddings,
     virtual_prefix_kv,
 )
-from rlchat.models.attention import layers_of, middle_layer, states_entering, trunk_and_head
+from rlchat.models.attention import (
+    layers_of,
+    middle_layer,
+    states_entering,
+    text_config,
+    trunk_and_head,
+)
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
@@ -153,7 +159,7 @@ class Policy:
             UserError: a share below 1 of an adapter that has no layers.
         """
         check_share(self.model.peft_config[POLICY].is_prompt_learning, share)
-        layers = self.hf.config.num_hidden_layers
+        layers = text_config(self.hf).num_hidden_layers
         adapted = [layer_of(n) or 0 for n, _ in self.model.named_parameters() if f".{POLICY}" in n]
         self.first_trained_layer = max(layers - max(1, round(share * layers)), min(adapted))
         named = dict(self.model.named_parameters())
@@ -298,7 +304,7 @@ class Policy:
             prefix_kv = virtual_prefix_kv(self.model, self.model.active_adapter)
             packing = replace(packing, prefix_kv=prefix_kv)
         skipped = self.first_trained_layer if start.is_floating_point() else 0
-        place = max(0, middle_layer(self.hf.config.num_hidden_layers) - skipped)
+        place = max(0, middle_layer(text_config(self.hf).num_hidden_layers) - skipped)
         with states_entering(self._layers(), place if middle else None) as seen:
             out = self.trunk(
                 **given,

@@ -28,6 +28,7 @@ from rlchat.models.attention import (
     Scoring,
     attend,
     layers_of,
+    text_config,
     trunk_and_head,
     unseen,
     use_layouts,
@@ -143,7 +144,7 @@ def differs(model: PreTrainedModel, gradients: bool = True) -> str:
     Returns:
         A reason, or "".
     """
-    rows = _rows(min(WORDS, model.config.vocab_size), row_limit(model))
+    rows = _rows(min(WORDS, text_config(model).vocab_size), row_limit(model))
     model.set_attn_implementation("eager")
     with torch.set_grad_enabled(gradients):
         alone = [_logprobs(model(input_ids=row[None], use_cache=False).logits[0]) for row in rows]
@@ -265,7 +266,7 @@ def _differs_here(model: PreTrainedModel) -> str:
     """
     # Ordinary words, from the middle of the vocabulary: on marks that a model never saw side by
     # side, half precision alone moves its logits by as much as a row's neighbours would.
-    word = model.config.vocab_size // 2
+    word = text_config(model).vocab_size // 2
     rows = [torch.arange(word, word + 8), torch.arange(word + 5, word, -1)]
     rows = [row.to(model.device) for row in rows]
     alone = [model(input_ids=row[None], use_cache=False).logits[0].float() for row in rows]

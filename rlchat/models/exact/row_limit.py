@@ -15,7 +15,7 @@ def row_limit(model: PreTrainedModel) -> int | None:
     Learned positions end. Rotary settings that go by the longest row (dynamic, long) would change
     with what shares a forward, from their original context on; chunks of attention part rows.
     """
-    config = model.config.get_text_config()
+    config = model.config.get_text_config(decoder=True)
     limits = [getattr(config, "attention_chunk_size", None)]
     room = getattr(config, "max_position_embeddings", None)
     own = getattr(config, "original_max_position_embeddings", None)
