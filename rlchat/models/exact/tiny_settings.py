@@ -31,7 +31,7 @@ _SMALLER = tuple(  # what the names of settings say, and how large each may be; 
         (r"window|^local_attention$|chunk_length|^index_topk", WINDOW),
         (r"budget$", 8),
         (r"chunk_size$|d_state$|state_size$|dt_rank$|time_step_rank$|rank$", HEAD_DIM),
-        (r"^n_shared_experts$|^num_shared_experts$|topk_group|first_k_dense", 1),
+        (r"^n_shared_experts$|^num_shared_experts$|topk_group", 1),
         (r"experts_per_tok|^moe_(k|topk|top_k)$|top_?k|^n_group$|expert_group$|centroids$", 2),
         (r"intermediate|ffn_(dim|hidden_size)$|^(n_inner|d_inner|d_?ff|expansion_size)$", WIDTH),
         (r"feed_forward_size$", WIDTH),
