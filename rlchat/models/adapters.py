@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ _PLAIN: dict[str, object] = {
 }
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
+_LAYERED = re.compile(r"\b\d+\b")
 # Maps of feed-forward layers. Where experts lie in one tensor, peft takes these names for theirs
 # too, and would adapt what cannot be merged: attention alone is adapted there.
 EXPERTS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
@@ -182,7 +183,7 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
 
 
 def linear_maps(model: PreTrainedModel) -> tuple[set[str], str]:
-    """The linear maps of a model's layers, experts that lie in one tensor left out.
+    """The linear maps of a model's layers that are called; of experts in one tensor, none.
 
     Returns:
         What their names end in, and a pattern of the names of other modules that end so too, such
@@ -190,11 +191,13 @@ def linear_maps(model: PreTrainedModel) -> tuple[set[str], str]:
     """
     layers = layers_of(model)
     begin = next(f"{name}." for name, module in model.named_modules() if module is layers)
-    maps = {
-        name
+    linear = {
+        name: module
         for name, module in model.named_modules()
         if type(module) in (nn.Linear, Conv1D) and name.startswith(begin)
     }
+    called = {_LAYERED.sub("#", name) for name in _called(model, linear)}
+    maps = {name for name in linear if _LAYERED.sub("#", name) in called}
     ends = {_end(name) for name in maps}
     if any(parameter.dim() == 3 for parameter in layers.parameters()):
         ends -= EXPERTS
@@ -209,8 +212,25 @@ def linear_maps(model: PreTrainedModel) -> tuple[set[str], str]:
 def _pattern(name: str, apart: Collection[str]) -> str:
     """A regular expression of a module's name in any layer, or in its own if others match too."""
     exact = re.escape(name)
-    of_any = re.sub(r"\b\d+\b", r"\\d+", exact)
+    of_any = _LAYERED.sub(r"\\d+", exact)
     return exact if any(re.fullmatch(of_any, other) for other in apart) else of_any
+
+
+@torch.no_grad()
+def _called(model: PreTrainedModel, modules: Mapping[str, nn.Module]) -> set[str]:
+    """Which modules a few words pass through: none do through attention to sounds, say."""
+    called: set[str] = set()
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name, module in modules.items()
+    ]
+    try:
+        words = torch.arange(4, device=model.device)
+        model(input_ids=words[None], use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called
 
 
 def _end(name: str) -> str:

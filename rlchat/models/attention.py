@@ -132,8 +132,10 @@ def _attention(
     if layout is None:
         mask = unseen(query.shape[2], key.shape[2], scoring.window, query.device)
         return attend(query, key, value, mask, scoring).transpose(1, 2).contiguous(), None
-    assert isinstance(module.layer_idx, int)
-    return layout.attend(module.layer_idx, query[0], key[0], value[0], scoring)[None], None
+    layer = getattr(module, "layer_idx", None)
+    if not isinstance(layer, int):
+        raise NotImplementedError("attention that is of no one layer")
+    return layout.attend(layer, query[0], key[0], value[0], scoring)[None], None
 
 
 class Mask:

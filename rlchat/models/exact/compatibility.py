@@ -208,6 +208,8 @@ def _packed(model: PreTrainedModel, rows: Sequence[Tensor]) -> list[Tensor]:
     layers = len(layers_of(model))
     if sorted(counted.layers) != list(range(layers)):
         few = len(set(counted.layers))
+        if few == layers:
+            raise NotImplementedError("its layers attend several times each")
         raise NotImplementedError(f"{few} of {layers} layers attend through the interface")
     return [packing.row(laid, i) for i in range(len(rows))]
 

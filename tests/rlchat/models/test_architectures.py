@@ -16,6 +16,7 @@ import pytest
 import torch
 import transformers
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -27,6 +28,7 @@ from rlchat.distributed import Distributed
 from rlchat.errors import UserError
 from rlchat.inference.decoder import Decoder
 from rlchat.inference.engine import engine
+from rlchat.models.adapters import adapted
 from rlchat.models.config import AdapterConfig
 from rlchat.models.exact import compatibility
 from rlchat.models.exact.compatibility import check_model
@@ -51,6 +53,8 @@ POPULAR = {
     "mistral": {"sliding_window": 64},
     "gemma2": {},
     "gemma3_text": {},
+    "gemma3": {},
+    "gemma4": {},
     "phi3": {"sliding_window": 64},
     "gpt2": {},
     "olmo2": {},
@@ -96,7 +100,7 @@ NOT_MADE = {
     "musicgen": "transformers makes no causal model of its configuration",
     "musicgen_melody": "transformers makes no causal model of its configuration",
 }
-REFUSED = ("gpt_neo", "gptj", "mamba", "llama4_text", "bloom", "rwkv", "bert")
+REFUSED = ("gpt_neo", "gptj", "mamba", "bloom", "rwkv", "bert")
 NOTES = os.environ.get("RLCHAT_MODELS", "")  # a file that the sweep of all kinds writes
 EXACT = 1e-5  # relative error of logprobs in float32
 
@@ -234,6 +238,25 @@ def test_a_popular_kind_is_exact(kind: str, tmp_path: Path) -> None:
     assert outcome(kind, tmp_path / "model", **POPULAR[kind]) == "exact"
 
 
+@pytest.mark.parametrize(
+    ("kind", "some", "none"),
+    [
+        ("gemma3", r"language_model\.layers\.0\.self_attn\.q_proj$", r"vision_tower"),
+        ("whisper", r"layers\.0\.self_attn\.q_proj$", r"encoder_attn"),
+        ("phimoe", r"layers\.0\.self_attn\.q_proj$", r"router$"),
+        ("ctrl", r"h\.0\.ffn\.0$", r"h\.0$"),
+        ("opt", r"layers\.0\.fc1$", r"lm_head$"),
+    ],
+)
+def test_an_adapter_is_of_plain_linear_maps_that_words_pass_through(
+    kind: str, some: str, none: str
+) -> None:
+    model = adapted(tiny_model(kind), AdapterConfig(rank=4, layers=1.0), seed=0)
+    names = [name for name, part in model.named_modules() if isinstance(part, BaseTunerLayer)]
+    assert any(re.search(some, name) for name in names)
+    assert not any(re.search(none, name) for name in names)
+
+
 def chance(policy: Policy, act: Any) -> float:
     """How probable the first act that counts is: act 0, in the first turn of `Delayed`."""
     ids = torch.tensor(policy.template.opening((Message("user", "aaaaaaaa"),)))
@@ -292,6 +315,7 @@ def test_rows_end_where_positions_change_or_end(tmp_path: Path) -> None:
         [
             ("llama", {"rope_parameters": DYNAMIC}),
             ("phi3", {"rope_parameters": long, "max_position_embeddings": 256}),
+            ("llama4_text", {}),  # whose tokens see no other chunk
         ]
     ):
         said = outcome(kind, tmp_path / str(i), **settings)
