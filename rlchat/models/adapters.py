@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from rlchat.errors import UserError
 from rlchat.models.attention import layers_of, text_config
 from rlchat.models.config import AdapterConfig
+from rlchat.models.generation_model import prefix_kv_of
 from rlchat.models.packing import PrefixKV
 
 POLICY = "policy"  # the name of the adapter that trains
@@ -264,3 +265,28 @@ def virtual_prefix_kv(model: PeftModel, adapter: str) -> PrefixKV:
         config.num_virtual_tokens, config.num_layers, 2, config.num_attention_heads, -1
     )
     return [(key, value) for key, value in states.permute(1, 2, 3, 0, 4)]
+
+
+@torch.no_grad()
+def check_prefix(model: PeftModel) -> None:
+    """Refuse virtual keys and values that are of another shape than a model's own.
+
+    Raises:
+        UserError: its layers differ in theirs, or its keys are wider than its values.
+    """
+    if not isinstance(model.peft_config[POLICY], PrefixTuningConfig):
+        return
+    base = model.get_base_model()
+    assert isinstance(base, PreTrainedModel)
+    word = base.get_input_embeddings()(torch.zeros(1, dtype=torch.long, device=base.device))
+    own = [_shape_of(pair) for pair in prefix_kv_of(base, word)]
+    if own != [_shape_of(pair) for pair in virtual_prefix_kv(model, POLICY)]:
+        raise UserError(
+            "expected a model whose keys and values are of one shape in all layers, for a prefix "
+            f"to come before; got {type(base).__name__}; choose another --adapter.method"
+        )
+
+
+def _shape_of(pair: tuple[Tensor, Tensor]) -> list[tuple[int, int]]:
+    """Heads and channels of keys, and of values."""
+    return [(len(each), each.shape[-1]) for each in pair]

@@ -115,6 +115,10 @@ def _is_number(value: Any) -> bool:
     return type(value) is int
 
 
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
 @dataclass
 class _Part:
     """The settings of one model, or of one of the models that it is composed of.
@@ -142,8 +146,8 @@ class _Part:
     def _number(self, name: str) -> int:
         """A setting by transformers' name for it, 0 if there is none."""
         for own in (name, *(own for own, common in self.names.items() if common == name)):
-            if _is_number(value := self.settings.get(own)):
-                return int(value)
+            if found := _number(self.settings.get(own)):
+                return found
         return 0
 
     def _each(self) -> Iterator[tuple[Settings, str, str]]:
@@ -200,8 +204,7 @@ class _Part:
     def _was(self, holder: Settings, name: str) -> int:
         """A number as it was before anything shrank, of a layer that may have its own."""
         own = holder.get(name) if holder is not self.settings else None
-        found = own if _is_number(own) else self.was.get(name)
-        return int(found) if _is_number(found) else 0
+        return _number(own) or _number(self.was.get(name))
 
     def _heads_of(self, name: str) -> Iterator[tuple[int, int]]:
         """How many heads there were, and are, whose width a setting is, as their names tell."""

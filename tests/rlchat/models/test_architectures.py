@@ -29,6 +29,7 @@ from rlchat.errors import UserError
 from rlchat.inference.decoder import Decoder
 from rlchat.inference.engine import engine
 from rlchat.models.adapters import adapted
+from rlchat.models.attention import text_config
 from rlchat.models.config import AdapterConfig
 from rlchat.models.exact import compatibility
 from rlchat.models.exact.compatibility import check_model
@@ -257,6 +258,13 @@ def test_an_adapter_is_of_plain_linear_maps_that_words_pass_through(
     assert not any(re.search(none, name) for name in names)
 
 
+@pytest.mark.parametrize("kind", ["deepseek_v3", "gemma4"])
+def test_a_prefix_that_would_not_fit_is_refused(kind: str, tmp_path: Path) -> None:
+    folder = saved(kind, tmp_path)
+    with pytest.raises(UserError, match=r"keys and values .* got \w+; choose another --adapter"):
+        Policy.create(str(folder), AdapterConfig(method="prefix", dtype="float32"))
+
+
 def chance(policy: Policy, act: Any) -> float:
     """How probable the first act that counts is: act 0, in the first turn of `Delayed`."""
     ids = torch.tensor(policy.template.opening((Message("user", "aaaaaaaa"),)))
@@ -265,7 +273,7 @@ def chance(policy: Policy, act: Any) -> float:
     with torch.no_grad():
         last, _ = policy.trunk_states(policy.frozen_prefix(packing), packing, at)
         probabilities = policy.head(last)[0].float().softmax(-1)
-    words = range(policy.hf.config.vocab_size)
+    words = range(text_config(policy.hf).vocab_size)
     earns = torch.tensor([act(policy.template.text([i]), 2) == 0 for i in words])
     return float(probabilities[earns].sum())
 
