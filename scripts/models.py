@@ -15,7 +15,8 @@ import transformers
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "method" / "models.md"
 BEGIN = "<!-- Made by `make models`. -->"
 WIDTH = 110  # of the page's lines
-_GOT = re.compile(r"; got (?:\w+: )?(.*?); (?:choose|lower)")
+LAST = ("refused", "not tried")  # outcomes that have reasons
+_GOT = re.compile(r"; got (?:\w+: )?(?:NotImplementedError: )?(.*?); (?:choose|lower)")
 
 Note = Mapping[str, str]
 
@@ -34,13 +35,14 @@ def lists(notes: Iterable[Note]) -> str:
     of: dict[str, list[Note]] = defaultdict(list)
     for note in kinds:
         of[note["outcome"]].append(note)
-    counts = ", ".join(f"{len(found)} {outcome}" for outcome, found in sorted(of.items()))
+    outcomes = sorted(of, key=lambda outcome: (*map(outcome.__eq__, LAST[::-1]), outcome))
+    counts = ", ".join(f"{len(of[outcome])} {outcome}" for outcome in outcomes)
     parts = [
         wrapped(f"With transformers {transformers.__version__}, of {len(kinds)} kinds: {counts}.")
     ]
-    for outcome, found in sorted(of.items()):
+    for outcome in outcomes:
         parts.append(f"## {outcome.capitalize()}")
-        parts.append(by_reason(found) if outcome in ("refused", "not tried") else named(found))
+        parts.append((by_reason if outcome in LAST else named)(of[outcome]))
     return "\n\n".join(parts)
 
 

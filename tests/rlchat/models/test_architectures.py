@@ -69,7 +69,8 @@ POPULAR = {
 # Random weights give small states, and scaled down far their logits hardly move: scale them less.
 LESS = {"granite": {"logits_scaling": 2.0}, "cohere": {"logit_scale": 0.5}}
 DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
-# What transformers' own settings of a kind lack for a model to be made of them.
+# What transformers' own settings of a kind lack for a model to be made of them, or to be as the
+# models that are published.
 SPLIT = {"rope_type": "default", "rope_theta": 1e4}
 LACKING: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {
@@ -80,6 +81,7 @@ LACKING: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 128, "num_experts_per_tok": 6, "n_shared_experts": 2},
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128, "num_experts": 64, "moe_topk": 8},
+    "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 8},
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 8},
     "ministral": {"head_dim": 128},
     "nemotron": {"num_key_value_heads": 8},
@@ -335,6 +337,8 @@ def test_rows_end_where_positions_change_or_end(tmp_path: Path) -> None:
 def test_a_decoder_is_not_given_more_room_than_there_are_positions(tmp_path: Path) -> None:
     policy = opened(folder_of(tiny_model("opt"), tmp_path))
     assert row_limit(policy.hf) == 64
+    assert row_limit(tiny_model("whisper")) == 64
+    assert row_limit(tiny_model("gemma3")) is None  # whose table is of places in images
     with (
         pytest.raises(UserError, match=r"got one of up to 70; lower --rollout.max-tokens by 6"),
         engine("own", policy.generation_model(), 2, 70, (1,), 1.0, 0, False),
