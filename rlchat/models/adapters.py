@@ -129,12 +129,13 @@ def check_share(virtual: bool, share: float) -> None:
 
 def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
     """Put a fresh adapter on a model."""
+    own = peft_config(config, model)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             adapted = get_peft_model(
                 model,
-                peft_config(config, model),
+                own,
                 adapter_name=POLICY,
                 autocast_adapter_dtype=False,
             )
