@@ -11,7 +11,7 @@ from torch import Tensor
 from rlchat.inference.cuda_graphs import Replayed
 from rlchat.inference.kv_cache import Cache, RowGroup, StepLayout, is_lazy
 from rlchat.inference.rows import RowTable, group_rows, longest_beginning, slots_of
-from rlchat.models.attention import Mask, middle_layer, trunk_and_head
+from rlchat.models.attention import Mask, middle_layer, text_config, trunk_and_head
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.logits import sample
 
@@ -83,7 +83,7 @@ class Decoder:
         self._half = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
         self._prefix_kv = generation.prefix_kv
         self._before = 0 if self._prefix_kv is None else self._prefix_kv[0][0].shape[1]
-        layers = generation.model.config.num_hidden_layers
+        layers = text_config(generation.model).num_hidden_layers
         self._replayed: Replayed | None = None
         if self._device.type in REPLAYED:
             buffers = torch.zeros(2, rows, dtype=torch.long, device=self._device)

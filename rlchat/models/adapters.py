@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlchat.errors import UserError
+from rlchat.models.attention import layers_of, text_config
 from rlchat.models.config import AdapterConfig
+from rlchat.models.generation_model import prefix_kv_of
 from rlchat.models.packing import PrefixKV
 
 POLICY = "policy"  # the name of the adapter that trains
@@ -39,6 +42,7 @@ _PLAIN: dict[str, object] = {
 }
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 _LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
+_LAYERED = re.compile(r"\b\d+\b")
 # Maps of feed-forward layers. Where experts lie in one tensor, peft takes these names for theirs
 # too, and would adapt what cannot be merged: attention alone is adapted there.
 EXPERTS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
@@ -125,12 +129,13 @@ def check_share(virtual: bool, share: float) -> None:
 
 def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
     """Put a fresh adapter on a model."""
+    own = peft_config(config, model)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             adapted = get_peft_model(
                 model,
-                peft_config(config, model),
+                own,
                 adapter_name=POLICY,
                 autocast_adapter_dtype=False,
             )
@@ -145,16 +150,9 @@ def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftMod
 
 def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
     """The PEFT configuration of a method; all linear maps of a layer, no dropout."""
-    layers = model.config.num_hidden_layers
+    layers = text_config(model).num_hidden_layers
     first = layers - max(1, round(config.layers * layers))
-    head = model.get_output_embeddings()
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
-    }
-    if any(parameter.dim() == 3 for parameter in model.parameters()):
-        linear -= EXPERTS
+    linear, others = linear_maps(model)
     if config.method == "prefix":
         return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.tokens)
     if config.method == "prompt":
@@ -169,6 +167,7 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
             task_type="CAUSAL_LM",
             target_modules=rf"{top}\.(k_proj|v_proj|down_proj)",
             feedforward_modules=rf"{top}\.down_proj",
+            exclude_modules=others or None,
         )
     return LoraConfig(
         task_type="CAUSAL_LM",
@@ -177,11 +176,69 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
         lora_alpha=config.alpha,
         lora_dropout=0.0,
         target_modules=sorted(linear),
+        exclude_modules=others or None,
         use_dora=config.method == "dora",
         use_rslora=config.method == "rslora",
         # GPT-2's maps have their weights the other way round.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
+
+
+def linear_maps(model: PreTrainedModel) -> tuple[set[str], str]:
+    """The linear maps of a model's layers that are called; of experts in one tensor, none.
+
+    Returns:
+        What their names end in, and a pattern of the names of other modules that end so too, such
+        as those of a part that sees images; "" if there are none.
+    """
+    layers = layers_of(model)
+    begin = next(f"{name}." for name, module in model.named_modules() if module is layers)
+    linear = {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) in (nn.Linear, Conv1D) and name.startswith(begin)
+    }
+    called = {_LAYERED.sub("#", name) for name in _called(model, linear)}
+    maps = {name for name in linear if _LAYERED.sub("#", name) in called}
+    ends = {_end(name) for name in maps}
+    if any(parameter.dim() == 3 for parameter in layers.parameters()):
+        ends -= EXPERTS
+    others = [
+        name
+        for name, _ in model.named_modules()
+        if name not in maps and any(name == end or name.endswith(f".{end}") for end in ends)
+    ]
+    return ends, "|".join(sorted({_pattern(name, maps) for name in others}))
+
+
+def _pattern(name: str, apart: Collection[str]) -> str:
+    """A regular expression of a module's name in any layer, or in its own if others match too."""
+    exact = re.escape(name)
+    of_any = _LAYERED.sub(r"\\d+", exact)
+    return exact if any(re.fullmatch(of_any, other) for other in apart) else of_any
+
+
+@torch.no_grad()
+def _called(model: PreTrainedModel, modules: Mapping[str, nn.Module]) -> set[str]:
+    """Which modules a few words pass through: none do through attention to sounds, say."""
+    called: set[str] = set()
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name, module in modules.items()
+    ]
+    try:
+        words = torch.arange(4, device=model.device)
+        model(input_ids=words[None], use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called
+
+
+def _end(name: str) -> str:
+    """The last part of a module's name that says what it is: ``q_proj``, but ``ffn.0``."""
+    before, _, last = name.rpartition(".")
+    return f"{_end(before)}.{last}" if last.isdecimal() else last
 
 
 def train_adapter(model: PeftModel, adapter: str) -> None:
@@ -209,3 +266,28 @@ def virtual_prefix_kv(model: PeftModel, adapter: str) -> PrefixKV:
         config.num_virtual_tokens, config.num_layers, 2, config.num_attention_heads, -1
     )
     return [(key, value) for key, value in states.permute(1, 2, 3, 0, 4)]
+
+
+@torch.no_grad()
+def check_prefix(model: PeftModel) -> None:
+    """Refuse virtual keys and values that are of another shape than a model's own.
+
+    Raises:
+        UserError: its layers differ in theirs, or its keys are wider than its values.
+    """
+    if not isinstance(model.peft_config[POLICY], PrefixTuningConfig):
+        return
+    base = model.get_base_model()
+    assert isinstance(base, PreTrainedModel)
+    word = base.get_input_embeddings()(torch.zeros(1, dtype=torch.long, device=base.device))
+    own = [_shape_of(pair) for pair in prefix_kv_of(base, word)]
+    if own != [_shape_of(pair) for pair in virtual_prefix_kv(model, POLICY)]:
+        raise UserError(
+            "expected a model whose keys and values are of one shape in all layers, for a prefix "
+            f"to come before; got {type(base).__name__}; choose another --adapter.method"
+        )
+
+
+def _shape_of(pair: tuple[Tensor, Tensor]) -> list[tuple[int, int]]:
+    """Heads and channels of keys, and of values."""
+    return [(len(each), each.shape[-1]) for each in pair]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 from rlchat.models.heads import head_of
 
@@ -47,9 +47,23 @@ class Layout(Protocol):
         ...
 
 
+def text_config(model: PreTrainedModel) -> PreTrainedConfig:
+    """The configuration of a model's language model, which may be a part of it."""
+    config: PreTrainedConfig = model.config.get_text_config(decoder=True)
+    return config
+
+
 def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
-    """The part of a causal language model that gives states, and the part that gives logits."""
-    trunk = getattr(model, model.base_model_prefix)
+    """The part of a causal language model that gives states, and the part that gives logits.
+
+    Of a model that takes images or sounds as well it is the language model's part alone.
+    """
+    words = model.get_input_embeddings()
+    trunk: Any = getattr(model, model.base_model_prefix, None) or next(
+        part for part in model.children() if any(module is words for module in part.modules())
+    )
+    if text_config(model) is not model.config:
+        trunk = trunk.get_decoder()
     assert isinstance(trunk, nn.Module)
     return trunk, head_of(model)
 
@@ -57,7 +71,7 @@ def trunk_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
 def layers_of(model: PreTrainedModel) -> nn.ModuleList:
     """The layers of a model, wherever its family keeps them."""
     trunk, _ = trunk_and_head(model)
-    count = model.config.num_hidden_layers
+    count = text_config(model).num_hidden_layers
     for module in trunk.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
@@ -118,8 +132,10 @@ def _attention(
     if layout is None:
         mask = unseen(query.shape[2], key.shape[2], scoring.window, query.device)
         return attend(query, key, value, mask, scoring).transpose(1, 2).contiguous(), None
-    assert isinstance(module.layer_idx, int)
-    return layout.attend(module.layer_idx, query[0], key[0], value[0], scoring)[None], None
+    layer = getattr(module, "layer_idx", None)
+    if not isinstance(layer, int):
+        raise NotImplementedError("attention that is of no one layer")
+    return layout.attend(layer, query[0], key[0], value[0], scoring)[None], None
 
 
 class Mask:

@@ -35,15 +35,29 @@ class AdjustedHead(nn.Module):
 
 def head_of(model: PreTrainedModel) -> nn.Module:
     """What gives a model's logits from its last states: its output layer, wrapped if need be."""
-    linear = model.get_output_embeddings()
-    assert isinstance(linear, nn.Module)
-    config = model.config.get_text_config()
+    linear = _to_logits(model)
+    config = model.config.get_text_config(decoder=True)
     factor = _number(config, "logit_scale")
     divisor = _number(config, "logits_scaling")
     cap = _number(config, "final_logit_softcapping")
     if factor is None and divisor is None and cap is None:
         return linear
     return AdjustedHead(linear, factor, divisor, cap)
+
+
+def _to_logits(model: PreTrainedModel) -> nn.Module:
+    """A model's output layer, with maps of states that some families have before it (BERT)."""
+    linear = model.get_output_embeddings()
+    assert isinstance(linear, nn.Module)
+    parts, trunk = [*model.children()], getattr(model, model.base_model_prefix, None)
+    if trunk not in parts:
+        return linear
+    after = [part for part in parts[parts.index(trunk) + 1 :] if [*part.parameters()]]
+    if linear in after:
+        before = after[: after.index(linear)]
+        return nn.Sequential(*before, linear) if before else linear
+    around = [part for part in after if any(module is linear for module in part.modules())]
+    return around[0] if len(around) == 1 and after == around else linear
 
 
 def _number(config: PreTrainedConfig, name: str) -> float | None:

@@ -209,6 +209,11 @@ class MergedLinear(nn.Module):
         self._weight = reorder(weight.detach())
         self._bias = None if bias is None else bias.detach()
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight, of which some models look at the precision."""
+        return self._weight
+
     def unload(self) -> None:
         """Drop the weight, until `load` gives another."""
         self._weight, self._bias = torch.empty(0), None

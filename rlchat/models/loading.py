@@ -58,7 +58,6 @@ def load_base(
         dtype: Of the weights; None keeps that of the files.
         say: As in `fetch`.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     no_progress_bars()
@@ -77,7 +76,7 @@ def load_base(
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # of any model code
         raise _unloadable(spec, first_line(error)) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers would make them up

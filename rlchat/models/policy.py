@@ -18,6 +18,7 @@ from rlchat.models import adapter_io
 from rlchat.models.adapters import (
     POLICY,
     adapted,
+    check_prefix,
     check_share,
     layer_of,
     virtual_embeddings,
@@ -60,6 +61,7 @@ class Policy:
         assert isinstance(hf, PreTrainedModel)
         self.hf, self._merged, self._limit = hf, MergedCopies(hf), row_limit(hf)
         self.trunk, self.head = trunk_and_head(hf)
+        self._depth = len(layers_of(hf))
         self.first_trained_layer = 0
         if REFERENCE not in model.peft_config:
             own = model.peft_config[POLICY]
@@ -87,7 +89,7 @@ class Policy:
             say: told what takes long.
 
         Raises:
-            UserError: no such model, or an adapter that was trained on another base.
+            UserError: no such model, or an adapter that does not fit it.
         """
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
@@ -100,6 +102,7 @@ class Policy:
         else:
             adapter_io.check_base(adapter, info)
             peft = adapter_io.load_adapter(model, adapter, POLICY)
+        check_prefix(peft)
         reading = adapter_io.reading_of(adapter, model, config.max_message_tokens)
         return cls(peft, reading.template(tokenizer), info, reading)
 
@@ -163,9 +166,9 @@ class Policy:
             UserError: a share below 1 of an adapter that has no layers.
         """
         check_share(self.model.peft_config[POLICY].is_prompt_learning, share)
-        layers = self.hf.config.num_hidden_layers
+        top = self._depth - max(1, round(share * self._depth))
         adapted = [layer_of(n) or 0 for n, _ in self.model.named_parameters() if f".{POLICY}" in n]
-        self.first_trained_layer = max(layers - max(1, round(share * layers)), min(adapted))
+        self.first_trained_layer = max(top, min(adapted))
         named = dict(self.model.named_parameters())
         trained = {name for name, _ in self.named_parameters()}
         for name, parameter in named.items():
@@ -308,7 +311,7 @@ class Policy:
             prefix_kv = virtual_prefix_kv(self.model, self.model.active_adapter)
             packing = replace(packing, prefix_kv=prefix_kv)
         skipped = self.first_trained_layer if start.is_floating_point() else 0
-        place = max(0, middle_layer(self.hf.config.num_hidden_layers) - skipped)
+        place = max(0, middle_layer(self._depth) - skipped)
         with states_entering(self._layers(), place if middle else None) as seen:
             out = self.trunk(
                 **given,

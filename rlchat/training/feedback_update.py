@@ -21,6 +21,7 @@ from rlchat.feedback.store import Messages, Rating, Store
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.listener import Listener
 from rlchat.models.adapter_io import base_spec
+from rlchat.models.attention import text_config
 from rlchat.models.config import AdapterConfig
 from rlchat.models.policy import Policy
 from rlchat.rewards.config import RewardConfig
@@ -198,7 +199,7 @@ def measure_kl(config: FeedbackUpdateConfig, old: Path, new: Path, env: EnvConfi
         played = collect(policy.generation_model(), policy.template, pool, keys, config.rollout)
     policy.free_merged()
     batch = pack(played)
-    critic = Critic(policy.hf.config.hidden_size, CriticConfig())
+    critic = Critic(text_config(policy.hf).hidden_size, CriticConfig())
     seen = annotate(policy, critic, batch, PPOConfig().token_budget)
     k1 = ppo.k1(seen.logprobs, seen.ref_logprobs)
     return float(ppo.masked_moments(k1, batch.action_mask, ppo.alone)[0])

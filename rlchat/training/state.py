@@ -15,6 +15,7 @@ from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.algorithms.update import Learner
 from rlchat.distributed import Distributed
 from rlchat.models.adapters import POLICY
+from rlchat.models.attention import text_config
 from rlchat.models.policy import Policy
 from rlchat.rewards.composite import CompositeReward
 from rlchat.rollout.trajectory import Trajectory
@@ -144,7 +145,7 @@ def _take_up(learner: Learner, tensors: Mapping[str, torch.Tensor]) -> None:
 def make_learner(config: TrainConfig, policy: Policy, ranks: Distributed) -> Learner:
     """A critic and optimizers for a policy, of which the top layers train."""
     policy.train_top(config.ppo.layers)
-    critic = Critic(policy.hf.config.hidden_size, config.critic, config.seed)
+    critic = Critic(text_config(policy.hf).hidden_size, config.critic, config.seed)
     return Learner(
         policy,
         critic,

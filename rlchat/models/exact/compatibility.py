@@ -28,16 +28,18 @@ from rlchat.models.attention import (
     Scoring,
     attend,
     layers_of,
+    text_config,
     trunk_and_head,
     unseen,
     use_layouts,
 )
 from rlchat.models.exact.row_limit import row_limit
-from rlchat.models.exact.tiny_copy import WORDS, tiny_copy
+from rlchat.models.exact.tiny_copy import tiny_copy
+from rlchat.models.exact.tiny_settings import WORDS
 from rlchat.models.fetching.catalog import cache_dir, first_line
 from rlchat.models.packing import Packing
 
-TRIAL = 1  # counts up when another thing is tried, so that kept verdicts are not believed
+TRIAL = 2  # counts up when another thing is tried, so that kept verdicts are not believed
 LENGTHS = (40, 23, 9)  # tokens of the rows that are tried
 SHARED = 5  # tokens that they begin with
 TURNS = (7, 8, 20)  # tokens after which a row goes on over kept keys and values
@@ -142,7 +144,7 @@ def differs(model: PreTrainedModel, gradients: bool = True) -> str:
     Returns:
         A reason, or "".
     """
-    rows = _rows(min(WORDS, model.config.vocab_size), row_limit(model))
+    rows = _rows(min(WORDS, text_config(model).vocab_size), row_limit(model))
     model.set_attn_implementation("eager")
     with torch.set_grad_enabled(gradients):
         alone = [_logprobs(model(input_ids=row[None], use_cache=False).logits[0]) for row in rows]
@@ -206,6 +208,8 @@ def _packed(model: PreTrainedModel, rows: Sequence[Tensor]) -> list[Tensor]:
     layers = len(layers_of(model))
     if sorted(counted.layers) != list(range(layers)):
         few = len(set(counted.layers))
+        if few == layers:
+            raise NotImplementedError("its layers attend several times each")
         raise NotImplementedError(f"{few} of {layers} layers attend through the interface")
     return [packing.row(laid, i) for i in range(len(rows))]
 
@@ -264,7 +268,7 @@ def _differs_here(model: PreTrainedModel) -> str:
     """
     # Ordinary words, from the middle of the vocabulary: on marks that a model never saw side by
     # side, half precision alone moves its logits by as much as a row's neighbours would.
-    word = model.config.vocab_size // 2
+    word = text_config(model).vocab_size // 2
     rows = [torch.arange(word, word + 8), torch.arange(word + 5, word, -1)]
     rows = [row.to(model.device) for row in rows]
     alone = [model(input_ids=row[None], use_cache=False).logits[0].float() for row in rows]

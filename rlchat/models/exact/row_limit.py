@@ -6,7 +6,8 @@ import torch
 from transformers import PreTrainedModel
 
 from rlchat.errors import UserError
-from rlchat.models.exact.tiny_copy import rope_settings
+from rlchat.models.attention import text_config, trunk_and_head
+from rlchat.models.exact.tiny_settings import rope_settings
 
 
 def row_limit(model: PreTrainedModel) -> int | None:
@@ -15,7 +16,7 @@ def row_limit(model: PreTrainedModel) -> int | None:
     Learned positions end. Rotary settings that go by the longest row (dynamic, long) would change
     with what shares a forward, from their original context on; chunks of attention part rows.
     """
-    config = model.config.get_text_config()
+    config = text_config(model)
     limits = [getattr(config, "attention_chunk_size", None)]
     room = getattr(config, "max_position_embeddings", None)
     own = getattr(config, "original_max_position_embeddings", None)
@@ -24,8 +25,8 @@ def row_limit(model: PreTrainedModel) -> int | None:
             limits.append(room)
         elif rope.get("rope_type") == "longrope":
             limits.append(rope.get("original_max_position_embeddings") or own or room)
-    if _learns_positions(model):
-        limits.append(room)
+    if learned := _learned_positions(model):
+        limits.append(room or learned)
     return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
@@ -43,11 +44,13 @@ def check_room(limit: int | None, tokens: int) -> None:
         )
 
 
-def _learns_positions(model: PreTrainedModel) -> bool:
-    """Whether there is a table of positions, beside that of words."""
-    tables = (
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Embedding) and module is not model.get_input_embeddings()
-    )
-    return any("pos" in name or name == "wpe" for name in tables)
+def _learned_positions(model: PreTrainedModel) -> int | None:
+    """Entries of the language model's table of positions, beside that of words, if it has one."""
+    trunk, _ = trunk_and_head(model)
+    for name, module in trunk.named_modules():
+        last = name.rpartition(".")[2]
+        if "pos" not in last and last != "wpe":
+            continue
+        if isinstance(module, torch.nn.Embedding) and module is not model.get_input_embeddings():
+            return module.num_embeddings
+    return None
