@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from rlchat.models.exact.tiny_state_spaces import shrink_state_spaces
+
 HEAD_DIM, VALUE_DIM, WIDTH, WORDS = 16, 12, 48, 96
 WINDOW, CONTEXT, ROOM = 6, 24, 64  # tokens: of a window, of an original context, of positions
 MOST_LAYERS = 6
@@ -74,6 +76,7 @@ def shrunk(config: PreTrainedConfig) -> PreTrainedConfig:
             if re.search(pattern, name) and value > most:
                 _set(small, name, most)
     _shrink_heads(small)
+    shrink_state_spaces(small)
     _shrink_context(small)
     for name, value in _numbers(small):
         if name.endswith("token_id") and value >= WORDS:
