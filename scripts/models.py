@@ -28,17 +28,25 @@ def main(path: Path) -> None:
 def tables(notes: Iterable[Note]) -> str:
     """What is exact, what is refused and why, and what was not tried."""
     kinds = sorted(notes, key=lambda note: note["kind"])
-    of = {o: [n for n in kinds if n["outcome"] == o] for o in ("exact", "refused", "not tried")}
-    exact, refused, untried = (len(found) for found in of.values())
+    of = {
+        o: [n for n in kinds if n["outcome"] == o]
+        for o in ("exact", "by rows", "refused", "not tried")
+    }
+    exact, rows, refused, untried = (len(found) for found in of.values())
     return "\n".join(
         [
             f"With transformers {transformers.__version__}, {exact} of {len(kinds)} kinds are "
-            f"exact, {refused} are refused, and {untried} need settings of their own for a model "
-            "to be made of them, or packages that are not installed.",
+            f"exact in packings, {rows} more by rows, {refused} are refused, and {untried} need "
+            "settings of their own for a model to be made of them, or packages that are not "
+            "installed.",
             "",
             "## Exact",
             "",
             named(of["exact"]),
+            "",
+            "## Exact by rows",
+            "",
+            named(of["by rows"]),
             "",
             "## Refused",
             "",

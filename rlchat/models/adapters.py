@@ -24,7 +24,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlchat.errors import UserError
-from rlchat.models.config import AdapterConfig
+from rlchat.models.by_rows.adapting import adaptable, no_virtual_tokens
+from rlchat.models.by_rows.way import by_rows
+from rlchat.models.config import PROMPTED, AdapterConfig
 from rlchat.models.packing import PrefixKV
 
 POLICY = "policy"  # the name of the adapter that trains
@@ -124,7 +126,13 @@ def check_share(virtual: bool, share: float) -> None:
 
 
 def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
-    """Put a fresh adapter on a model."""
+    """Put a fresh adapter on a model.
+
+    Raises:
+        UserError: it has no place for one of this method.
+    """
+    if by_rows(model) is not None and config.method in PROMPTED:
+        raise no_virtual_tokens(model)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -155,6 +163,8 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
     }
     if any(parameter.dim() == 3 for parameter in model.parameters()):
         linear -= EXPERTS
+    if by_rows(model) is not None:
+        linear = adaptable(model, linear)
     if config.method == "prefix":
         return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.tokens)
     if config.method == "prompt":

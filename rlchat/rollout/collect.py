@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlchat.inference.decoder import Sampled
 from rlchat.inference.engine import Engine, engine
+from rlchat.inference.rows import Sampled
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
 from rlchat.rollout.config import RolloutConfig

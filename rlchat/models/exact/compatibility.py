@@ -84,8 +84,8 @@ def check_model(model: PreTrainedModel, say: Say = lambda line: None) -> None:
             reason = _said(error)
     if reason:
         raise UserError(
-            "expected a causal model that is computed here as in transformers, packed or row by "
-            f"row; got {type(model).__name__}: {reason}; choose another model"
+            "expected a model that is computed here as in transformers, packed or row by row; got "
+            f"{type(model).__name__}: {reason}; choose another model"
         )
     name = type(model).__name__
     if verdict.rows is not None and name not in _TOLD:
