@@ -28,10 +28,8 @@ def main(path: Path) -> None:
 def tables(notes: Iterable[Note]) -> str:
     """What is exact, what is refused and why, and what was not tried."""
     kinds = sorted(notes, key=lambda note: note["kind"])
-    of = {
-        o: [n for n in kinds if n["outcome"] == o]
-        for o in ("exact", "by rows", "refused", "not tried")
-    }
+    outcomes = ("exact", "by rows", "refused", "not tried")
+    of = {outcome: [n for n in kinds if n["outcome"] == outcome] for outcome in outcomes}
     exact, rows, refused, untried = (len(found) for found in of.values())
     return "\n".join(
         [

@@ -74,6 +74,8 @@ class RowDecoder(TurnSampler):
     def step(self, on_token: OnToken | None = None) -> dict[int, Sampled]:
         """Read prompts, and sample a token for every conversation that has read its own."""
         self._generation.require_merged()
+        if not self._turns:
+            return {}
         if self._way.turns == "anew":
             logits, ready = self._read_anew()
         else:

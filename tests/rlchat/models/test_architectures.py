@@ -207,10 +207,13 @@ def chance(policy: Policy, act: Any) -> float:
 @pytest.mark.long
 @pytest.mark.parametrize("kind", POPULAR)
 def test_a_popular_kind_learns(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two iterations make the act probable that pays two turns later; the chance is exact."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
-    settings = {**POPULAR[kind], **LESS.get(kind, {})}
-    model = folder_of(tiny_model(kind, 256, **settings), tmp_path / "model")
+    assert_learns(tiny_model(kind, 256, **{**POPULAR[kind], **LESS.get(kind, {})}), tmp_path)
+
+
+def assert_learns(made: PreTrainedModel, tmp_path: Path) -> None:
+    """Two iterations make the act probable that pays two turns later; the chance is exact."""
+    model = folder_of(made, tmp_path / "model")
     config = TrainConfig(
         env="text_envs:tests/Delayed-v0",
         iterations=2,
