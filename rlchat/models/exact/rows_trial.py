@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 from rlchat.models.attention import layers_of, trunk_and_head
 from rlchat.models.by_rows.padding import PaddedRows, padded_states
 from rlchat.models.by_rows.states import KeptRows, go_on, merged, split
-from rlchat.models.by_rows.way import ByRows
+from rlchat.models.by_rows.way import ByRows, Turns
 from rlchat.models.exact.comparing import (
     CLOSE,
     error_of,
@@ -26,6 +27,7 @@ PREFIXES = (1, 5, 17, 39)  # tokens of a row's beginnings that are to know nothi
 # Tokens after which rows stop and go on, in turn: prompts, then single tokens, then a next turn.
 STOPS = ((7, 8, 9, 10, 20, 21, 22, 23, 40), (1, 2, 3, 9, 10, 11, 23), (2, 3, 4, 9))
 PROMPTS = (30, 13, 2)  # tokens after which rows go on side by side
+_KEEPING: tuple[Turns, ...] = ("whole", "single")  # ways to go on over what is kept, fastest first
 TOGETHER = (((0, 1, 2), 3), ((0, 1), 2), ((1, 2, 0), 2), ((1,), 1))  # rows, and tokens of each
 
 
@@ -54,11 +56,10 @@ def try_by_rows(model: PreTrainedModel, gradients: bool = True) -> ByRows | str:
     with torch.no_grad():
         if wrong := _wrong("beginnings", _error_of_prefixes(model, rows[0], alone[0])):
             return f"{wrong}, as if tokens saw what follows them"
-        for turns in ("whole", "single"):
-            whole = turns == "whole"
-            if _exact(lambda whole=whole: _error_in_turns(model, rows, alone, whole)):
-                together = _exact(lambda: _error_together(model, rows, alone))
-                return ByRows("whole" if whole else "single", together)
+        for turns in _KEEPING:
+            if _exact(partial(_error_in_turns, model, rows, alone, turns == "whole")):
+                together = _exact(partial(_error_together, model, rows, alone))
+                return ByRows(turns, together)
     return ByRows("anew", together=True)
 
 

@@ -31,7 +31,7 @@ def shrink_state_spaces(config: PreTrainedConfig) -> None:
     if isinstance(blocks, list | tuple):  # a pattern that layers repeat
         config.num_hidden_layers = max(config.num_hidden_layers, len(blocks))
     if own.get("attn_layer_indices"):
-        config.attn_layer_indices = [1]  # type: ignore[attr-defined]
+        config.attn_layer_indices = [1]
     expand = own.get("mamba_expand", own.get("expand"))
     if isinstance(expand, int):
         _shrink_heads(config, own, expand * config.hidden_size)
@@ -48,7 +48,7 @@ def _shrink_heads(config: PreTrainedConfig, own: dict[str, Any], width: int) -> 
     if pair[1] in own:
         setattr(config, pair[1], width // HEADS)
     if own.get("mamba_d_ssm") is not None:
-        config.mamba_d_ssm = width  # type: ignore[attr-defined]
+        config.mamba_d_ssm = width
     for name in ("n_groups", "mamba_n_groups", "mamba_ngroups"):
         _at_most(config, own, name, 2)
     for name in ("chunk_size", "mamba_chunk_size"):
