@@ -11,7 +11,7 @@ from torch import Tensor
 from rlchat.inference.decoder import FORWARD
 from rlchat.inference.rows import Noise, OnToken, Sampled, Turn, TurnSampler
 from rlchat.models.attention import trunk_and_head
-from rlchat.models.by_rows.padding import PaddedRows, padded_states
+from rlchat.models.by_rows.padding import SPREAD, PaddedRows, padded_states
 from rlchat.models.by_rows.states import KeptRows, go_on, merged, split
 from rlchat.models.by_rows.way import by_rows
 from rlchat.models.generation_model import GenerationModel
@@ -20,9 +20,8 @@ from rlchat.models.generation_model import GenerationModel
 class RowDecoder(TurnSampler):
     """Samples turns of conversations, each at its own pace; see `Decoder`, whose methods it has.
 
-    What is kept of a conversation is transformers' own cache of one row. Prompts are read row by
-    row, or side by side where they are equally long; rows that take single tokens go on together
-    where that is exact, and stay together until one joins or leaves.
+    What is kept of a conversation is transformers' own cache of one row. Where that is exact, rows
+    that read as many tokens do so side by side, and stay together until one joins or leaves.
     """
 
     def __init__(
@@ -97,46 +96,64 @@ class RowDecoder(TurnSampler):
         return [trunk_and_head(model)[1](states[last.to(self._device)])], [*self._turns]
 
     def _read(self) -> tuple[list[Tensor], list[int]]:
-        """Read what is pending: single tokens side by side, and as many prompts as there is room.
+        """Read what is pending, in forwards of rows that get as many tokens.
 
         Returns:
             Logits (n, V) after the last ids of those that have nothing pending, and which they are.
         """
         logits: list[Tensor] = []
         ready: list[int] = []
-        singles = [c for c, turn in self._turns.items() if self._ids[c] and self._is_single(turn)]
-        prompts = [c for c in self._turns if c not in singles]
-        for members in self._forwards(singles, prompts):
-            tokens = 1 if members[0] in singles else len(self._turns[members[0]].pending)
-            after = self._go_on(members, tokens)
+        for members in self._forwards():
+            after = self._go_on(members, self._tokens(members))
             done = [i for i, c in enumerate(members) if not self._turns[c].pending]
             ready += [members[i] for i in done]
             logits.append(after[done])
         return logits, ready
 
-    def _is_single(self, turn: Turn) -> bool:
-        """Whether a conversation that is kept reads its next token alone."""
-        return len(turn.pending) == 1 or self._way.turns == "single"
+    def _forwards(self) -> Iterator[list[int]]:
+        """Deal conversations to forwards: prompts, as many as there is room for, then the others.
 
-    def _forwards(self, singles: list[int], prompts: list[int]) -> Iterator[list[int]]:
-        """Deal conversations to forwards whose rows get equally many tokens."""
-        if self._way.together and singles:
-            yield sorted(singles)
-        elif not self._way.together:
-            yield from ([c] for c in singles)
-        alike: dict[tuple[int, int], list[int]] = {}
-        for c in prompts:
-            begins, tokens = not self._ids[c], len(self._turns[c].pending)
-            alone = 0 if begins and self._way.together else c + 1
-            alike.setdefault((tokens, alone), []).append(c)
+        Prompts that begin are dealt by their lengths: what one has more than the shortest of its
+        forward is read later, as a turn that goes on.
+        """
+        begin = [c for c in self._turns if not self._ids[c]]
+        begin.sort(key=lambda c: len(self._turns[c].pending))
+        single = [c for c, t in self._turns.items() if self._ids[c] and len(t.pending) == 1]
+        more = [c for c, t in self._turns.items() if self._ids[c] and len(t.pending) > 1]
+        if self._way.turns == "single":  # then a prompt goes on by single tokens, as others do
+            single, more = [*single, *more], []
         room = FORWARD
-        for (tokens, _), members in alike.items():
-            for begin in range(0, len(members), max(1, FORWARD // tokens)):
-                few = members[begin : begin + max(1, FORWARD // tokens)]
-                if room <= 0:
-                    return
-                room -= tokens * len(few)
-                yield few
+        for members in [*self._alike(begin), *self._side_by_side(more)]:
+            if room > 0:
+                room -= len(members) * self._tokens(members)
+                yield members
+        yield from self._side_by_side(single)
+
+    def _tokens(self, members: Sequence[int]) -> int:
+        """How many tokens conversations read in one forward."""
+        if self._ids[members[0]] and self._way.turns == "single":
+            return 1
+        return min(len(self._turns[c].pending) for c in members)
+
+    def _side_by_side(self, members: list[int]) -> list[list[int]]:
+        """Forwards of conversations that go on."""
+        if self._way.together:
+            return [sorted(members)] if members else []
+        return [[c] for c in members]
+
+    def _alike(self, members: list[int]) -> list[list[int]]:
+        """Forwards of conversations that begin, by prompts that are alike in length."""
+        if not self._way.together:
+            return [[c] for c in members]
+        forwards: list[list[int]] = []
+        for c in members:
+            most = len(self._turns[c].pending)
+            least = len(self._turns[forwards[-1][0]].pending) if forwards else 0
+            if forwards and most <= SPREAD * least and least * len(forwards[-1]) < FORWARD:
+                forwards[-1].append(c)
+            else:
+                forwards.append([c])
+        return forwards
 
     def _go_on(self, members: Sequence[int], tokens: int) -> Tensor:
         """Read the next tokens of some conversations; give logits (n, V) after them."""

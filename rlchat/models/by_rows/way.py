@@ -19,7 +19,7 @@ class ByRows:
         turns: How a state that is kept goes on: with all new tokens at once (``whole``), one at a
             time (``single``), or not at all: each token then takes a forward of its whole row
             (``anew``).
-        together: Whether rows of unequal lengths take their single tokens side by side.
+        together: Whether rows of unequal lengths go on by as many tokens side by side.
     """
 
     turns: Turns = "whole"

@@ -26,9 +26,9 @@ from rlchat.models.exact.comparing import (
 PREFIXES = (1, 5, 17, 39)  # tokens of a row's beginnings that are to know nothing of what follows
 # Tokens after which rows stop and go on, in turn: prompts, then single tokens, then a next turn.
 STOPS = ((7, 8, 9, 10, 20, 21, 22, 23, 40), (1, 2, 3, 9, 10, 11, 23), (2, 3, 4, 9))
-PROMPTS = (30, 13, 2)  # tokens after which rows go on side by side
+PROMPTS = (27, 9, 2)  # tokens after which rows go on side by side
 _KEEPING: tuple[Turns, ...] = ("whole", "single")  # ways to go on over what is kept, fastest first
-TOGETHER = (((0, 1, 2), 3), ((0, 1), 2), ((1, 2, 0), 2), ((1,), 1))  # rows, and tokens of each
+TOGETHER = (((0, 1, 2), (1, 1, 2)), ((0, 1), (5, 1)), ((1, 2, 0), (1, 2)), ((1,), (1,)))
 
 
 def try_by_rows(model: PreTrainedModel, gradients: bool = True) -> ByRows | str:
@@ -56,11 +56,12 @@ def try_by_rows(model: PreTrainedModel, gradients: bool = True) -> ByRows | str:
     with torch.no_grad():
         if wrong := _wrong("beginnings", _error_of_prefixes(model, rows[0], alone[0])):
             return f"{wrong}, as if tokens saw what follows them"
-        for turns in _KEEPING:
-            if _exact(partial(_error_in_turns, model, rows, alone, turns == "whole")):
-                together = _exact(partial(_error_together, model, rows, alone))
-                return ByRows(turns, together)
-    return ByRows("anew", together=True)
+        known = model, rows, alone
+        exact = [t for t in _KEEPING if _exact(partial(_error_in_turns, *known, t == "whole"))]
+        for turns in exact:
+            if _exact(partial(_error_together, *known, turns == "whole")):
+                return ByRows(turns, together=True)
+    return ByRows(exact[0], together=False) if exact else ByRows("anew", together=True)
 
 
 @torch.no_grad()
@@ -122,21 +123,20 @@ def _error_in_turns(
 
 
 def _error_together(
-    model: PreTrainedModel, rows: Sequence[Tensor], alone: Sequence[Tensor]
+    model: PreTrainedModel, rows: Sequence[Tensor], alone: Sequence[Tensor], whole: bool
 ) -> float:
-    """How much rows of unequal lengths differ that take their tokens side by side."""
-    read = [min(n, len(row) - 8) for n, row in zip(PROMPTS, rows, strict=True)]
-    read = [max(1, n) for n in read]
+    """How much rows of unequal lengths differ that go on by as many tokens side by side."""
+    read = [max(1, min(n, len(row) - 14)) for n, row in zip(PROMPTS, rows, strict=True)]
     kept = [go_on(model, row[None, :n], None)[1] for row, n in zip(rows, read, strict=True)]
     errors = [0.0]
-    for members, tokens in TOGETHER:
+    for members, turns in TOGETHER:
         both = merged([kept[i] for i in members])
-        for _ in range(tokens):
-            ids = torch.stack([rows[i][read[i] : read[i] + 1] for i in members])
+        for tokens in turns if whole else (1,) * sum(turns):
+            ids = torch.stack([rows[i][read[i] : read[i] + tokens] for i in members])
             logits, both = go_on(model, ids, both)
             for i, own in zip(members, logits, strict=True):
-                errors.append(error_of(logprobs(own), alone[i][read[i]]))
-                read[i] += 1
+                read[i] += tokens
+                errors.append(error_of(logprobs(own), alone[i][read[i] - 1]))
         for i, own in zip(members, split(both), strict=True):
             kept[i] = own
     return max(errors)

@@ -212,8 +212,19 @@ def test_what_was_interrupted_is_read_again(way: ByRows, monkeypatch: pytest.Mon
     talk.check(model)
 
 
-def test_rows_that_are_equally_long_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = llama(ByRows())
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        (ByRows("whole"), [(3, 5), (1, 11), (1, 2), (3, 1), (4, 1), (1, 1)]),
+        (ByRows("single"), [(3, 5), (1, 11), (4, 1), (4, 1), (1, 1), (1, 1)]),
+        (ByRows("whole", together=False), [(1, 5), (1, 5), (1, 7), (1, 11), *[(1, 1)] * 8]),
+    ],
+)
+def test_rows_are_read_side_by_side(
+    way: ByRows, expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many tokens of each; what a longer prompt has more is read while others speak."""
+    model = llama(way)
     forward, shapes = model.forward, []
 
     def watched(input_ids: Tensor, **given: Any) -> Any:
@@ -223,9 +234,9 @@ def test_rows_that_are_equally_long_are_read_together(monkeypatch: pytest.Monkey
     watched.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
     monkeypatch.setattr(model, "forward", watched)
     decoder = RowDecoder(GenerationModel(model), ())
-    prompts = {c: [*range(5 if c < 3 else 9)] for c in range(4)}
+    prompts = {c: [*range(n)] for c, n in enumerate((5, 7, 5, 11))}
     decoder.generate(prompts, {c: uniform(c) for c in prompts}, 3)
-    assert shapes == [(3, 5), (1, 9), (4, 1), (4, 1)]
+    assert shapes == expected
 
 
 def test_greedy_and_stops() -> None:
