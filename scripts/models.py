@@ -16,6 +16,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "method" / "models.md"
 BEGIN = "<!-- Made by `make models`. -->"
 WIDTH = 110  # of the page's lines
 LAST = ("refused", "not tried")  # outcomes that have reasons
+OUTCOMES = ("exact", "by rows", *LAST)
+TITLES = {"exact": "Exact, packed", "by rows": "Exact, by rows"}
 _GOT = re.compile(r"; got (?:\w+: )?(?:NotImplementedError: )?(.*?); (?:choose|lower)")
 
 Note = Mapping[str, str]
@@ -35,13 +37,13 @@ def lists(notes: Iterable[Note]) -> str:
     of: dict[str, list[Note]] = defaultdict(list)
     for note in kinds:
         of[note["outcome"]].append(note)
-    outcomes = sorted(of, key=lambda outcome: (*map(outcome.__eq__, LAST[::-1]), outcome))
+    outcomes = [outcome for outcome in OUTCOMES if of[outcome]]
     counts = ", ".join(f"{len(of[outcome])} {outcome}" for outcome in outcomes)
     parts = [
         wrapped(f"With transformers {transformers.__version__}, of {len(kinds)} kinds: {counts}.")
     ]
     for outcome in outcomes:
-        parts.append(f"## {outcome.capitalize()}")
+        parts.append(f"### {TITLES.get(outcome, outcome.capitalize())}")
         parts.append((by_reason if outcome in LAST else named)(of[outcome]))
     return "\n\n".join(parts)
 

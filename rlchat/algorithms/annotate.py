@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rlchat.algorithms.batch import Batch, Positions, action_positions, microbatches
 from rlchat.algorithms.critic import Critic, features
 from rlchat.models.logits import token_logprobs
-from rlchat.models.packing import Packing
+from rlchat.models.packing import LaidRows
 from rlchat.models.policy import REFERENCE, Policy
 
 
@@ -114,7 +114,7 @@ def _sampled(batch: Batch, rows: Tensor) -> _Read | None:
 
 def _forward(
     policy: Policy,
-    packing: Packing,
+    packing: LaidRows,
     start: Tensor,
     at: Tensor,
     where: Positions,
@@ -130,7 +130,7 @@ def _forward(
     return _Read(logprobs, acted.split(counts), after.split(1))
 
 
-def _start(policy: Policy, batch: Batch, rows: Tensor, packing: Packing) -> Tensor:
+def _start(policy: Policy, batch: Batch, rows: Tensor, packing: LaidRows) -> Tensor:
     """Where these rows' forwards start: as the rollout left it, or computed.
 
     The state of a last token is not kept, nor needed: nothing is predicted from it.

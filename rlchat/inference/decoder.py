@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from rlchat.inference.cuda_graphs import Replayed
 from rlchat.inference.kv_cache import Cache, RowGroup, StepLayout, is_lazy
-from rlchat.inference.rows import RowTable, group_rows, longest_beginning, slots_of
+from rlchat.inference.rows import (
+    Noise,
+    OnToken,
+    RowTable,
+    Sampled,
+    Turn,
+    TurnSampler,
+    group_rows,
+    longest_beginning,
+    slots_of,
+)
 from rlchat.models.attention import Mask, middle_layer, text_config, trunk_and_head
 from rlchat.models.generation_model import GenerationModel
-from rlchat.models.logits import sample
 
 FORWARD = 1024  # tokens in one forward: enough for full speed, few enough for memory
 REPLAYED = ("cuda",)  # devices on which a token for everybody is one recorded graph
 BLOCK = 8  # a CPU's bfloat16 products are slow for fewer rows, and prepared once per shape
 
-Noise = Callable[[], float]  # uniform in [0, 1), a row's own
-OnToken = Callable[[int, int, float], None]
 
-
-@dataclass(slots=True)
-class Sampled:
-    """Tokens that were sampled in one turn of one conversation.
-
-    ``logprobs`` are nats under the distribution that was sampled from. ``finished`` is False if
-    the token budget ended the turn.
-    """
-
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finished: bool = False
-
-
-@dataclass(slots=True)
-class _Turn:
-    """A turn in progress: ids that the cache still lacks, and what was generated so far."""
-
-    pending: Sequence[int]
-    noise: Noise
-    budget: int
-    generated: Sampled = field(default_factory=Sampled)
-
-
-class Decoder:
+class Decoder(TurnSampler):
     """Samples turns of up to ``rows`` conversations at a time, each at its own pace.
 
     A conversation's turn is submitted with its prompt. Each step is one forward: a token for every
@@ -77,7 +59,7 @@ class Decoder:
         """
         self._generation = generation  # kept, so that nothing else is merged into its model
         self.trunk, self.head = trunk_and_head(generation.model)
-        self.stop_ids, self.temperature = frozenset(stop_ids), temperature
+        super().__init__(stop_ids, temperature)
         weight = next(generation.model.parameters())
         self._device = weight.device
         self._half = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
@@ -98,12 +80,6 @@ class Decoder:
         keep_sampled_states = keep_sampled_states and self._replayed is None
         self._middle = max(middle_layer(layers), kept_layers) if keep_sampled_states else None
         self._sampled_states: dict[int, list[Tensor]] = {}  # conversation -> (2, D) a sampled token
-        self._turns: dict[int, _Turn] = {}  # conversation -> its turn in progress
-
-    @property
-    def busy(self) -> bool:
-        """Whether a turn is in progress."""
-        return bool(self._turns)
 
     @property
     def _rows_used(self) -> int:
@@ -154,29 +130,7 @@ class Decoder:
             self._rows.take(conversation)
             self._ids[conversation], self._kept[conversation] = [], []
             self._sampled_states[conversation] = []
-        self._turns[conversation] = _Turn(prompt, noise, max_new_tokens)
-
-    def generate(
-        self,
-        prompts: Mapping[int, Sequence[int]],
-        noise: Mapping[int, Noise],
-        max_new_tokens: int,
-        on_token: OnToken | None = None,
-    ) -> dict[int, Sampled]:
-        """Submit all, and step until all have finished; see `submit` and `step`."""
-        for conversation, prompt in prompts.items():
-            self.submit(conversation, prompt, noise[conversation], max_new_tokens)
-        generated: dict[int, Sampled] = {}
-        try:
-            while self.busy:
-                generated |= self.step(on_token)
-        finally:
-            self.stop()
-        return generated
-
-    def stop(self) -> None:
-        """Drop turns in progress; what of them is in the cache stays there."""
-        self._turns.clear()
+        self._turns[conversation] = Turn(prompt, noise, max_new_tokens)
 
     @torch.inference_mode()
     def step(self, on_token: OnToken | None = None) -> dict[int, Sampled]:
@@ -197,20 +151,7 @@ class Decoder:
         logits, ready = self._forward(self._next_tokens())
         if not ready:
             return {}
-        uniform = [self._turns[c].noise() for c in ready]
-        ids, logprobs = sample(logits, uniform, self.temperature)
-        ended = {}
-        for c, token, logprob in zip(ready, ids.tolist(), logprobs.tolist(), strict=True):
-            turn = self._turns[c]
-            turn.pending = [token]
-            turn.generated.ids.append(token)
-            turn.generated.logprobs.append(logprob)
-            turn.generated.finished = token in self.stop_ids
-            if turn.generated.finished or len(turn.generated.ids) == turn.budget:
-                ended[c] = self._turns.pop(c).generated
-            if on_token is not None:
-                on_token(c, token, logprob)
-        return ended
+        return self._draw(ready, logits, on_token)
 
     def _next_tokens(self) -> dict[int, Sequence[int]]:
         """Choose what a forward appends to which conversations; take it from what is pending.

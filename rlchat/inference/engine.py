@@ -1,4 +1,4 @@
-"""Engines that sample many conversations at once: our decoder, or transformers' paged one."""
+"""Engines that sample many conversations at once: our decoders, or transformers' paged one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from rlchat.inference.decoder import Decoder, Noise, Sampled
+from rlchat.errors import UserError
+from rlchat.inference.decoder import Decoder
 from rlchat.inference.paged import Paged
+from rlchat.inference.row_decoder import RowDecoder
+from rlchat.inference.rows import Noise, Sampled
+from rlchat.models.by_rows.way import by_rows
 from rlchat.models.exact.row_limit import check_room, row_limit
 from rlchat.models.generation_model import GenerationModel
 from rlchat.settings import EngineName
@@ -54,6 +58,21 @@ class Engine(Protocol):
         ...
 
 
+def decoder_of(
+    generation: GenerationModel,
+    rows: int,
+    slots: int,
+    stop_ids: Collection[int],
+    temperature: float = 1.0,
+    kept_layers: int = 0,
+    keep_sampled_states: bool = False,
+) -> Decoder | RowDecoder:
+    """Make the decoder that computes a model exactly; the arguments are those of `Decoder`."""
+    if by_rows(generation.model) is not None:
+        return RowDecoder(generation, stop_ids, temperature)
+    return Decoder(generation, rows, slots, stop_ids, temperature, kept_layers, keep_sampled_states)
+
+
 @contextmanager
 def engine(
     name: EngineName,
@@ -69,15 +88,20 @@ def engine(
 
     Raises:
         UserError: the model's positions end before ``slots`` do, or virtual tokens, which the paged
-            engine has no place for.
+            engine has no place for, or a model that it does not compute exactly.
     """
     before = 0 if generation.prefix_kv is None else generation.prefix_kv[0][0].shape[1]
     check_room(row_limit(generation.model), slots + before)
     if name == "own":
-        yield Decoder(
+        yield decoder_of(
             generation, rows, slots, stop_ids, temperature, kept_layers, keep_sampled_states
         )
         return
+    if by_rows(generation.model) is not None:
+        raise UserError(
+            f"expected a model whose rows are packed for --rollout.engine paged; got "
+            f"{type(generation.model).__name__}, which is run row by row; leave the engine at own"
+        )
     paged = Paged(generation, rows, slots, stop_ids, temperature)
     try:
         yield paged

@@ -19,7 +19,7 @@ from rlchat.inference.agents import (
     ReplyStream,
     Resampler,
 )
-from rlchat.inference.decoder import Decoder
+from rlchat.inference.engine import decoder_of
 from rlchat.inference.streaming import TextStream, pass_on
 from rlchat.models.adapters import POLICY
 from rlchat.models.chat_template import ChatTemplate
@@ -87,7 +87,7 @@ class ModelConversation:
         self._context = Context(self._template, settings.max_new_tokens)
         self._noise = noise
         self._temperature = settings.temperature
-        self._decoder = Decoder(generation, 2, self._room, template.stop_ids)
+        self._decoder = decoder_of(generation, 2, self._room, template.stop_ids)
         self._row = 0  # of the conversation; the other is for another reply
         self._other = self._context  # with another reply, while one is compared
         self._known = 0  # messages of the conversation that are in its context

@@ -10,7 +10,8 @@ import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from rlchat.errors import RunError, UserError
-from rlchat.inference.decoder import FORWARD, Noise, Sampled
+from rlchat.inference.decoder import FORWARD
+from rlchat.inference.rows import Noise, Sampled
 from rlchat.models.generation_model import GenerationModel
 
 PAGE = 32  # tokens in a page of the paged cache: what a conversation wastes, half of it on average

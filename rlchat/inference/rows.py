@@ -1,15 +1,114 @@
-"""Rows of a key-value cache: which conversation has which, and which rows attend together."""
+"""Conversations in rows: their turns, their rows of a cache, and which rows attend together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from rlchat.inference.kv_cache import RowGroup
 from rlchat.models.attention import Mask
+from rlchat.models.logits import sample
 from rlchat.models.packing import common_beginning
+
+Noise = Callable[[], float]  # uniform in [0, 1), a row's own
+OnToken = Callable[[int, int, float], None]
+
+
+@dataclass(slots=True)
+class Sampled:
+    """Tokens that were sampled in one turn of one conversation.
+
+    ``logprobs`` are nats under the distribution that was sampled from. ``finished`` is False if
+    the token budget ended the turn.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn in progress: ids that the cache still lacks, and what was generated so far."""
+
+    pending: Sequence[int]
+    noise: Noise
+    budget: int
+    generated: Sampled = field(default_factory=Sampled)
+
+
+class TurnSampler(ABC):
+    """What decoders have in common: turns in progress, whose tokens are drawn until they end.
+
+    Attributes:
+        stop_ids: The ids that end a turn.
+        temperature: Divides the logits; 0 is greedy.
+    """
+
+    def __init__(self, stop_ids: Collection[int], temperature: float):
+        """Begin without a turn."""
+        self.stop_ids, self.temperature = frozenset(stop_ids), temperature
+        self._turns: dict[int, Turn] = {}  # conversation -> its turn in progress
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is in progress."""
+        return bool(self._turns)
+
+    @abstractmethod
+    def submit(
+        self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
+    ) -> None:
+        """Append ``prompt`` to a conversation, and generate a turn after it."""
+
+    @abstractmethod
+    def step(self, on_token: OnToken | None = None) -> dict[int, Sampled]:
+        """Run one forward; give what was sampled in turns that have ended."""
+
+    def generate(
+        self,
+        prompts: Mapping[int, Sequence[int]],
+        noise: Mapping[int, Noise],
+        max_new_tokens: int,
+        on_token: OnToken | None = None,
+    ) -> dict[int, Sampled]:
+        """Submit all, and step until all have finished; see `submit` and `step`."""
+        for conversation, prompt in prompts.items():
+            self.submit(conversation, prompt, noise[conversation], max_new_tokens)
+        generated: dict[int, Sampled] = {}
+        try:
+            while self.busy:
+                generated |= self.step(on_token)
+        finally:
+            self.stop()
+        return generated
+
+    def stop(self) -> None:
+        """Drop turns in progress; what of them is in the cache stays there."""
+        self._turns.clear()
+
+    def _draw(
+        self, ready: Sequence[int], logits: Tensor, on_token: OnToken | None
+    ) -> dict[int, Sampled]:
+        """Sample the next token of each conversation that is ready, from its logits (n, V)."""
+        uniform = [self._turns[c].noise() for c in ready]
+        ids, logprobs = sample(logits, uniform, self.temperature)
+        ended = {}
+        for c, token, logprob in zip(ready, ids.tolist(), logprobs.tolist(), strict=True):
+            turn = self._turns[c]
+            turn.pending = [token]
+            turn.generated.ids.append(token)
+            turn.generated.logprobs.append(logprob)
+            turn.generated.finished = token in self.stop_ids
+            if turn.generated.finished or len(turn.generated.ids) == turn.budget:
+                ended[c] = self._turns.pop(c).generated
+            if on_token is not None:
+                on_token(c, token, logprob)
+        return ended
 
 
 class RowTable:

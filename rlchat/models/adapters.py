@@ -26,7 +26,9 @@ from transformers.pytorch_utils import Conv1D
 
 from rlchat.errors import UserError
 from rlchat.models.attention import layers_of, text_config
-from rlchat.models.config import AdapterConfig
+from rlchat.models.by_rows.adapting import adaptable, no_virtual_tokens
+from rlchat.models.by_rows.way import by_rows
+from rlchat.models.config import PROMPTED, AdapterConfig
 from rlchat.models.generation_model import prefix_kv_of
 from rlchat.models.packing import PrefixKV
 
@@ -128,7 +130,13 @@ def check_share(virtual: bool, share: float) -> None:
 
 
 def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
-    """Put a fresh adapter on a model."""
+    """Put a fresh adapter on a model.
+
+    Raises:
+        UserError: it has no place for one of this method.
+    """
+    if by_rows(model) is not None and config.method in PROMPTED:
+        raise no_virtual_tokens(model)
     own = peft_config(config, model)
     try:
         with torch.random.fork_rng():
@@ -153,6 +161,8 @@ def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
     layers = text_config(model).num_hidden_layers
     first = layers - max(1, round(config.layers * layers))
     linear, others = linear_maps(model)
+    if by_rows(model) is not None:
+        linear = adaptable(model, linear)
     if config.method == "prefix":
         return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=config.tokens)
     if config.method == "prompt":

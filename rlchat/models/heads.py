@@ -1,7 +1,8 @@
 """A language model's last step: its output layer, and what becomes of the logits after it.
 
-Some families scale their logits (Cohere, Granite) or bound them (Gemma 2). transformers does so in
-the model's own forward, which is not run here: states become logits a few tokens at a time.
+Some families scale their logits (Cohere, Granite, Falcon-H1) or bound them (Gemma 2). transformers
+does so in the model's own forward, which is not run here: states become logits a few tokens at a
+time.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def head_of(model: PreTrainedModel) -> nn.Module:
     """What gives a model's logits from its last states: its output layer, wrapped if need be."""
     linear = _to_logits(model)
     config = model.config.get_text_config(decoder=True)
-    factor = _number(config, "logit_scale")
+    factor = _number(config, "logit_scale", "lm_head_multiplier")
     divisor = _number(config, "logits_scaling")
-    cap = _number(config, "final_logit_softcapping")
+    cap = _number(config, "final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
     if factor is None and divisor is None and cap is None:
         return linear
     return AdjustedHead(linear, factor, divisor, cap)
@@ -60,6 +61,7 @@ def _to_logits(model: PreTrainedModel) -> nn.Module:
     return around[0] if len(around) == 1 and after == around else linear
 
 
-def _number(config: PreTrainedConfig, name: str) -> float | None:
-    value = getattr(config, name, None)
-    return float(value) if isinstance(value, int | float) else None
+def _number(config: PreTrainedConfig, *names: str) -> float | None:
+    """The first setting of these names that is a number."""
+    values = (getattr(config, name, None) for name in names)
+    return next((float(value) for value in values if isinstance(value, int | float)), None)

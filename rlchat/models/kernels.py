@@ -15,6 +15,7 @@ torch's; here it is four and five.
 from __future__ import annotations
 
 import copy
+import inspect
 import types
 from collections.abc import Callable
 from functools import cache
@@ -255,9 +256,11 @@ def _frozen(layer: nn.Linear, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _is_rms_norm(layer: nn.Module) -> bool:
-    """Whether a module is a frozen norm of the plain kind: some add 1 to their weights."""
+    """Whether a module is a frozen norm of the plain kind: some add 1 to their weights, or gate."""
     weight, epsilon = getattr(layer, "weight", None), getattr(layer, "variance_epsilon", None)
     if not isinstance(weight, Tensor) or weight.requires_grad or not isinstance(epsilon, float):
+        return False
+    if len(inspect.signature(layer.forward).parameters) != 1:
         return False
     return _same(layer, _normalized, weight, len(weight))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,32 @@ from rlchat.models.attention import Mask, Scoring, attend, unseen
 STRIDE = 32  # packings are multiples of it long: a CPU prepares its products once per shape
 
 PrefixKV = Sequence[tuple[Tensor, Tensor]]  # keys and values (G, P, D) of each layer
+
+
+class LaidRows(Protocol):
+    """B rows of tokens at N places: a `Packing`, or rows that are padded (`PaddedRows`)."""
+
+    @property
+    def rows(self) -> Sequence[Tensor]:
+        """Token ids (T,) of each row."""
+        ...
+
+    @property
+    def ids(self) -> Tensor:
+        """Token ids (N,) of all places."""
+        ...
+
+    def lay(self, parts: Sequence[Tensor]) -> Tensor:
+        """Lay out what rows have a token each, (T, …) a row; (N, …), 0 where no row's token is."""
+        ...
+
+    def at(self, row: Tensor, token: Tensor) -> Tensor:
+        """Places of the given tokens of the given rows."""
+        ...
+
+    def row(self, laid: Tensor, row: int) -> Tensor:
+        """Take one row's (T, …) out of (N, …)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -143,6 +170,20 @@ class Packing:
 def common_beginning(rows: Sequence[Sequence[int]]) -> int:
     """Number of tokens that all rows begin with."""
     return sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, zip(*rows, strict=False)))
+
+
+@contextmanager
+def some_layers(trunk: Any, layers: slice, norm: bool = True) -> Iterator[None]:
+    """Leave a Llama's trunk some of its layers for a while, with or without the final norm."""
+    kept = trunk.layers, trunk.norm
+    assert isinstance(kept[0], nn.ModuleList)
+    try:
+        trunk.layers = kept[0][layers]
+        if not norm:
+            trunk.norm = nn.Identity()
+        yield
+    finally:
+        trunk.layers, trunk.norm = kept
 
 
 def last_layer(

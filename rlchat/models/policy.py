@@ -25,6 +25,9 @@ from rlchat.models.adapters import (
     virtual_prefix_kv,
 )
 from rlchat.models.attention import layers_of, middle_layer, states_entering, trunk_and_head
+from rlchat.models.by_rows.adapting import check_adapter
+from rlchat.models.by_rows.padding import PaddedRows, padded_states
+from rlchat.models.by_rows.way import by_rows
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype, release_memory
@@ -34,7 +37,7 @@ from rlchat.models.fetching import catalog
 from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of
 from rlchat.models.kernels import fuse
 from rlchat.models.loading import BaseInfo, load_base
-from rlchat.models.packing import Packing, PrefixKV, last_layer
+from rlchat.models.packing import LaidRows, Packing, PrefixKV, last_layer, some_layers
 
 REFERENCE = "reference"
 PLAIN = ("llama",)  # architectures that are known to be the sum of their layers
@@ -89,13 +92,13 @@ class Policy:
             say: told what takes long.
 
         Raises:
-            UserError: no such model, or an adapter that does not fit it.
+            UserError: no such model, or an adapter that does not fit it or is not computed in it.
         """
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
         model, tokenizer, info = load_base(base, dtype=dtype, say=say)
         torch.nn.Module.to(model, device)
-        check_model(model)
+        check_model(model, say)
         peft: PeftModel
         if adapter is None:
             peft = adapted(model, config, seed)
@@ -103,6 +106,7 @@ class Policy:
             adapter_io.check_base(adapter, info)
             peft = adapter_io.load_adapter(model, adapter, POLICY)
         check_prefix(peft)
+        check_adapter(peft)
         reading = adapter_io.reading_of(adapter, model, config.max_message_tokens)
         return cls(peft, reading.template(tokenizer), info, reading)
 
@@ -217,9 +221,14 @@ class Policy:
 
         None do in a model of a kind that is not known to be the sum of its layers.
         """
-        return self.first_trained_layer if self.hf.config.model_type in PLAIN else 0
+        return self.first_trained_layer if self._is_plain else 0
 
-    def packing(self, rows: Sequence[Tensor]) -> Packing:
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the model is known to be the sum of its layers, and is run in packings."""
+        return self.hf.config.model_type in PLAIN and by_rows(self.hf) is None
+
+    def packing(self, rows: Sequence[Tensor]) -> LaidRows:
         """Lay out rows of token ids (T,) for a forward with, or without, an adapter.
 
         Raises:
@@ -232,10 +241,12 @@ class Policy:
             before = config.num_virtual_tokens
         if self._limit is not None:
             check_room(self._limit, virtual + before + max(map(len, rows)))
+        if by_rows(self.hf) is not None:
+            return PaddedRows.of([row.to(self.device) for row in rows])
         return Packing.of([row.to(self.device) for row in rows], virtual, before)
 
     @torch.no_grad()
-    def frozen_prefix(self, packing: Packing) -> Tensor:
+    def frozen_prefix(self, packing: LaidRows) -> Tensor:
         """Run the layers that have nothing to train, once for policy and reference.
 
         Returns:
@@ -244,17 +255,18 @@ class Policy:
         """
         if not self.shared_layers:
             return packing.ids
-        with self._only(slice(0, self.first_trained_layer), norm=False):
+        assert isinstance(packing, Packing)
+        with some_layers(self.trunk, slice(0, self.first_trained_layer), norm=False):
             return self._run(packing.ids, packing, middle=False)[0]
 
     def trunk_states(
-        self, start: Tensor, packing: Packing, at: Tensor, middle: bool = False
+        self, start: Tensor, packing: LaidRows, at: Tensor, middle: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Run the trunk over packed rows, and read the states of some tokens.
+        """Run the trunk over rows, and read the states of some tokens.
 
         Args:
             start: (N,) token ids, or (N, D) states that `frozen_prefix` gave.
-            packing: which token attends to which.
+            packing: the rows.
             at: (A,) places of the tokens whose states are read.
             middle: also give the states two thirds up.
 
@@ -262,40 +274,30 @@ class Policy:
             Last states (A, D), and those of the middle layer or None.
         """
         trunk: Any = self.trunk
-        if self.hf.config.model_type not in PLAIN:
+        if isinstance(packing, PaddedRows):
+            place = middle_layer(self.hf.config.num_hidden_layers) if middle else None
+            last, seen = padded_states(self.hf, packing, place)
+            return last[at], None if seen is None else seen[at]
+        assert isinstance(packing, Packing)
+        if not self._is_plain:
             last, seen = self._run(start, packing, middle)
             return last[at], None if seen is None else seen[at]
-        first, layers = (
-            self.first_trained_layer if start.is_floating_point() else 0,
-            len(trunk.layers),
-        )
+        first = self.first_trained_layer if start.is_floating_point() else 0
+        layers = len(trunk.layers)
         bare = not packing.virtual and not packing.before
         if not bare or (middle and middle_layer(layers) == layers):
-            with self._only(slice(first, None)):
+            with some_layers(trunk, slice(first, None)):
                 last, seen = self._run(start, packing, middle)
             return last[at], None if seen is None else seen[at]
-        with self._only(slice(first, layers - 1), norm=False):
+        with some_layers(trunk, slice(first, layers - 1), norm=False):
             states, seen = self._run(start, packing, middle)
         rotary = trunk.rotary_emb(states, position_ids=packing.positions[None])
         last = last_layer(trunk.layers[-1], states, rotary, packing, at)
         return trunk.norm(last), None if seen is None else seen[at]
 
-    @contextmanager
-    def _only(self, layers: slice, norm: bool = True) -> Iterator[None]:
-        """Leave the trunk some of its layers for a while, with or without the final norm."""
-        kept = self.trunk.layers, self.trunk.norm
-        assert isinstance(kept[0], nn.ModuleList)
-        try:
-            self.trunk.layers = kept[0][layers]
-            if not norm:
-                self.trunk.norm = nn.Identity()
-            yield
-        finally:
-            self.trunk.layers, self.trunk.norm = kept
-
     def _layers(self) -> nn.ModuleList:
-        """The layers that the trunk has now, some of which may be left out; see `_only`."""
-        if self.hf.config.model_type in PLAIN:
+        """The layers that the trunk has now, some of which may be left out; see `some_layers`."""
+        if self._is_plain:
             assert isinstance(self.trunk.layers, nn.ModuleList)
             return self.trunk.layers
         return layers_of(self.hf)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rlchat.errors import UserError
-from rlchat.inference.decoder import Sampled
 from rlchat.inference.engine import Engine, engine
+from rlchat.inference.rows import Sampled
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.templates.context import Context

@@ -26,7 +26,7 @@ from rlchat.algorithms.optimizer import MasterAdamW
 from rlchat.errors import UserError
 from rlchat.models.chat_template import ChatTemplate, TokenizedConversation
 from rlchat.models.logits import token_logprobs
-from rlchat.models.packing import Packing
+from rlchat.models.packing import LaidRows
 from rlchat.models.policy import Policy
 from rlchat.training.config import WarmStartConfig
 from rlchat_envs import Conversation
@@ -209,7 +209,7 @@ class _ActionTrainer(SFTTrainer):
         loss = -logprobs.sum() / count
         return (loss, {"loss": loss}) if return_outputs else loss
 
-    def _start(self, packing: Packing) -> torch.Tensor:
+    def _start(self, packing: LaidRows) -> torch.Tensor:
         """Where these rows' forwards start, kept from the first time."""
         if not self.policy.shared_layers:
             return packing.ids

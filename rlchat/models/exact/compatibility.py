@@ -2,8 +2,9 @@
 
 Training runs many rows as one sequence, and sampling runs each row in pieces over kept keys and
 values. Both are exact only if nothing but attention mixes tokens, and attention does as a `Layout`
-says. That is a fact of the architecture: it is tried on a tiny copy in float32, where no rounding
-hides an error, and kept beside the models, so that each kind is tried once.
+says. Other causal models are run by rows, in transformers' own forward. That is a fact of the
+architecture: it is tried on a tiny copy in float32, where no rounding hides an error, and kept
+beside the models, so that each kind is tried once.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import contextlib
 import copy
 import hashlib
 import json
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args
 
 import torch
 import transformers
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from rlchat.errors import UserError
 from rlchat.files import write_json
@@ -33,67 +35,114 @@ from rlchat.models.attention import (
     unseen,
     use_layouts,
 )
-from rlchat.models.exact.row_limit import row_limit
+from rlchat.models.by_rows.way import ByRows, Turns, take_by_rows
+from rlchat.models.exact.comparing import (
+    CLOSE,
+    error_of,
+    logprobs,
+    logprobs_alone,
+    slopes,
+    slopes_differ,
+    trial_rows,
+)
+from rlchat.models.exact.rows_trial import rows_differ_here, try_by_rows
 from rlchat.models.exact.tiny_copy import tiny_copy
-from rlchat.models.exact.tiny_settings import WORDS
-from rlchat.models.fetching.catalog import cache_dir, first_line
+from rlchat.models.fetching.catalog import Say, cache_dir, first_line
 from rlchat.models.packing import Packing
 
-TRIAL = 2  # counts up when another thing is tried, so that kept verdicts are not believed
-LENGTHS = (40, 23, 9)  # tokens of the rows that are tried
-SHARED = 5  # tokens that they begin with
+TRIAL = 3  # counts up when another thing is tried, so that kept verdicts are not believed
 TURNS = (7, 8, 20)  # tokens after which a row goes on over kept keys and values
-CLOSE = 2e-5  # relative error of logprobs that float32 explains
-CLOSE_SLOPES = 1e-3  # the same of gradients, whose sums are longer
 
 
-def check_model(model: PreTrainedModel) -> None:
-    """Let a model attend by layouts, if training and sampling are exact then.
+@dataclass(frozen=True)
+class Verdict:
+    """What came of trying a kind of model.
+
+    Attributes:
+        reason: Why it is refused; empty if it is not.
+        rows: How it is run by rows; None if it is run in packings.
+    """
+
+    reason: str = ""
+    rows: ByRows | None = None
+
+
+def check_model(model: PreTrainedModel, say: Say = lambda line: None) -> None:
+    """Let a model attend by layouts, or be run by rows, if training and sampling are exact then.
+
+    Args:
+        model: is left ready for either.
+        say: told, once, that it is run by rows.
 
     Raises:
         UserError: they are not.
     """
-    reason = _kept_verdict(model)
-    try:
-        reason = reason or _differs_here(model)
-    except Exception as error:  # of any model code
-        reason = _said(error)
+    with _without_warnings():
+        verdict = _kept_verdict(model)
+        try:
+            reason = verdict.reason or _differs_here(model, verdict.rows)
+        except Exception as error:  # of any model code
+            reason = _said(error)
     if reason:
         raise UserError(
-            "expected a model whose rows attend through transformers' attention interface, and "
-            "nothing else in it mixing tokens, so that its logprobs here are transformers' own; "
-            f"got {type(model).__name__}: {reason}; choose another model"
+            "expected a model that is computed here as in transformers, packed or row by row; got "
+            f"{type(model).__name__}: {reason}; choose another model"
+        )
+    name = type(model).__name__
+    if verdict.rows is not None and name not in _TOLD:
+        _TOLD.add(name)
+        say(
+            f"{name} is trained and sampled row by row in transformers' own forward: exact, but "
+            "slower than models whose rows are packed"
         )
 
 
-def _kept_verdict(model: PreTrainedModel) -> str:
-    """What is wrong with models of this kind, "" if nothing, tried here unless it is known."""
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep transformers from warning of kernels that are not installed, which it does once."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+_TOLD: set[str] = set()  # classes of models that were spoken of in this process
+_TRIED: dict[str, Verdict] = {}  # verdicts of this process, should the folder not be writable
+
+
+def _kept_verdict(model: PreTrainedModel) -> Verdict:
+    """What came of models of this kind, tried here unless it is known."""
     kept, kind = cache_dir() / "compatibility.json", _kind(type(model).__name__, model.config)
-    known = _known(kind)
+    known = _TRIED.get(kind) or _verdict(_read().get(kind))
     if known is None:
         known = _try(model)
         _TRIED[kind] = known
         with contextlib.suppress(OSError, UserError):  # then it is tried again
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(kept, {**_read(), kind: known})
+            write_json(kept, {**_read(), kind: asdict(known)})
     return known
 
 
-_TRIED: dict[str, str] = {}  # verdicts of this process, should the folder not be writable
-
-
-def _known(kind: str) -> str | None:
-    return _TRIED[kind] if kind in _TRIED else _read().get(kind)
-
-
-def _read() -> dict[str, str]:
-    """Read what was tried before; what is no text is left out."""
+def _read() -> dict[str, Any]:
+    """Read what was tried before, by whatever version."""
     try:
         kept = json.loads((cache_dir() / "compatibility.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    verdicts = kept.items() if isinstance(kept, dict) else ()
-    return {kind: verdict for kind, verdict in verdicts if isinstance(verdict, str)}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _verdict(kept: object) -> Verdict | None:
+    """What was written down of a verdict; None if that is none."""
+    try:
+        assert isinstance(kept, dict) and isinstance(kept["reason"], str)
+        rows = None if kept["rows"] is None else ByRows(**kept["rows"])
+        assert rows is None or rows.turns in get_args(Turns)
+    except (AssertionError, KeyError, TypeError):
+        return None
+    return Verdict(kept["reason"], rows)
 
 
 def _kind(name: str, config: PreTrainedConfig) -> str:
@@ -106,32 +155,34 @@ def _kind(name: str, config: PreTrainedConfig) -> str:
     return f"{name} {made} transformers {transformers.__version__} trial {TRIAL}"
 
 
-def _try(model: PreTrainedModel) -> str:
-    """Try a tiny copy of a model, or, if there can be none, a whole one; "" if all is well."""
-    tiny: PreTrainedModel | None
+def _try(model: PreTrainedModel) -> Verdict:
+    """Try a tiny copy of a model, or, if there can be none, a whole one: packed, then by rows."""
+    tried, tiny = _to_try(model)
+    try:
+        if not differs(tried, gradients=tiny):
+            return Verdict()
+    except Exception:  # of any model code: then rows may do
+        pass
+    try:
+        tried, tiny = _to_try(model)
+        found = try_by_rows(tried, gradients=tiny)
+    except Exception as error:  # of any model code
+        found = _said(error)
+    return Verdict(found) if isinstance(found, str) else Verdict(rows=found)
+
+
+def _to_try(model: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
+    """A model in float32 that can be tried, and whether it is a tiny copy."""
     try:
         tiny = tiny_copy(model)
         tiny(input_ids=torch.arange(4)[None], use_cache=False)
     except Exception:  # of any model code: then it is the model itself that is tried
-        tiny = None
-    try:
-        if tiny is None:
-            return differs(copy.deepcopy(model).cpu().float(), gradients=False)
-        return differs(tiny)
-    except Exception as error:  # of any model code
-        return _said(error)
+        return copy.deepcopy(model).cpu().float(), False
+    return tiny, True
 
 
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"[:160]
-
-
-def _rows(words: int, limit: int | None) -> list[Tensor]:
-    """Rows of unequal lengths that begin alike, as long as they may be."""
-    generator = torch.Generator().manual_seed(7)
-    ids = torch.randint(4, words, (len(LENGTHS), max(LENGTHS)), generator=generator)
-    ids[:, :SHARED] = ids[0, :SHARED]
-    return [row[: min(n, limit or n)] for row, n in zip(ids, LENGTHS, strict=True)]
 
 
 def differs(model: PreTrainedModel, gradients: bool = True) -> str:
@@ -144,52 +195,24 @@ def differs(model: PreTrainedModel, gradients: bool = True) -> str:
     Returns:
         A reason, or "".
     """
-    rows = _rows(min(WORDS, text_config(model).vocab_size), row_limit(model))
+    rows = trial_rows(model)
     model.set_attn_implementation("eager")
     with torch.set_grad_enabled(gradients):
-        alone = [_logprobs(model(input_ids=row[None], use_cache=False).logits[0]) for row in rows]
-        expected = _slopes(model, alone) if gradients else []
+        alone = logprobs_alone(model, rows)
+        expected = slopes(model, alone) if gradients else []
         use_layouts(model)
-        packed = [_logprobs(logits) for logits in _packed(model, rows)]
-        slopes = _slopes(model, packed) if gradients else []
+        packed = [logprobs(logits) for logits in _packed(model, rows)]
+        ours = slopes(model, packed) if gradients else []
     with torch.no_grad():
         in_turns = _in_turns(model, rows[0])
     off = {
-        "logprobs of packed rows": max(map(_off, packed, alone)),
-        "logprobs over kept keys and values": _off(in_turns, alone[0]),
+        "logprobs of packed rows": max(map(error_of, packed, alone)),
+        "logprobs over kept keys and values": error_of(in_turns, alone[0]),
     }
     for way, error in off.items():
         if not error <= CLOSE:
             return f"its {way} are off by {error:.1g}"
-    return _slopes_differ(slopes, expected)
-
-
-def _slopes_differ(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> str:
-    """Compare gradients, each by its own size, of which a thousandth of all is the least."""
-    least = 1e-3 * float(torch.stack([x.norm() for x in theirs]).norm()) if theirs else 0.0
-    for a, b in zip(ours, theirs, strict=True):
-        error = float((a - b).norm()) / (float(b.norm()) + least)
-        if not error <= CLOSE_SLOPES:
-            return f"its gradients through packed rows are off by {error:.1g}"
-    return ""
-
-
-def _logprobs(logits: Tensor) -> Tensor:
-    return logits.float().log_softmax(-1)
-
-
-def _off(ours: Tensor, theirs: Tensor) -> float:
-    """Relative error; infinite where either is no number."""
-    error = float((ours - theirs).detach().norm() / theirs.detach().norm())
-    return error if math.isfinite(error) else math.inf
-
-
-def _slopes(model: PreTrainedModel, rows: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of all weights, of logprobs that weigh differently in each row."""
-    total = torch.stack([(i + 1) * row.sin().mean() for i, row in enumerate(rows)]).sum()
-    weights = [p for p in model.parameters() if p.requires_grad]
-    grads = torch.autograd.grad(total, weights, allow_unused=True)
-    return [torch.zeros(1) if g is None else g for g in grads]
+    return slopes_differ(ours, expected, "packed rows")
 
 
 def _run(model: PreTrainedModel, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
@@ -223,7 +246,7 @@ def _in_turns(model: PreTrainedModel, row: Tensor) -> Tensor:
         for begin, end in zip([0, *ends], ends, strict=False)
         if begin < end
     ]
-    return _logprobs(torch.cat(pieces))
+    return logprobs(torch.cat(pieces))
 
 
 @dataclass
@@ -260,8 +283,8 @@ class _Kept:
 
 
 @torch.inference_mode()
-def _differs_here(model: PreTrainedModel) -> str:
-    """Say how the real weights' packed forward departs from their rows alone, roughly.
+def _differs_here(model: PreTrainedModel, way: ByRows | None) -> str:
+    """Say how the real weights' rows depart from their rows alone, roughly.
 
     Whole models are loaded in half precision, where an error of a tenth is not told from rounding:
     the tiny copy has settled what is exact.
@@ -271,8 +294,11 @@ def _differs_here(model: PreTrainedModel) -> str:
     word = text_config(model).vocab_size // 2
     rows = [torch.arange(word, word + 8), torch.arange(word + 5, word, -1)]
     rows = [row.to(model.device) for row in rows]
+    if way is not None:
+        take_by_rows(model, way)
+        return rows_differ_here(model, way, rows)
     alone = [model(input_ids=row[None], use_cache=False).logits[0].float() for row in rows]
     use_layouts(model)
-    off = max(map(_off, _packed(model, rows), alone))
+    off = max(map(error_of, _packed(model, rows), alone))
     limit = 1e-3 if model.dtype == torch.float32 else 1e-1
     return "" if off <= limit else f"its packed rows are off by {off:.1g}"

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 
 from rlchat.inference import decoder as decoder_module
 from rlchat.inference.cuda_graphs import Replayed
-from rlchat.inference.decoder import Decoder, Noise, Sampled
+from rlchat.inference.decoder import Decoder
 from rlchat.inference.kv_cache import GROWTH
+from rlchat.inference.rows import Noise, Sampled
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rlchat.models.packing import STRIDE, Packing
+from rlchat.models.packing import STRIDE, Packing, some_layers
 from rlchat.models.policy import Policy
 
 MakePolicy = Callable[..., Policy]
@@ -62,7 +62,7 @@ def test_some_tokens_last_states_are_those_among_all(
         policy.train_top(share)
         start = policy.frozen_prefix(packing)
         some, _ = policy.trunk_states(start, packing, chosen)
-        with policy._only(slice(policy.first_trained_layer, None)):
+        with some_layers(policy.trunk, slice(policy.first_trained_layer, None)):
             expected = policy._run(start, packing, middle=False)[0][chosen]
         torch.testing.assert_close(some, expected, atol=1e-5, rtol=1e-5)
         weights = torch.linspace(-1, 1, some.numel()).view_as(some)

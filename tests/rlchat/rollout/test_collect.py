@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from rlchat.errors import Notice, UserError
 from rlchat.inference import engine
-from rlchat.inference.decoder import Decoder, Noise, Sampled
+from rlchat.inference.decoder import Decoder
+from rlchat.inference.rows import Noise, Sampled
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.fetching.catalog import fetch, list_models
 from rlchat.models.generation_model import GenerationModel
