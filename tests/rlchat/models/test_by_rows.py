@@ -352,7 +352,7 @@ def test_a_person_talks_with_it(tmp_path: Path) -> None:
             assert other.ids != reply.ids
             talk.resampler.take(other)
             reply = other
-        ids = talk._ids
+        ids = talk._context.ids
         assert ids[-len(reply.ids) :] == [*reply.ids]
         expected = full_logprobs(agent.generation.model, ids)[-len(reply.ids) :]
         assert relative(torch.tensor(reply.logprobs), expected) < 1e-5
