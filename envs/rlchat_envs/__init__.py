@@ -6,13 +6,15 @@ from functools import partial
 from importlib import import_module
 
 from rlchat_envs.core.env import DialogueEnv
-from rlchat_envs.core.messages import Conversation, Message, as_text
+from rlchat_envs.core.messages import Conversation, Message, as_text, declare, declared
 from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, Scorer, ScriptedAgent
 from rlchat_envs.core.spaces import Utterance
+from rlchat_envs.core.tools import Call, Tool, read_message, write_call
 from rlchat_envs.registration import Maker, register
 
 __all__ = [
     "SPLITS",
+    "Call",
     "Case",
     "Conversation",
     "DialogueEnv",
@@ -22,9 +24,14 @@ __all__ = [
     "Scenario",
     "Scorer",
     "ScriptedAgent",
+    "Tool",
     "Utterance",
     "as_text",
+    "declare",
+    "declared",
+    "read_message",
     "register",
+    "write_call",
 ]
 
 _OURS = {
@@ -34,6 +41,7 @@ _OURS = {
     "rlchat/Medical-v0": "medical:MedicalScenario",
     "rlchat/Support-v0": "support:SupportScenario",
     "rlchat/SupportHard-v0": "support:SupportHardScenario",
+    "rlchat/SupportTools-v0": "support:SupportToolsScenario",
     "rlchat/Tutoring-v0": "tutoring:TutoringScenario",
     "rlchat/TwentyQuestions-v0": "games:TwentyQuestionsScenario",
 }

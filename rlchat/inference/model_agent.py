@@ -27,7 +27,7 @@ from rlchat.models.exact.row_limit import row_limit
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
 from rlchat.models.templates.context import Context
-from rlchat_envs import Conversation
+from rlchat_envs import Conversation, Tool, declared
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class ModelConversation:
         self._decoder = decoder_of(generation, 2, self._room, template.stop_ids)
         self._row = 0  # of the conversation; the other is for another reply
         self._other = self._context  # with another reply, while one is compared
+        self._tools: tuple[Tool, ...] = ()
         self._known = 0  # messages of the conversation that are in its context
         self._finished = True
 
@@ -115,6 +116,7 @@ class ModelConversation:
         if context.ids:
             known = context.hear(new, cut=not self._finished)
         else:
+            self._tools = declared(new)
             context.open(new, self._room - context.longest_turn)
         self._template.cuts.warn()
         if len(context.ids) + context.longest_turn > self._room:
@@ -146,7 +148,8 @@ class ModelConversation:
     def _sample(self, row: int, noise: np.random.Generator, temperature: float) -> ReplyStream:
         """Sample a turn after the tokens of the context."""
         context, logprobs, pieces = self._context, [0.0][:0], [""][:0]
-        stream, ends = TextStream(self._template, pieces.append), self._template.stop_ids
+        stream = TextStream(self._template, pieces.append, self._tools)
+        ends = self._template.stop_ids
 
         def note(_: int, token: int, logprob: float) -> None:
             context.add([token])
@@ -176,7 +179,7 @@ class ModelConversation:
             self._decoder.stop()
         turn = context.turn
         finished = bool(turn) and turn[-1] in ends
-        text = stream.show(turn, last=finished)
+        text = stream.show(turn, last=finished, over=True)
         with suppress(KeyboardInterrupt):  # it has ended by now
             yield from _drained(pieces)
         # What was written for the agent has no logprobs: then nothing is told of its tokens.

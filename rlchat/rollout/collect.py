@@ -235,11 +235,11 @@ class _Rollout:
             trajectory.observe(written)
             self._sample(row, most)
             return
-        trajectory.privileged.append(self.pool[row].privileged)
-        turn = context.turn
+        env, turn = self.pool[row], context.turn
+        trajectory.privileged.append(env.privileged)
         if self.template.thoughts is not None:
             trajectory.thoughts.append(self.template.thought(turn))
-        self.workers.ask(row, self.pool[row].step, self.template.text(turn))
+        self.workers.ask(row, env.step, self.template.text(turn, env.tools))
 
 
 def _hear(

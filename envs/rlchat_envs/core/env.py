@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from rlchat_envs.core.messages import Conversation, Message, as_text
+from rlchat_envs.core.messages import Conversation, Message, as_text, declared
 from rlchat_envs.core.protocols import SPLITS, Case, Reaction, Scenario, Scorer
 from rlchat_envs.core.spaces import Utterance
+from rlchat_envs.core.tools import Call, Spoken, read_message
 
 
 @dataclass
@@ -42,6 +43,10 @@ class DialogueEnv(gym.Env[str, str]):
     task is solved, ``info["privileged"]`` what a policy must never see. What was unsafe in the
     message is no part of the score: ``info["costs"]`` names it, ``info["cost"]`` is its sum (Altman
     1999, "Constrained Markov Decision Processes", keeps cost and reward apart in the same way).
+
+    Where the case declares functions, ``info["tools"]`` of ``reset`` lists them, and a message
+    that calls some is answered with their results; the user does not speak in that step. A call
+    is written as `rlchat_envs.core.tools` has it.
     """
 
     def __init__(
@@ -82,7 +87,10 @@ class DialogueEnv(gym.Env[str, str]):
         case = self.scenario.begin(self.np_random, self.split, self.users)
         self._episode = _Episode(case, list(case.opening))
         spoken = tuple(m for m in case.opening if m.role != "system")
-        return as_text(spoken), self._info(self._episode, {}, {})
+        info = self._info(self._episode, {}, {})
+        if tools := declared(case.opening):
+            info["tools"] = [tool.declaration for tool in tools]
+        return as_text(spoken), info
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Play one turn; ``action`` is the assistant's message, any string at all."""
@@ -103,13 +111,17 @@ class DialogueEnv(gym.Env[str, str]):
         Args:
             action: the assistant's message.
             said: what a person says in the user's place; None for the simulated user's own words.
+                To functions that are called nobody says anything: any text will do.
         """
         episode = self._begun("step()")
         if episode.over:
             raise gym.error.ResetNeeded("step() came after the episode's end")
         before, case = tuple(episode.conversation), episode.case
-        potential = case.potential
-        if said is None:
+        potential, calls = case.potential, self.calls(action)
+        if calls:
+            costs = case.costs_of(action)  # of what was known when they were made
+            reaction = replace(case.serve(calls, person=said is not None), costs=costs)
+        elif said is None:
             reaction = case.hear(action)
         else:
             costs = case.costs_of(action)  # of what was known when it was said
@@ -121,6 +133,14 @@ class DialogueEnv(gym.Env[str, str]):
         episode.turn += 1
         episode.over = reaction.terminated
         return Turn(reaction.messages, parts, dict(reaction.costs), reaction.terminated)
+
+    def calls(self, action: str) -> tuple[Call, ...]:
+        """The functions that a message calls; none where the episode declares none."""
+        return self._read(action).calls
+
+    def _read(self, action: str) -> Spoken:
+        tools = declared(self._begun("calls()").case.opening)
+        return read_message(action, tools) if tools else Spoken(action)
 
     def tell(self, said: str) -> Conversation:
         """Let a person say what answers no message that counts.
@@ -169,7 +189,10 @@ class DialogueEnv(gym.Env[str, str]):
         """The named parts of a turn's score."""
         parts = {"progress": progress, "resolution": resolution}
         if self.scorer is not None:
-            parts |= self.scorer.score(before, action)
+            said = self._read(action)
+            scores = self.scorer.score(before, said.words if said.calls else action)
+            # Calls alone are said to nobody: there is no manner in them.
+            parts |= dict.fromkeys(scores, 0.0) if said.calls and not said.words else scores
         return parts
 
     def _begun(self, call: str) -> _Episode:

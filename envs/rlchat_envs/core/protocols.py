@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rlchat_envs.core.messages import Conversation
+from rlchat_envs.core.messages import Conversation, Message
+from rlchat_envs.core.tools import Call
 
 if TYPE_CHECKING:
     from rlchat_envs.core.facts import Document, Triple
@@ -32,7 +33,10 @@ class Case(Protocol):
 
     @property
     def opening(self) -> Conversation:
-        """System message and the user's first words."""
+        """System message and the user's first words.
+
+        Functions that the agent may call are declared with the first message; `serve` answers.
+        """
         ...
 
     @property
@@ -73,6 +77,18 @@ class Case(Protocol):
     def hear(self, text: str) -> Reaction:
         """Take the assistant's message and react to it."""
         ...
+
+    def serve(self, calls: tuple[Call, ...], person: bool = False) -> Reaction:
+        """Take the functions that the assistant's message calls, and give a result for each.
+
+        The results are messages of the role ``tool``. A call that is broken has its ``error``,
+        which is its result. Words beside calls are said to nobody.
+
+        Args:
+            calls: checked against the declarations.
+            person: whether a person is the user, whose patience is their own.
+        """
+        return Reaction(tuple(Message("tool", call.error) for call in calls))
 
     def overhear(self, text: str) -> None:
         """Take note of an assistant's message that a person will answer in the user's place."""

@@ -77,11 +77,24 @@ class AgendaUser(ABC, Generic[G, D]):
         cost = self._plan(heard, shown)
         if wrong and not self.verdict:
             self._put_right(wrong)
+        self._lose_patience(cost)
+        return self._speak()
+
+    def wait(self) -> str:
+        """Wait while the agent does something that brings nothing forward.
+
+        Returns:
+            The user's last words, if that was too much; nothing otherwise.
+        """
+        self._lose_patience(1)
+        return self._speak() if self.verdict else ""
+
+    def _lose_patience(self, cost: int) -> None:
+        """Walk out once there is none left."""
         self.patience -= cost
         if self.patience <= 0 and not self.verdict:
             self.verdict = "walked out"
             self.agenda = [Act("walkout")]
-        return self._speak()
 
     def judge(self, heard: Heard, shown: D) -> str:
         """The verdict that ``hear`` would reach about an offer in it; changes nothing."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rlchat_envs.core.messages import Conversation, Message
+from rlchat_envs.core.messages import Conversation, Message, declare, declared
 from rlchat_envs.core.protocols import Case, Reaction, Scenario, ScriptedAgent
 from rlchat_envs.core.resolution import WRONG
+from rlchat_envs.core.tools import Call
 from rlchat_envs.users.llm_text import MOST_LETTERS, MOST_WORDS, _words, codes, keeps, tidy, whole
 from rlchat_envs.users.persona_scenario import split_rng
 from rlchat_envs.users.personas import choose_personas
@@ -142,6 +143,10 @@ class WrittenCase(Case):
         """The case's own."""
         return self._case.sought
 
+    def serve(self, calls: tuple[Call, ...], person: bool = False) -> Reaction:
+        """The case's own; a user who leaves over it does so in the agenda's words."""
+        return self._case.serve(calls, person)
+
     def overhear(self, text: str) -> None:
         """Pass it on."""
         self._case.overhear(text)
@@ -188,7 +193,7 @@ class RephrasedCase(WrittenCase):
 
     def _rephrased(self, messages: Conversation) -> Conversation:
         return tuple(
-            Message("user", self._other_words(m.content)) if m.role == "user" else m
+            replace(m, content=self._other_words(m.content)) if m.role == "user" else m
             for m in messages
         )
 
@@ -231,7 +236,8 @@ class PlayedCase(WrittenCase):
         said, _ = self._say(self._tells_too_much)
         if said:
             told = (*self._case.tell(said), *(m for m in given if m.role == "tool"))
-            given = (*(m for m in given if m.role == "system"), *told)
+            tools = declared(given)
+            given = declare((*(m for m in given if m.role == "system"), *told), tools)
         self._note(given)
         return given
 

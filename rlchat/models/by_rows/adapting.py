@@ -20,13 +20,8 @@ _FUSED_OUTPUT = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 
 
 def adaptable(model: PreTrainedModel, maps: set[str]) -> set[str]:
-    """Which linear maps, by their last names, an adapter can change.
-
-    Some families read the weight of a map and do not call it: there an adapter would not show.
-    """
-    if model.config.model_type in _FUSED_OUTPUT:
-        maps = maps - {"out_proj"}
-    return maps & _called(model, lambda name, module: name in maps)
+    """Which of the linear maps that are called an adapter can change."""
+    return maps - {"out_proj"} if model.config.model_type in _FUSED_OUTPUT else maps
 
 
 def no_virtual_tokens(model: PreTrainedModel) -> UserError:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.templates.thoughts import thought_budget
-from rlchat_envs import Conversation
+from rlchat_envs import Conversation, Tool, declared
 
 
 class Context:
@@ -30,6 +30,7 @@ class Context:
             max_new_tokens: of a turn; if thoughts have a budget of their own, of what follows it.
         """
         self._template, self._most = template, max_new_tokens
+        self._tools: tuple[Tool, ...] = ()  # functions that the agent may call
         self._budget = thought_budget(template.setting)
         self.ids: list[int] = []
         self._answered: list[int] = []  # the same without thoughts, up to the turn in progress
@@ -61,7 +62,7 @@ class Context:
             messages: of whomever but the agent.
             room: tokens that are kept.
         """
-        opening = self._template.opening(messages)
+        opening, self._tools = self._template.opening(messages), declared(messages)
         self._template.cuts.open(len(opening), room)
         cut = max(0, len(opening) - room)
         self.ids, self.begin = opening[cut:], len(opening) - cut
@@ -113,7 +114,8 @@ class Context:
             were left out.
         """
         template, before = self._template, self.ids
-        following = template.after(messages, cut)
+        said = template.text(self.turn, self._tools) if self._tools else ""
+        following = template.after(messages, cut, said)
         same = len(before)
         if template.thoughts is None:
             self.ids = before + following
@@ -121,7 +123,7 @@ class Context:
             answered = self._answered + self._said(cut)
             kept = template.thoughts.keeps([m.role for m in messages])
             self.ids = (before if kept else answered) + following
-            self._answered = answered + template.after(messages, cut, answered=True)
+            self._answered = answered + template.after(messages, cut, said, answered=True)
             self._stays = template.keeps_thought(messages, first=False)
             same = _same(before, self.ids)
         self.begin, self._ended = len(self.ids), False

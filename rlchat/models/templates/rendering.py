@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,7 @@ class Rendering:
                 somebody's program.
         """
         self._tokenizer, self._thinking = tokenizer, thinking
+        self._declared: Any = None
         self.thoughts: Thoughts | None = None
         self.in_lines = tokenizer.chat_template is None
         self._parts = False
@@ -79,7 +81,7 @@ class Rendering:
             self._parts = True
             first = self._write((_USER,), prompt=True)
         if thinking:
-            self.thoughts = find_thoughts(self.rendered)
+            self.thoughts = find_thoughts(self.render)
         longer = self._write((*_ASKED, _USER), prompt=True)
         if longer[0] != first[0]:
             raise UnwrittenError
@@ -95,6 +97,12 @@ class Rendering:
             "tool": self._probe(_ASKED, "tool"),
         }
         self._lead, self._empty_lead = self._leads()
+
+    def declaring(self, tools: list[dict[str, Any]]) -> Rendering:
+        """The same template with functions that the agent may call."""
+        view = copy.copy(self)
+        view._declared, view._pieces, view._placed, view._keeping = tools, {}, {}, set()
+        return view
 
     def pieces(
         self, messages: Conversation, first: bool, answered: bool = False
@@ -155,7 +163,7 @@ class Rendering:
             for messages, first in talks
         ]
 
-    def rendered(self, messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
         """What the template writes for messages in the form that templates take."""
         if self._parts:
             messages = [
@@ -167,6 +175,7 @@ class Rendering:
         return str(
             self._tokenizer.apply_chat_template(
                 talk,
+                tools=self._declared,
                 chat_template=_LINES if self.in_lines else None,
                 tokenize=False,
                 add_generation_prompt=prompt,
@@ -190,7 +199,7 @@ class Rendering:
         assert self.thoughts is not None
         talk = [{"role": m.role, "content": mark} for m, mark in marked(messages)]
         said = spoken(self.thoughts.field, MARK * 2, MARK * 3)
-        out = self.rendered([*talk, said, {"role": "user", "content": "x"}], True)
+        out = self.render([*talk, said, {"role": "user", "content": "x"}], True)
         pieces = parted(out, [*(mark for _, mark in marked(messages)), MARK * 3])[:-1]
         if MARK * 2 in pieces[-1]:
             self._keeping.add(_outline(messages))
@@ -334,7 +343,7 @@ class Rendering:
 
     def _apply(self, talk: Sequence[tuple[str, str]], prompt: bool) -> str:
         """Render a conversation of (role, text)."""
-        return self.rendered([{"role": role, "content": text} for role, text in talk], prompt)
+        return self.render([{"role": role, "content": text} for role, text in talk], prompt)
 
 
 def _outline(messages: Conversation) -> _Outline:
