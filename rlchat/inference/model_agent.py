@@ -165,7 +165,7 @@ class ModelConversation:
                 while self._decoder.busy:
                     self._decoder.step(note)
                     if turn := context.turn:
-                        stream.show(turn, last=turn[-1] in ends)
+                        stream.show(context.said, last=turn[-1] in ends)
                     yield from _drained(pieces)
                 written, most = context.goes_on() or ([], None)
                 context.add(written)
@@ -179,7 +179,7 @@ class ModelConversation:
             self._decoder.stop()
         turn = context.turn
         finished = bool(turn) and turn[-1] in ends
-        text = stream.show(turn, last=finished, over=True)
+        text = stream.show(context.said, last=finished, over=True)
         with suppress(KeyboardInterrupt):  # it has ended by now
             yield from _drained(pieces)
         # What was written for the agent has no logprobs: then nothing is told of its tokens.

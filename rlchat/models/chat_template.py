@@ -266,6 +266,17 @@ class ChatTemplate:
             return 0
         return self.thoughts.text_begin([self._decoded(i) for i in ids])
 
+    def opened(self, prompt: Sequence[int]) -> int:
+        """How many tokens at the end of a prompt begin a thought."""
+        if self.thoughts is None:
+            return 0
+        mark, tail = "".join(self.thoughts.begin.split()), ""
+        for count, token in enumerate(reversed(prompt), 1):
+            tail = "".join(self._decoded(token).split()) + tail
+            if len(tail) >= len(mark):
+                return count if tail == mark else 0
+        return 0
+
     def end_of_thought(self, ids: Sequence[int]) -> list[int]:
         """Token ids that end a thought after these ids of a turn.
 

@@ -235,7 +235,7 @@ class _Rollout:
             trajectory.observe(written)
             self._sample(row, most)
             return
-        env, turn = self.pool[row], context.turn
+        env, turn = self.pool[row], context.said
         trajectory.privileged.append(env.privileged)
         if self.template.thoughts is not None:
             trajectory.thoughts.append(self.template.thought(turn))

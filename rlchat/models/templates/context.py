@@ -35,6 +35,7 @@ class Context:
         self.ids: list[int] = []
         self._answered: list[int] = []  # the same without thoughts, up to the turn in progress
         self.begin = 0
+        self._opened = 0  # tokens at the end of its prompt that begin a thought
         self._ended = False  # whether its thought was ended for it
         self._stays = False  # whether its thought will stay in the context
 
@@ -42,6 +43,11 @@ class Context:
     def turn(self) -> list[int]:
         """The tokens of the turn in progress, sampled or written for the agent."""
         return self.ids[self.begin :]
+
+    @property
+    def said(self) -> list[int]:
+        """The turn in progress as its text is read: with the mark that its prompt may end with."""
+        return self.ids[self.begin - self._opened :]
 
     @property
     def longest_turn(self) -> int:
@@ -66,6 +72,7 @@ class Context:
         self._template.cuts.open(len(opening), room)
         cut = max(0, len(opening) - room)
         self.ids, self.begin = opening[cut:], len(opening) - cut
+        self._opened = self._template.opened(self.ids)
         if self._template.thoughts is not None:
             self._answered = self._template.opening(messages, answered=True)[cut:]
             self._stays = self._template.keeps_thought(messages, first=True)
@@ -94,7 +101,7 @@ class Context:
             return None
         turn = self.turn
         left = self._budget + self._most - len(turn)
-        finished, thinks = turn[-1] in template.stop_ids, template.text_begin(turn) is None
+        finished, thinks = turn[-1] in template.stop_ids, template.text_begin(self.said) is None
         end = template.end_of_thought(turn) if thinks else []
         early = thinks and finished and len(end) < len(template.end_of_thought(()))
         if (finished and not early) or (not self._budget and not early) or left <= 0:
@@ -114,7 +121,7 @@ class Context:
             were left out.
         """
         template, before = self._template, self.ids
-        said = template.text(self.turn, self._tools) if self._tools else ""
+        said = template.text(self.said, self._tools) if self._tools else ""
         following = template.after(messages, cut, said)
         same = len(before)
         if template.thoughts is None:
@@ -127,15 +134,18 @@ class Context:
             self._stays = template.keeps_thought(messages, first=False)
             same = _same(before, self.ids)
         self.begin, self._ended = len(self.ids), False
+        self._opened = template.opened(self.ids)
         return same
 
     def _said(self, cut: bool) -> list[int]:
         """The turn in progress without its thought, if that is left out later."""
-        turn = self.turn
-        begin = 0 if self._stays else self._template.text_begin(turn)
+        if self._stays:
+            return self.turn
+        said = self.said
+        begin = self._template.text_begin(said)
         if begin is None:  # it never came to its text
-            return [] if cut else turn[-1:]
-        return turn[begin:]
+            return [] if cut else said[-1:]
+        return said[begin:]
 
 
 def _same(one: Sequence[int], other: Sequence[int]) -> int:

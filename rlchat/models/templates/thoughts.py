@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ _THOUGHT, _TEXT = "\u2042thought\u2042", "\u2042text\u2042"
 _BEFORE_TEXT = ("<think>", "</think>")  # of templates that find a thought within the text
 _FIELDS = ("reasoning_content", "thinking", "reasoning", "")  # of a message, that templates read
 _USER = {"role": "user", "content": "x"}
+_MARK_AT_END = re.compile(r"(<[^<>]*>|\[[^\[\]]*\])\s*$")
 
 Render = Callable[[Sequence[dict[str, Any]], bool], str]
 """A chat template: messages, and whether the agent's prompt follows, to text."""
@@ -46,7 +48,7 @@ class Thoughts:
 
     Attributes:
         field: of a message, which has the thought; empty if that is the beginning of the content.
-        begin: what the agent writes before its thought; empty where its prompt has that.
+        begin: what stands before a thought, written by the agent or the end of its prompt.
         end: what it writes between a thought and its text.
         direct: what it writes before a text without a thought, if not nothing.
         kept: whether the template keeps a thought once the user has replied.
@@ -66,7 +68,8 @@ class Thoughts:
         White space counts for nothing: models differ from their templates in it.
 
         Args:
-            strings: the turn's tokens as text, marks included.
+            strings: the turn's tokens as text, marks included, and if its prompt begins a thought,
+                first those of that.
         """
         bare = ["".join(string.split()) for string in strings]
         turn, begin, end, direct = (
@@ -74,7 +77,7 @@ class Thoughts:
         )
         if direct and turn.startswith(direct):
             return _token_at(bare, len(direct))
-        if begin and not turn.startswith(begin):
+        if not turn.startswith(begin):
             undecided = any(mark.startswith(turn) for mark in (begin, direct))
             return None if undecided else 0
         found = turn.find(end, len(begin))
@@ -130,7 +133,7 @@ def find_thoughts(render: Render) -> Thoughts:
             continue
         return Thoughts(
             field,
-            _after(begin, prompt),
+            _after(begin, prompt) or _last_mark(prompt),
             end,
             _after(_direct(render), prompt),
             _THOUGHT in later,
@@ -154,6 +157,12 @@ def _direct(render: Render) -> str:
 def _after(written: str, prompt: str) -> str:
     """What is written after the prompt; nothing if the prompt goes further."""
     return written.removeprefix(prompt) if written.startswith(prompt) else ""
+
+
+def _last_mark(prompt: str) -> str:
+    """The mark that a prompt ends with, and white space behind it."""
+    found = _MARK_AT_END.search(prompt)
+    return found[0] if found else ""
 
 
 def _rendered(render: Render, messages: Sequence[dict[str, Any]]) -> str | None:

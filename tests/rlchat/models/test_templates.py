@@ -475,11 +475,11 @@ def thinking_of(name: str, setting: str = "on") -> ChatTemplate:
     return template_of(name).thinking(setting)
 
 
-def sampled(template: ChatTemplate, thought: str, text: str) -> list[int]:
-    """A turn as a model would sample it, with its thought."""
+def sampled(template: ChatTemplate, thought: str, text: str, opened: int = 0) -> list[int]:
+    """A turn as a model would sample it, with its thought, which its prompt may have begun."""
     marks, encode = template.thoughts, template._encode_template
     assert marks is not None
-    written = encode(marks.begin) + encode(thought) + encode(marks.end)
+    written = ([] if opened else encode(marks.begin)) + encode(thought) + encode(marks.end)
     return [*written, *template._encode_text(text), template.end_of_turn]
 
 
@@ -511,13 +511,14 @@ def test_thoughts_are_dropped_as_the_template_drops_them(name: str) -> None:
             texts = [str(template.tokenizer.decode(ids)) for ids in (context.ids, own)]
             # A model ends its last turn with a token that the template has another one for later.
             other = r"<\|(return|end)\|>|<\|user\|>(?=<\|observation)"
+            other += r"|(?<=<think>)\n"  # of a prompt, which stays where a thought stays
             texts = [re.sub(other, "", text) for text in texts]
             assert texts[0] == texts[1]
             if i < len(talk):
-                turn = sampled(template, thought := next(turns), talk[i].content)
-                context.add(turn)
-                assert template.text(turn) == talk[i].content
-                assert template.thought(turn) == thought
+                thought, opened = next(turns), template.opened(context.ids)
+                context.add(sampled(template, thought, talk[i].content, opened))
+                assert template.text(context.said) == talk[i].content
+                assert template.thought(context.said) == thought
                 assert context.goes_on() is None
                 begun = i + 1
 
@@ -532,10 +533,10 @@ def test_a_text_begins_where_a_thought_ends(name: str) -> None:
     assert not shown[len(turn) // 2 - 20]
     marks = template.thoughts
     assert marks is not None
-    if marks.begin:  # it may leave it out
-        plain = template._encode_template(marks.direct) + template._encode_text("Sure.")
-        assert template.text([*plain, template.end_of_turn]) == "Sure."
-        assert template.thought([*plain, template.end_of_turn]) == ""
+    # Where the prompt does not begin a thought, it may leave it out.
+    plain = template._encode_template(marks.direct) + template._encode_text("Sure.")
+    assert template.text([*plain, template.end_of_turn]) == "Sure."
+    assert template.thought([*plain, template.end_of_turn]) == ""
 
 
 @pytest.mark.parametrize("name", [*DROP, *KEEP])
@@ -545,13 +546,13 @@ def test_a_thought_is_ended_at_its_budget(name: str) -> None:
     context, marks = Context(template, 8), template.thoughts
     assert marks is not None and context.first_tokens == 30
     context.open((ASKED,), 10_000)
-    begin = template._encode_template(marks.begin)
+    begin = [] if template.opened(context.ids) else template._encode_template(marks.begin)
     context.add([*begin, *template._encode_text("x" * 30)][:30])
     written, most = context.goes_on() or ([], 0)
     assert (template.tokenizer.decode(written), most) == (marks.end, 8)
     assert len(context.turn) + len(written) + most <= context.longest_turn
     context.add([*written, *template._encode_text("It is."), template.end_of_turn])
-    assert template.text(context.turn) == "It is."
+    assert template.text(context.said) == "It is."
     assert context.goes_on() is None
 
 

@@ -96,8 +96,9 @@ def test_each_turn_is_sampled_after_what_the_template_leaves(thinking: Policy, e
             assert [k for k in t.turns[begin:end] if k >= 0] == [turn] * len(acts)
             before = str(template.tokenizer.decode(ids[: acts[0]]))
             assert before.count("<think>") == 1 and before.endswith("<assistant><think>")
-            assert template.text(ids[acts[0] :]) == replies[turn]
-            assert template.thought(ids[acts[0] :]) == t.thoughts[turn]
+            said = ids[acts[0] - template.opened(ids[: acts[0]]) :]
+            assert template.text(said) == replies[turn]
+            assert template.thought(said) == t.thoughts[turn]
             with torch.no_grad():
                 logits = model(input_ids=torch.tensor([ids])).logits[0]
             known = logits.log_softmax(-1)
