@@ -14,10 +14,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from rlchat.errors import UserError
+from rlchat.models.templates.call_formats import to_canonical
+from rlchat.models.templates.call_tokens import CallTokens, Encoders, by_response_template
 from rlchat.models.templates.cuts import MAX_MESSAGE_TOKENS, Cuts
 from rlchat.models.templates.forging import Guard, ordinary_marks
 from rlchat.models.templates.rendering import Rendering
-from rlchat_envs import Conversation, Message
+from rlchat_envs import Conversation, Message, Tool, declared
 
 # What is said where it is found out whether texts can be tokenized by themselves.
 _SYSTEM, _ASKED = Message("system", "You are a desk."), Message("user", "Hello there. Where is it?")
@@ -44,6 +46,10 @@ class ChatTemplate:
     Nobody can write another's marks: special tokens in a text are plain characters, other marks
     are rewritten (``[desk]`` is ``(desk)``), and in plain lines the later lines of a text are
     indented.
+
+    Functions that a conversation declares with its first message are declared as the template
+    does it, and calls and results are written so; where it has no way, declarations stand in the
+    system message, and calls are texts.
 
     Attributes:
         end_of_turn: the id that is written at the end of an agent's turn.
@@ -87,12 +93,16 @@ class ChatTemplate:
         self._close = self._find_close()
         self.end_of_turn = self._close[-1] if self._close else eos
         self.stop_ids |= {self.end_of_turn}
+        encoders = Encoders(self._tokenize, self._encode_reply, self._encode_after)
+        self._calls = CallTokens(self._rendering, encoders, self.stop_ids, self._added)
+        self.stop_ids = self._calls.stop_ids
+        segments += self._calls.segments()
         self._specials = set(tokenizer.all_special_ids) | self.stop_ids
         special = {token.content for token in self._added.values() if token.special}
         marks: set[str] = set()
         if not self._rendering.in_lines:  # there the start of a line tells who speaks
             marks = ordinary_marks(segments, special) | self._plain_added(segments)
-        self._guard = Guard(marks)
+        self._guard, self._calls.safe = Guard(marks), Guard(marks | special)
         self._prompt = self._rendering.pieces((_ASKED,), first=True)[0][-1]
         self._whole = not self._rendering.in_lines and self._texts_merge()
         if self._whole:
@@ -101,20 +111,33 @@ class ChatTemplate:
 
     def opening(self, messages: Conversation) -> list[int]:
         """Token ids of the messages before the agent's first turn, up to where that begins."""
+        if tools := declared(messages):
+            return self._encode(*self._calls.opening(self._all_safe(messages), tools))
         return self._encode(*self._pieces(messages, first=True)) or [self.end_of_turn]
 
-    def reply(self, text: str) -> list[int]:
-        """Token ids of an agent's message, end-of-turn token included: the action's ids."""
-        ids = self._encode_reply(self._guard(self._rendering.said(text)))
-        return [*ids, *(self._close or [self.end_of_turn])]
+    def reply(self, text: str, tools: Sequence[Tool] = ()) -> list[int]:
+        """Token ids of an agent's message, end-of-turn token included: the action's ids.
 
-    def after(self, messages: Conversation, cut: bool = False) -> list[int]:
+        Args:
+            text: the message.
+            tools: functions that it may call; without them nothing in it is a call.
+        """
+        end = self._close or [self.end_of_turn]
+        if tools and (called := self._calls.reply(text, self._guard, end)) is not None:
+            return called
+        ids = self._encode_reply(self._guard(self._rendering.said(text)))
+        return [*ids, *end]
+
+    def after(self, messages: Conversation, cut: bool = False, said: str = "") -> list[int]:
         """Token ids of what follows an agent's turn, up to where its next one begins.
 
         Args:
             messages: those of the user and of tools.
             cut: the turn ran out of tokens, so its closing token is written here, as observation.
+            said: what the agent said in it, where it may call functions.
         """
+        if said and (found := self._calls.after(said, self._all_safe(messages), cut)) is not None:
+            return found
         ids = self._encode(*self._pieces(messages, first=False), after_turn=True)
         if not self._close:  # the template writes no end: it is ours
             return [self.end_of_turn, *ids] if cut else ids
@@ -125,27 +148,43 @@ class ChatTemplate:
     def conversation(self, messages: Conversation) -> TokenizedConversation:
         """Token ids of a whole conversation, from its opening to the agent's last turn."""
         turns = [i for i, m in enumerate(messages) if m.role == "assistant"]
+        tools = declared(messages)
         ids: list[int] = []
         mask: list[bool] = []
         start = 0
         for i in turns:
             between = messages[start:i]
-            observed = self.after(between) if start else self.opening(between)
-            said = self.reply(messages[i].content)
+            before = messages[start - 1].content if start and tools else ""
+            observed = self.after(between, said=before) if start else self.opening(between)
+            said = self.reply(messages[i].content, tools)
             ids += observed + said
             mask += [False] * len(observed) + [True] * len(said)
             start = i + 1
         return TokenizedConversation(ids, mask)
 
-    def text(self, ids: Sequence[int]) -> str:
-        """The text of an agent's token ids, without special tokens and outer white space."""
+    def text(self, ids: Sequence[int], tools: Sequence[Tool] = ()) -> str:
+        """The text of an agent's token ids, without special tokens and outer white space.
+
+        Args:
+            ids: as they were sampled.
+            tools: functions that it may call. Calls are in the form that environments read,
+                whatever the model's own is.
+        """
+        if tools:
+            whole = str(self.tokenizer.decode([i for i in ids if i not in self.stop_ids]))
+            if (said := to_canonical(whole, tools)) != whole:
+                return said
+            if said := by_response_template(self.tokenizer, ids, tools):
+                return said
         plain = [i for i in ids if i not in self._specials]
         return str(self.tokenizer.decode(plain)).strip()
 
     def _pieces(self, messages: Conversation, first: bool) -> tuple[tuple[str, ...], list[str]]:
         """The template's strings around messages, and texts that hold nobody else's marks."""
-        safe = tuple(Message(m.role, self._safe(m)) for m in messages)
-        return self._rendering.pieces(safe, first)
+        return self._rendering.pieces(self._all_safe(messages), first)
+
+    def _all_safe(self, messages: Conversation) -> Conversation:
+        return tuple(Message(m.role, self._safe(m)) for m in messages)
 
     def _safe(self, message: Message) -> str:
         text = self._guard(message.content)
@@ -163,6 +202,9 @@ class ChatTemplate:
         if self._whole:
             return self._encode_whole(strings, [self._cut(t) for t in texts], after_turn)
         return self._encode_apart(strings, texts)
+
+    def _encode_after(self, strings: Sequence[str], texts: Sequence[str]) -> list[int]:
+        return self._encode(strings, texts, after_turn=True)
 
     def _encode_apart(self, strings: Sequence[str], texts: Sequence[str]) -> list[int]:
         ids = list(self._encode_template(strings[0]))

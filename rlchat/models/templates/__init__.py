@@ -1,5 +1,5 @@
 """What chat templates write around messages, and what nobody's text may contain.
 
-Nothing here knows token ids, but for which of them a tokenizer calls added; those are the work of
-`rlchat.models.chat_template`. Start with `rendering`.
+What functions have to do with is in `tools`, `call_tokens` and `call_formats`. Token ids are the
+work of `rlchat.models.chat_template`, but for those of calls. Start with `rendering`.
 """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,7 @@ class Rendering:
                 somebody's program.
         """
         self._tokenizer = tokenizer
+        self._declared: list[dict[str, Any]] | None = None
         self.in_lines = tokenizer.chat_template is None
         self._parts = False
         try:
@@ -85,6 +87,12 @@ class Rendering:
             "tool": self._probe(_ASKED, "tool"),
         }
         self._lead, self._empty_lead = self._leads()
+
+    def declaring(self, tools: list[dict[str, Any]]) -> Rendering:
+        """The same template with functions that the agent may call."""
+        view = copy.copy(self)
+        view._declared, view._pieces, view._placed = tools, {}, {}
+        return view
 
     def pieces(self, messages: Conversation, first: bool) -> tuple[tuple[str, ...], list[str]]:
         """The template's strings around messages, up to where the agent's turn begins, and texts.
@@ -283,13 +291,18 @@ class Rendering:
 
     def _apply(self, talk: Sequence[tuple[str, str]], prompt: bool) -> str:
         """Render a conversation of (role, text)."""
+        return self.render([{"role": role, "content": text} for role, text in talk], prompt)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
+        """Render a conversation as transformers takes it."""
         content: Callable[[str], object] = str
         if self._parts:
             content = lambda text: [{"type": "text", "text": text}]  # noqa: E731
-        messages: Any = [{"role": role, "content": content(text)} for role, text in talk]
+        talk: Any = [{**m, "content": content(m["content"])} for m in messages]
         return str(
             self._tokenizer.apply_chat_template(
-                messages,
+                talk,
+                tools=self._declared,
                 chat_template=_LINES if self.in_lines else None,
                 tokenize=False,
                 add_generation_prompt=prompt,

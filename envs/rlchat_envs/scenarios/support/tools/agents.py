@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from rlchat_envs.core.messages import Conversation
 from rlchat_envs.core.tools import write_call, write_message
 from rlchat_envs.scenarios.support.agents import Habits, Speaker

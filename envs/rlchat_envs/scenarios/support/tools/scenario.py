@@ -108,7 +108,7 @@ class SupportToolsCase(SupportCase):
 
 
 class SupportToolsScenario(PersonaScenario[Goal, SupportToolsCase]):
-    """A shop's support desk calls functions to look up order and policy, and offers what they say."""
+    """A shop's support desk looks order and policy up by calling functions, and then offers."""
 
     @property
     def agents(self) -> Mapping[str, Callable[[int], ScriptedAgent]]:
