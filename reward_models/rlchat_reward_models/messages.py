@@ -6,12 +6,14 @@ parts, tool calls, and transcripts of ``Human:`` and ``Assistant:`` in one text.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
-from rlchat_envs import Conversation, Message
+from rlchat_envs import Conversation, Message, Tool
 from rlchat_envs.core.messages import Role
+from rlchat_envs.core.tools import CLOSES, OPENS, read_tools, with_calls
 
 ROLES: tuple[Role, ...] = get_args(Role)
 _ALSO: Mapping[str, Role] = {
@@ -32,22 +34,24 @@ _CALLS = ("function_call", "tool_call")  # ShareGPT: a call is a message, and it
 _MARK = re.compile(r"(?:(?<!#)#+ ){0,2}(Human|User|Assistant|System): ?")
 
 
-def messages_of(value: object, field: str) -> Conversation:
+def messages_of(value: object, field: str, keep_calls: bool = False) -> Conversation:
     """Messages of a list, or of a transcript.
 
-    A call of a tool has no text and is said to nobody: it is left out, and what the tool answered
-    stays. System messages at the beginning become one.
+    System messages at the beginning become one.
 
     Args:
         value: as it stands in a file.
         field: its name there, for errors.
+        keep_calls: calls of functions become an agent's text, as environments read them. If not,
+            a call has no text and is said to nobody: it is left out, and what the tool answered
+            stays.
 
     Raises:
         ValueError: it is no list of messages.
     """
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise ValueError(f"expected {field} to be text or a list of messages")
-    said = [m for entry in value if (m := _message(entry, field)) is not None]
+    said = [m for entry in value if (m := _message(entry, field, keep_calls)) is not None]
     return _one_system(said)
 
 
@@ -92,18 +96,42 @@ def whole(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _message(entry: object, field: str) -> Message | None:
+def declared_of(row: Mapping[str, Any]) -> tuple[Tool, ...]:
+    """The functions that a row of a file declares, as a list or as JSON.
+
+    Raises:
+        ValueError: it declares something else.
+    """
+    declared = row.get("tools")
+    if isinstance(declared, str):
+        try:
+            declared = json.loads(declared)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("expected tools to be a list of functions, or JSON of one") from error
+    return read_tools(declared or ())
+
+
+def _message(entry: object, field: str, keep_calls: bool) -> Message | None:
     """A message; None if it is a call of a tool and says nothing."""
     if not isinstance(entry, Mapping):
         raise ValueError(f"expected {field} to hold objects with role and content")
     named = next((entry[k] for k in ("role", "from") if entry.get(k) is not None), None)
     if named in _CALLS:
-        return None
+        called = entry.get("content", entry.get("value"))
+        kept = keep_calls and isinstance(called, str)
+        return Message("assistant", f"{OPENS}{called}{CLOSES}") if kept else None
     content = next((entry[k] for k in ("content", "value") if entry.get(k) is not None), None)
     calls = entry.get("tool_calls") or entry.get("function_call")
-    if calls and content in (None, "", []):
+    silent = content in (None, "", [])
+    if calls and silent and not keep_calls:
         return None
-    return Message(_role(named, field), _text(content, field))
+    role, text = _role(named, field), "" if calls and silent else _text(content, field)
+    if calls and keep_calls:
+        called = with_calls(text, calls if isinstance(calls, Sequence) else [calls])
+        if called is None:
+            raise ValueError(f"expected the calls in {field} to have a name and arguments")
+        text = called
+    return Message(role, text)
 
 
 def _role(named: object, field: str = "a transcript") -> Role:

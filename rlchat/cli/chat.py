@@ -15,7 +15,7 @@ from rich.text import Text
 from rlchat import files
 from rlchat.cli import rating_commands
 from rlchat.cli.options import ChatOptions
-from rlchat.cli.tables import indented, label, spoken
+from rlchat.cli.tables import indented, label, readable, spoken
 from rlchat.cli.terminal import ReadLine, at_terminal, open_lines, printable
 from rlchat.errors import UserError
 from rlchat.feedback.recorder import RatingRecorder
@@ -23,7 +23,7 @@ from rlchat.inference.agents import Agent, AgentConversation, ContextFull, Reply
 from rlchat.inference.load_agent import ENDPOINT, load_agent
 from rlchat.rollout.environment import TextEnv
 from rlchat.rollout.knowledge import make_lookup
-from rlchat.serving.session import ChatSession
+from rlchat.serving.session import MOST_CALLS, ChatSession
 from rlchat.settings import names
 from rlchat_envs import Conversation
 from rlchat_envs.knowledge import Lookup
@@ -190,7 +190,7 @@ class Chat:
         while left and self.session.solved is None:
             self._show_all(self.session.simulated(), "user")
             left -= 1
-            said = self._answer() if self.session.solved is None else None
+            said = self._reply(person=False) if self.session.solved is None else None
             if said is None or said.stopped:
                 break
         if said is not None and self.session.verdict():  # whoever got a solution has the last word
@@ -234,8 +234,9 @@ class Chat:
             template = self.agent.batched.template
             if len(template.reply(text)) - 1 > template.cuts.most:
                 self.say(f"The agent reads only its first {template.cuts.most} tokens.")
-        self._show_all(self.session.person(text)[1:])
-        if self._answer() is not None:
+        told = self.session.person(text)
+        self._show_all(tuple(m for m in told if m.role != "user"))
+        if self._reply() is not None:
             self.decide()
 
     def decide(self) -> None:
@@ -253,7 +254,7 @@ class Chat:
 
         def show(piece: str) -> None:
             nonlocal lead
-            self.show(lead + Text(indented(piece)), end="")
+            self.show(lead + Text(indented(readable(piece))), end="")
             lead = Text()
 
         try:
@@ -263,6 +264,17 @@ class Chat:
             return None
         self.show(lead + Text(" (stopped)" if said.stopped else "", "dim"))
         self.ratings.spoke(context, said)
+        return said
+
+    def _reply(self, person: bool = True) -> Reply | None:
+        """Let the agent speak, after it has called the functions that it needs to."""
+        said = self._answer()
+        for _ in range(MOST_CALLS):
+            served = self.session.serve(person) if said is not None and not said.stopped else ()
+            self._show_all(served, "user")
+            if not served or self.session.solved is not None:
+                break
+            said = self._answer()
         return said
 
     def _show_all(self, messages: Conversation, name: str = "") -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
@@ -15,7 +19,10 @@ from rlchat.rollout.environment import StepResult, TextEnv
 from rlchat.rollout.episodes import Call, caller, directly, play_episode, play_episodes
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.rollout.trajectory import Episode
-from rlchat_envs import Conversation
+from rlchat_envs import Conversation, Tool, write_call
+from rlchat_envs.core.json_schema import types_of
+
+_KEY = re.compile(r"(?:^|(?<=\s))([A-Za-z_]\w*)=")
 
 
 def run_play(options: PlayOptions, console: Console, read: ReadLine | None = None) -> None:
@@ -73,9 +80,10 @@ def play_one(
     def speak(env: TextEnv) -> str:
         if not any(m.role == "assistant" for m in env.conversation):
             _show(console, env.conversation)
+            _show_tools(console, env.tools)
         while not (line := read(label("assistant", "you")).strip()):
             pass
-        return line
+        return called(line, env.tools) if env.tools else line
 
     def tell(result: StepResult) -> None:
         if result.dropped:
@@ -89,6 +97,43 @@ def play_one(
 
     env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, index)
     return play_episode(env, speak, index, env_seed, tell, call)
+
+
+def called(line: str, tools: Sequence[Tool]) -> str:
+    """A line as the agent's message: ``/NAME key=value …`` calls a function.
+
+    A value goes on to the next key. Where the function's schema asks for no text it is JSON.
+    """
+    name, _, given = line.removeprefix("/").partition(" ")
+    if not line.startswith("/"):
+        return line
+    keys = list(_KEY.finditer(given))
+    ends = [*(key.start() for key in keys[1:]), len(given)]
+    values = {k[1]: given[k.end() : end].strip() for k, end in zip(keys, ends, strict=True)}
+    schema = next((tool.parameters for tool in tools if tool.name == name), {})
+    kinds = {k: types_of(schema.get("properties", {}).get(k), schema) for k in values}
+    return write_call(name, {k: _value(text, kinds[k]) for k, text in values.items()})
+
+
+def _value(text: str, types: Sequence[str]) -> object:
+    if not types or "string" in types:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _show_tools(console: Console, tools: Sequence[Tool]) -> None:
+    """Tell what can be called, and how."""
+    for tool in tools:
+        keys = ", ".join(tool.parameters.get("properties", {}))
+        about = str(tool.declaration["function"].get("description", ""))
+        _say(console, f"/{tool.name} {keys}: {about}".strip())
+    if tools:
+        first = tools[0]
+        keys = " ".join(f"{key}=…" for key in first.parameters.get("properties", {}))
+        _say(console, f"Call a function with a line such as: /{first.name} {keys}".rstrip())
 
 
 def _show(console: Console, messages: Conversation) -> None:

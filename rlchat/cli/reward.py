@@ -26,6 +26,7 @@ from rlchat.rewards.preference_data import collect_preferences, read_file
 from rlchat.rewards.training import train_reward_model
 from rlchat.rollout.conversations import read_conversations
 from rlchat.statistics import wilson
+from rlchat_envs.core.messages import to_row
 from rlchat_reward_models.evaluation import PreferenceEvaluation, evaluate_preferences
 from rlchat_reward_models.preferences import Preference, tidy
 from rlchat_reward_models.scorer import parts_of
@@ -174,12 +175,8 @@ def run_score(options: RewardScoreOptions, console: Console) -> None:
     scores = iter(scorer.score([part for own in parts for part in own]))
     rows = []
     for conversation, own in zip(conversations, parts, strict=True):
-        messages = [{"role": m.role, "content": m.content} for m in conversation]
-        rows.append((messages, [round(next(scores), 3) for _ in own]))
-    lines = [
-        json.dumps({"messages": messages, "scores": own}, ensure_ascii=False)
-        for messages, own in rows
-    ]
+        rows.append((to_row(conversation), [round(next(scores), 3) for _ in own]))
+    lines = [json.dumps({**row, "scores": own}, ensure_ascii=False) for row, own in rows]
     if options.out is not None:
         files.write_text(options.out, "".join(f"{line}\n" for line in lines))
         say(console, f"{len(rows)} conversations written to {options.out}")

@@ -16,7 +16,7 @@ from rlchat.evaluation.summary import cells, measured_names, with_interval
 from rlchat.listener import FinishedEpisode
 from rlchat.statistics import Interval
 from rlchat.training.config import TrainConfig
-from rlchat_envs import Conversation, Message
+from rlchat_envs import Conversation, Message, read_message
 
 if TYPE_CHECKING:  # which brings torch; a chat with a script needs none
     from rlchat.training.learning_curve import Rows
@@ -63,7 +63,16 @@ def dialogue(conversation: Conversation) -> Text:
 
 def spoken(message: Message, name: str = "") -> Text:
     """One message with its speaker before it."""
-    return label(message.role, name).append(indented(message.content))
+    said = readable(message.content) if message.role == "assistant" else message.content
+    return label(message.role, name).append(indented(said))
+
+
+def readable(text: str) -> str:
+    """An agent's message with its calls of functions as people write them."""
+    said = read_message(text)
+    if not said.calls:
+        return text
+    return "\n".join(filter(None, (said.words, *(f"[calls {call}]" for call in said.calls))))
 
 
 def label(role: str, name: str = "") -> Text:

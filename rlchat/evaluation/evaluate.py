@@ -16,7 +16,7 @@ from rlchat.rollout.episodes import OnEpisode, play_episodes
 from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.trajectory import Episode
 from rlchat.statistics import Interval, bootstrap, paired, wilson
-from rlchat_envs import Message
+from rlchat_envs.core.messages import of_row, to_row
 from rlchat_envs.wrappers.knowledge import hit_rate
 
 
@@ -82,7 +82,7 @@ class EvaluationResult:
                 costs=e["costs"],
                 knowledge=e["knowledge"],
                 success=e["success"],
-                conversation=tuple(Message(m["role"], m["content"]) for m in e["messages"]),
+                conversation=of_row(e),
             )
             for e in kept["per_episode"]
         ]
@@ -186,5 +186,5 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "parts": [dict(p) for p in episode.parts],
         "costs": [dict(c) for c in episode.costs],
         "knowledge": dict(episode.knowledge),
-        "messages": [{"role": m.role, "content": m.content} for m in episode.conversation],
+        **to_row(episode.conversation),
     }

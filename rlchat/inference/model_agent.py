@@ -25,7 +25,7 @@ from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.exact.row_limit import row_limit
 from rlchat.models.generation_model import GenerationModel
 from rlchat.models.policy import Policy
-from rlchat_envs import Conversation
+from rlchat_envs import Conversation, Tool, declared
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class ModelConversation:
         self._decoder = Decoder(generation, 2, self._room, template.stop_ids)
         self._row = 0  # of the conversation; the other is for another reply
         self._ids: list[int] = []
+        self._tools: tuple[Tool, ...] = ()
         self._known = 0  # messages of the conversation that are in _ids
         self._prefilled = 0  # tokens before the last reply
         self._finished = True
@@ -110,8 +111,10 @@ class ModelConversation:
         """Sample the next message, and give its text as it grows; see `reply`."""
         new = conversation[self._known :]
         if self._ids:
-            prompt = self._template.after(new, cut=not self._finished)
+            said = conversation[self._known - 1].content if self._tools else ""
+            prompt = self._template.after(new, cut=not self._finished, said=said)
         else:
+            self._tools = declared(new)
             prompt = self._template.opening(new)[-(self._room - self._turn) :]
         self._template.cuts.warn()
         if len(self._ids) + len(prompt) + self._turn > self._room:
@@ -145,7 +148,10 @@ class ModelConversation:
         ids: list[int] = []
         logprobs: list[float] = []
         pieces: list[str] = []
-        stream, ends = TextStream(self._template, pieces.append), self._template.stop_ids
+        stream, ends = (
+            TextStream(self._template, pieces.append, self._tools),
+            self._template.stop_ids,
+        )
 
         def note(_: int, token: int, logprob: float) -> None:
             ids.append(token)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlchat.inference.agents import OnText, Reply, ReplyStream
+from rlchat.models.templates.call_formats import shown_words
+from rlchat_envs import Tool
 
 if TYPE_CHECKING:  # which brings torch
     from rlchat.models.chat_template import ChatTemplate
@@ -13,10 +16,14 @@ _HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of an unfinished character
 
 
 class TextStream:
-    """Passes on the text of a growing list of tokens; a character only when it is whole."""
+    """Passes on the text of a growing list of tokens; a character only when it is whole.
 
-    def __init__(self, template: ChatTemplate, on_text: OnText):
+    So are calls of functions.
+    """
+
+    def __init__(self, template: ChatTemplate, on_text: OnText, tools: Sequence[Tool] = ()):
         self._template, self._on_text, self._shown = template, on_text, ""
+        self._tools = tools
 
     def show(self, ids: list[int], last: bool) -> str:
         """Pass on the text that is new since the last call; return all of it.
@@ -25,9 +32,10 @@ class TextStream:
             ids: all tokens so far.
             last: nothing follows, so that bytes that are no character are shown as such.
         """
-        text = self._template.text(ids)
+        text = self._template.text(ids, self._tools if last else ())
         if not last:
             text = text.rstrip(_HALF)
+            text = shown_words(text) if self._tools else text
         if not text.startswith(self._shown):
             return text  # a tokenizer that tidied up behind itself: wait until it fits again
         new, self._shown = text[len(self._shown) :], text

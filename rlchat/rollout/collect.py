@@ -206,7 +206,8 @@ class _Rollout:
         trajectory, _ = self.playing[row]
         trajectory.privileged.append(self.pool[row].privileged)
         trajectory.act(said.ids, said.logprobs)
-        self.workers.ask(row, self.pool[row].step, self.template.text(said.ids))
+        env = self.pool[row]
+        self.workers.ask(row, env.step, self.template.text(said.ids, env.tools))
 
 
 def _hear(
@@ -230,7 +231,8 @@ def _hear(
     trajectory.terminated = outcome.terminated
     if outcome.terminated:
         return
-    following = template.after(outcome.messages, cut=not finished)
+    said = env.conversation[-1 - len(outcome.messages)].content if env.tools else ""
+    following = template.after(outcome.messages, cut=not finished, said=said)
     length = len(trajectory.ids) + len(following)
     trajectory.truncated = outcome.truncated
     if length > config.max_tokens - config.max_new_tokens and not outcome.truncated:

@@ -8,8 +8,8 @@ from typing import Any
 
 from rlchat.errors import UserError
 from rlchat.listener import Listener
-from rlchat_envs import Conversation, Message
-from rlchat_reward_models.messages import messages_of, transcript, whole
+from rlchat_envs import Conversation, Message, declare
+from rlchat_reward_models.messages import declared_of, messages_of, transcript, whole
 from rlchat_reward_models.records import read
 
 LISTS = ("messages", "conversations", "conversation")  # what formats call a row's messages
@@ -20,8 +20,9 @@ def read_conversations(
 ) -> list[Conversation]:
     """Read conversations: JSON lines, a JSON array, CSV, parquet, or a data set of the hub.
 
-    A row has ``messages``, ShareGPT's ``conversations``, or ``prompt`` and ``completion``. Rows
-    that cannot be used are left out.
+    A row has ``messages``, ShareGPT's ``conversations``, or ``prompt`` and ``completion``. Calls of
+    functions are read where ``tools`` beside the messages declares them. Rows that cannot be used
+    are left out.
 
     Args:
         source: a file, or the hub's OWNER/NAME or OWNER/NAME:SPLIT.
@@ -58,7 +59,9 @@ def conversation(row: Mapping[str, Any]) -> Conversation:
 def _said(row: Mapping[str, Any]) -> Conversation:
     for name in LISTS:
         if name in row:
-            return (*_instructions(row), *messages_of(row[name], name))
+            tools = declared_of(row)
+            said = messages_of(row[name], name, keep_calls=bool(tools))
+            return declare((*_instructions(row), *said), tools)
     if "prompt" in row and "completion" in row:
         asked = _side(row["prompt"], "prompt", "user")
         return (*_instructions(row), *asked, *_side(row["completion"], "completion", "assistant"))

@@ -18,12 +18,22 @@ from rlchat.rollout.hosting.answers import (
     read_reset,
     read_reward,
     read_step,
+    read_tools,
     told,
 )
 from rlchat.rollout.hosting.making import close_env, make_env, single_threaded, space_of
 from rlchat.rollout.llm_users import MAX_NEW_TOKENS
 from rlchat.settings import expect
-from rlchat_envs import Case, Conversation, DialogueEnv, Message, Scenario
+from rlchat_envs import (
+    Case,
+    Conversation,
+    DialogueEnv,
+    Message,
+    Scenario,
+    Tool,
+    declare,
+    declared,
+)
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
 
@@ -67,7 +77,8 @@ class TextEnv:
     """One episode at a time of a text environment, ours or any other.
 
     Ours show the conversation in ``info``; for any other it is built from observations and
-    actions, its reward is the only score, and it has no split and no success.
+    actions, its reward is the only score, and it has no split and no success. Functions that
+    ``info["tools"]`` of ``reset`` declares are those of the conversation's first message.
     """
 
     def __init__(self, config: EnvConfig, split: str = "train"):
@@ -114,7 +125,9 @@ class TextEnv:
                 self.conversation = answer[1]["conversation"]
                 self.privileged = answer[1]["privileged"]
             else:
-                self.conversation = self._known = read_opening(name, read_reset(name, answer))
+                observation, info = read_reset(name, answer)
+                self._known = read_opening(name, observation)
+                self.conversation = declare(self._known, read_tools(name, info))
                 self.privileged = {}
         return self.conversation
 
@@ -153,6 +166,11 @@ class TextEnv:
         self.conversation += (Message("assistant", text), *following)
         parts = {"reward": reward}
         return StepResult(following, parts, terminated, truncated, None, dropped=dropped)
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The functions that the agent may call in this episode."""
+        return declared(self.conversation)
 
     @property
     def single_threaded(self) -> bool:

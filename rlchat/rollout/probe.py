@@ -16,6 +16,7 @@ from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
 from rlchat.rollout.episodes import Call, caller
 from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.hosting.making import WRITTEN
+from rlchat_envs import write_call
 
 SAID = "Hello, what can I do for you?"
 TURNS = 8  # most of them in an episode
@@ -57,9 +58,10 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _begin_episode(pool: EnvPool, call: Call, seed: int) -> None:
-    """Play an episode's first turns."""
+    """Play an episode's first turns, the very first with a call where functions are declared."""
     call(pool.begin, 0, 0, seed)
-    for _ in range(TURNS):
-        result: StepResult = call(pool[0].step, SAID)
+    for turn in range(TURNS):
+        called = [write_call(tool.name, {}) for tool in pool[0].tools[:1] if turn == 0]
+        result: StepResult = call(pool[0].step, called[0] if called else SAID)
         if result.terminated or result.truncated:
             return

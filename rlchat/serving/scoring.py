@@ -8,6 +8,7 @@ from typing import Any
 
 from rlchat_envs import Case, Conversation, DialogueEnv, Message
 from rlchat_envs.core.env import Turn
+from rlchat_envs.core.messages import to_row
 from rlchat_envs.knowledge import Lookup
 from rlchat_reward_models import RuleScorer
 
@@ -60,11 +61,12 @@ class ScoredConversation:
 
     def person(self, text: str) -> Conversation:
         """Append a person's message; give it, and what is looked up about it."""
+        served = self.serve()
         reply, self._open_reply = self._open_reply, None
         if self.env is None:
             return self._append((Message("user", text),))
         if reply is None or self.solved is not None:
-            return self._append(self.env.tell(text))
+            return served + self._append(self.env.tell(text))
         turn = self.env.answer(reply, said=text)
         self._settle(turn)
         return self._append(turn.messages)
@@ -77,6 +79,24 @@ class ScoredConversation:
         reply, self._open_reply = self._open_reply, None
         assert reply is not None
         turn = self.env.answer(reply)
+        self._settle(turn)
+        if turn.terminated:
+            self.solved = self.env.case.success
+        return self._append(turn.messages)
+
+    def serve(self, person: bool = True) -> Conversation:
+        """Append what the functions give that the agent's last message calls, if it calls any.
+
+        Args:
+            person: whether a person is the user, whose patience is their own.
+        """
+        reply = self._open_reply
+        if self.env is None or reply is None or self.solved is not None:
+            return ()
+        if not self.env.calls(reply):
+            return ()
+        self._open_reply = None
+        turn = self.env.answer(reply, said="" if person else None)
         self._settle(turn)
         if turn.terminated:
             self.solved = self.env.case.success
@@ -132,7 +152,7 @@ class ScoredConversation:
     def to_json(self) -> dict[str, Any]:
         """The conversation as a line of a transcript; `rlchat sft --data` reads it too."""
         return {
-            "messages": [{"role": m.role, "content": m.content} for m in self.conversation],
+            **to_row(self.conversation),
             "parts": [dict(parts) for parts in self.parts],
             "costs": [dict(costs) for costs in self.costs],
             "score": self.score,
@@ -149,7 +169,7 @@ class ScoredConversation:
         return messages
 
     def _verdict(self) -> Turn | None:
-        if self.env is None or self.solved is not None:
+        if self.env is None or self.solved is not None or self.conversation[-1].role != "assistant":
             return None
         return self.env.verdict(self.conversation[-1].content)
 

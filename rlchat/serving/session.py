@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from rlchat.errors import UserError
@@ -14,6 +14,8 @@ from rlchat.rollout.environment import TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.serving.scoring import ScoredConversation
 from rlchat_envs.knowledge import Lookup
+
+MOST_CALLS = 8  # messages in a row that call functions; then it is the user's turn
 
 
 class ChatSession(ScoredConversation):
@@ -82,6 +84,9 @@ class ChatSession(ScoredConversation):
     def reply(self, text: str) -> Iterator[str]:
         """Say something as the user, and give the agent's reply in pieces as they come.
 
+        Where it calls functions, what they give becomes part of the conversation, and it speaks
+        again, on a line of its own.
+
         Whoever stops taking pieces stops the reply. In either case it is part of the conversation
         then, scored, and left in ``last_reply``; the case is closed if the reply does that.
 
@@ -112,19 +117,28 @@ class ChatSession(ScoredConversation):
         return 0.0 if reply.finished else self._cut_off_penalty
 
     def _pieces(self) -> Iterator[str]:
+        closed = yield from self._message()
+        for _ in range(MOST_CALLS):
+            if closed or not self.serve() or self.solved is not None:
+                break
+            yield "\n"
+            closed = yield from self._message()
+        self.decide()
+
+    def _message(self) -> Generator[str, None, bool]:
+        """One message of the agent's in pieces; tell whether whoever takes them has stopped."""
         stream, closed = self.agent_conversation.stream(self.conversation, self.privileged), False
         while True:
             try:
                 piece = stream.throw(KeyboardInterrupt) if closed else next(stream)
             except StopIteration as end:
                 self._take(end.value)
-                break
+                return closed
             try:
                 if not closed:
                     yield piece
             except GeneratorExit:
                 closed = True
-        self.decide()
 
     def _take(self, reply: Reply) -> None:
         self.last_reply = reply

@@ -21,6 +21,7 @@ from rlchat.errors import UserError
 from rlchat.files import atomic_folder, recover_folder, write_json, write_text
 from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import TrainConfig
+from rlchat_envs.core.messages import to_row
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "gymnasium", "numpy")
 
@@ -188,7 +189,7 @@ def transcript(trajectory: Trajectory) -> dict[str, Any]:
     return {
         "index": trajectory.index,
         "seed": trajectory.seed,
-        "messages": [{"role": m.role, "content": m.content} for m in trajectory.conversation],
+        **to_row(trajectory.conversation),
         "parts": [dict(p) for p in trajectory.parts],
         "costs": [dict(c) for c in trajectory.costs],
         "score": trajectory.score,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from rlchat_envs.core.tools import Tool
+from rlchat_envs.core.tools import Tool, read_tools
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -43,6 +43,16 @@ def declare(conversation: Conversation, tools: Sequence[Tool]) -> Conversation:
     if not tools or not conversation:
         return conversation
     return (replace(conversation[0], tools=tuple(tools)), *conversation[1:])
+
+
+def of_row(row: Mapping[str, Any]) -> Conversation:
+    """The conversation that `to_row` has written.
+
+    Raises:
+        ValueError: its ``tools`` are no functions.
+    """
+    messages = tuple(Message(m["role"], m["content"]) for m in row["messages"])
+    return declare(messages, read_tools(row.get("tools") or ()))
 
 
 def to_row(conversation: Conversation) -> dict[str, Any]:

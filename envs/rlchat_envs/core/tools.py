@@ -151,6 +151,44 @@ def write_message(words: str, calls: Sequence[str]) -> str:
     return "\n".join(part for part in (words.strip(), *calls) if part)
 
 
+def with_calls(words: str, called: object) -> str | None:
+    """A message whose calls stand beside its words.
+
+    Args:
+        words: what it says.
+        called: ``tool_calls`` as transformers and OpenAI's servers have them.
+
+    Returns:
+        Both in the form that environments read; None if they are no calls.
+    """
+    calls = []
+    for call in called if isinstance(called, Sequence) and not isinstance(called, str) else [None]:
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(name, str):
+            return None
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):  # as OpenAI's are
+            calls.append(_of_text(name, arguments))
+        elif arguments is None or isinstance(arguments, Mapping):
+            calls.append(write_call(name, arguments or {}))
+        else:
+            return None
+    return write_message(words, calls)
+
+
+def _of_text(name: str, arguments: str) -> str:
+    """A call whose arguments are written as JSON; if they are none, it stays broken."""
+    try:
+        given = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        given = None
+    if isinstance(given, Mapping):
+        return write_call(name, given)
+    broken = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"{OPENS}{broken.replace(_MARKED, '')}{CLOSES}"
+
+
 def read_message(text: str, tools: Sequence[Tool] = ()) -> Spoken:
     """What an agent's message says and calls.
 

@@ -20,7 +20,8 @@ import gymnasium as gym
 import numpy as np
 
 from rlchat.errors import RunError, UserError
-from rlchat_envs import Conversation, Message
+from rlchat_envs import Conversation, Message, Tool
+from rlchat_envs.core import tools
 from rlchat_envs.core.messages import Role
 from rlchat_reward_models.messages import whole
 
@@ -96,8 +97,8 @@ def remedy(error: BaseException, method: str = "") -> str:
     return "mend the environment"
 
 
-def read_reset(env: str, answer: object) -> object:
-    """The observation of what ``reset`` returned.
+def read_reset(env: str, answer: object) -> tuple[object, object]:
+    """The observation and info of what ``reset`` returned.
 
     Raises:
         EnvError: it returned no pair.
@@ -107,7 +108,25 @@ def read_reset(env: str, answer: object) -> object:
             f"expected reset() of {env} to return (observation, info); got {_shown(answer)}; "
             "return an empty dictionary as info if there is nothing to tell"
         )
-    return answer[0]
+    return answer[0], answer[1]
+
+
+def read_tools(env: str, info: object) -> tuple[Tool, ...]:
+    """The functions that ``info`` of ``reset`` declares for the agent; none if it declares none.
+
+    Raises:
+        EnvError: what it declares are no functions.
+    """
+    declared = info.get("tools") if isinstance(info, Mapping) else None
+    if declared is None:
+        return ()
+    try:
+        return tools.read_tools(declared)
+    except ValueError as error:
+        raise EnvError(
+            f'{error} in info["tools"] of reset() of {env}; declare them as transformers takes '
+            "them, or leave tools out"
+        ) from error
 
 
 def read_step(env: str, answer: object) -> tuple[Any, float, bool, bool, Any]:
@@ -233,6 +252,8 @@ def _messages(observation: object, depth: int = 0) -> Conversation | None:
 def _message(entry: Mapping[Any, Any]) -> Message | None:
     """A chat message, if it is one."""
     role, content = _text(entry.get("role")), _text(entry.get("content"))
+    if role == "assistant" and entry.get("tool_calls"):
+        content = tools.with_calls(content or "", entry["tool_calls"])
     if content is None or role not in get_args(Role):
         return None
     return Message(cast(Role, role), content)

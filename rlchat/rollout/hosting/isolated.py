@@ -26,7 +26,7 @@ from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.env_pool import MakeEnv, is_ours
 from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
 from rlchat.rollout.hosting.answers import EnvError
-from rlchat_envs import Conversation, Message
+from rlchat_envs import Conversation, Message, Tool, declare
 
 CLOSING = 2.0  # seconds that a process may take to close its environment
 _LIVE: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
@@ -64,7 +64,9 @@ class ProcessEnv(TextEnv):
 
     def reset(self, seed: int) -> Conversation:
         """Start an episode; see `TextEnv.reset`."""
-        self.conversation = _messages(self._process.ask({"reset": seed})["messages"])
+        answer = self._process.ask({"reset": seed})
+        tools = [Tool(name, text) for name, text in answer["tools"]]
+        self.conversation = declare(_messages(answer["messages"]), tools)
         return self.conversation
 
     def step(self, text: str) -> StepResult:
@@ -203,7 +205,9 @@ def _listen(questions: BinaryIO, asked: queue.SimpleQueue[bytes]) -> None:
 
 
 def _reset(env: TextEnv, question: Mapping[str, Any]) -> dict[str, Any]:
-    return {"messages": [[m.role, m.content] for m in env.reset(question["reset"])]}
+    messages = env.reset(question["reset"])
+    tools = [[tool.name, tool.text] for tool in env.tools]
+    return {"messages": [[m.role, m.content] for m in messages], "tools": tools}
 
 
 def _step(env: TextEnv, question: Mapping[str, Any]) -> dict[str, Any]:

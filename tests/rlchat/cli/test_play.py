@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from rlchat.cli.options import PlayOptions
-from rlchat.cli.play import run_play
+from rlchat.cli.play import called, run_play
 from rlchat.cli.terminal import piped_lines
 from rlchat.errors import UserError
+from rlchat_envs import Tool, read_message
 
 OPENING = (
     "system  Oak & Ember support desk. Ask, read record and policy, then offer the right solution. "
@@ -125,3 +126,27 @@ def test_what_cannot_be_played() -> None:
         play([], PlayOptions(env="rlchat/Suport-v0"))
     with pytest.raises(UserError, match="got 'nobody'"):
         play([], PlayOptions(users="nobody"))
+
+
+def test_a_person_sees_the_functions_and_calls_them() -> None:
+    options = PlayOptions(env="rlchat/SupportTools-v0")
+    ask = "Sorry! Could you please tell me your order number?"
+    calls = ["/lookup_order order_id=Y9297", "/lookup_policy topic=warranty claims", "/nothing"]
+    offer = "Thank you. I can give you a discount voucher."
+    shown = play([ask, *calls, offer], options)
+    assert "/lookup_order order_id: Look up an order.\n" in shown
+    assert "Call a function with a line such as: /lookup_order order_id=…\n" in shown
+    assert "  desk  Order Y9297: rice cooker, Alistair Delacroix. Status: warranty ex" in shown
+    assert "  desk  Policy on warranty claims: " in shown
+    assert "  desk  Error: there is no function nothing; there is lookup_order, " in shown
+    assert "unsafe: needless_call" in shown and "Solved, score +1.00, 5 turns." in shown
+
+
+def test_a_value_is_what_the_schema_asks_for() -> None:
+    kinds = {"n": {"type": "integer"}, "s": {"type": "string"}, "l": {"type": "array"}}
+    tool = Tool.of("f", "", {"type": "object", "properties": kinds})
+    (call,) = read_message(called("/f n=3 s=4 or more l=[1, 2]", (tool,)), (tool,)).calls
+    assert call.arguments == {"n": 3, "s": "4 or more", "l": [1, 2]} and not call.error
+    (call,) = read_message(called("/f n=many", (tool,)), (tool,)).calls
+    assert "n must be of type integer" in call.error
+    assert called("Hello.", (tool,)) == "Hello."

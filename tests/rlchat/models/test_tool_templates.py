@@ -287,6 +287,7 @@ def test_a_turn_that_was_cut_off_in_a_call_is_ended() -> None:
 
 OWN_FORM = {
     "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
     "fields": {
         "tool_calls": {
             "open_pattern": r"@@(?P<name>\w+)",
