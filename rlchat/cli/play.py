@@ -108,7 +108,7 @@ def called(line: str, tools: Sequence[Tool]) -> str:
     if not line.startswith("/"):
         return line
     keys = list(_KEY.finditer(given))
-    ends = [*(key.start() for key in keys[1:]), len(given)]
+    ends = [*(key.start() for key in keys[1:]), len(given)][: len(keys)]
     values = {k[1]: given[k.end() : end].strip() for k, end in zip(keys, ends, strict=True)}
     schema = next((tool.parameters for tool in tools if tool.name == name), {})
     kinds = {k: types_of(schema.get("properties", {}).get(k), schema) for k in values}

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from rlchat_envs import Conversation, as_text
+from rlchat_envs import Conversation, Message, as_text, declared, read_message
+from rlchat_envs.core.tools import in_words, with_calls
 from rlchat_envs.users.llm_text import has_thoughts, whole, without_thoughts
 
 MOST_BYTES = 1 << 22  # of a reply
@@ -46,7 +47,7 @@ class Spelling:
 
     refused: Mapping[str, int] = field(default_factory=dict)
 
-    def sent(self, options: Mapping[str, float]) -> dict[str, float]:
+    def sent(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options as this server takes them, without those that it does not."""
         names = {name: self.name_of(name) for name in options}
         return {spelled: options[name] for name, spelled in names.items() if spelled}
@@ -79,7 +80,73 @@ def named_options(complaint: str, options: Iterable[str]) -> list[str]:
     return [name for name in options if re.search(rf"\b{re.escape(name)}\b", complaint)]
 
 
-def as_messages(conversation: Conversation) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class Chat:
+    """A conversation as servers take it, which may know functions or not."""
+
+    conversation: Conversation
+
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """The functions that it declares, as servers take them."""
+        return [tool.declaration for tool in declared(self.conversation)]
+
+    def sent(self, tools: bool) -> list[dict[str, Any]]:
+        """Its messages.
+
+        Args:
+            tools: whether functions are sent beside it. If not, but it declares some, the server
+                is told of them in words.
+        """
+        told = self.conversation
+        if tools:
+            return list(_with_calls(told))
+        if functions := declared(told):
+            own = told[0].content if told[0].role == "system" else ""
+            system = Message("system", "\n\n".join(filter(None, (in_words(functions), own))))
+            told = (system, *told[1 if told[0].role == "system" else 0 :])
+        return as_messages(told)
+
+
+def _with_calls(conversation: Conversation) -> Iterator[dict[str, Any]]:
+    """Messages with calls and results as servers have them.
+
+    Calls that cannot be read stay text, and their results go with the user's words.
+    """
+    waiting: list[str] = []  # ids of calls without a result
+    plain: list[Message] = []  # messages since then that are text alone
+    for turn, message in enumerate(conversation):
+        calls = read_message(message.content).calls if message.role == "assistant" else ()
+        readable = bool(calls) and all(call.name for call in calls)
+        answers = message.role == "tool" and bool(waiting)
+        if readable or answers:
+            yield from as_messages(tuple(plain))
+            plain = []
+        if readable:
+            waiting = [f"call{turn:04}{i}" for i in range(len(calls))]
+            yield _calling(message, waiting)
+        elif answers:
+            content = whole(message.content)
+            yield {"role": "tool", "tool_call_id": waiting.pop(0), "content": content}
+        else:
+            plain.append(message)
+    yield from as_messages(tuple(plain))
+
+
+def _calling(message: Message, ids: list[str]) -> dict[str, Any]:
+    said = read_message(whole(message.content))
+    calls = [
+        {
+            "id": id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(dict(call.arguments))},
+        }
+        for id, call in zip(ids, said.calls, strict=True)
+    ]
+    return {"role": "assistant", "content": said.words or None, "tool_calls": calls}
+
+
+def as_messages(conversation: Conversation) -> list[dict[str, Any]]:
     """Messages as servers take them, neighbours of one role made one."""
     neighbors = groupby(conversation, key=lambda m: "user" if m.role == "tool" else m.role)
     return [{"role": role, "content": whole(as_text(tuple(own)))} for role, own in neighbors]
@@ -149,7 +216,8 @@ class Completion:
     """A message of a model's.
 
     Attributes:
-        text: What it says, without what it thinks; empty if it says nothing.
+        text: What it says, without what it thinks, and the functions that it calls; empty if it
+            says nothing.
         cut: Whether the token budget ended it.
         thought: Whether the server showed thoughts of it, in whatever place.
     """
@@ -181,6 +249,11 @@ def read_completion(body: bytes, budget: float | None = None) -> Completion:
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise Malformed("JSON without a choice:", body) from error
     text = without_thoughts(whole(written))
+    if called := message.get("tool_calls"):
+        with_them = with_calls(text, called)
+        if with_them is None:
+            raise Malformed("calls of functions that cannot be read:", body)
+        text = whole(with_them)
     if len(text) > MOST_LETTERS:
         raise Malformed(f"a text of {len(text):,} letters, more than {MOST_LETTERS:,}")
     thought = thought or apart or has_thoughts(written)

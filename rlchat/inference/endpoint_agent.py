@@ -12,7 +12,8 @@ import numpy as np
 from rlchat.inference.agents import ConversationSettings, OnText, Reply, ReplyStream
 from rlchat.inference.openai_client import Endpoint, NothingSaid
 from rlchat.inference.streaming import pass_on
-from rlchat_envs import Conversation
+from rlchat.models.templates.call_formats import to_canonical
+from rlchat_envs import Conversation, declared
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class EndpointConversation:
             text = self._endpoint.ask(conversation, seed, self._temperature)
         except NothingSaid:
             text = ""
+        if tools := declared(conversation):
+            text = to_canonical(text, tools)  # some servers leave calls in the text
         with suppress(KeyboardInterrupt):  # the whole message is there already
             yield text
         return Reply(text)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rlchat.errors import Notice, RunError, UserError
 from rlchat.inference.chat_completion import (
     MOST_ERROR_BYTES,
+    Chat,
     Completion,
     Malformed,
     Spelling,
-    as_messages,
     error_limit,
     named_options,
     read_body,
@@ -31,9 +31,6 @@ if TYPE_CHECKING:  # it is slow to import, and needed for endpoints alone
 TRIES = 3  # of a reply that is no chat completion
 WAIT = 0.5  # seconds before the second of them; the third waits twice as long
 ROOM = 2048  # tokens in which a model can think to the end, to see whether it does
-
-
-Chat = list[dict[str, str]]  # messages as the server takes them
 
 
 class EndpointError(RunError):
@@ -106,8 +103,9 @@ class Endpoint:
 
         What a look-up found goes with the user's message before it, marked ``[desk]``, as many
         servers know no such messages of their own. An option that the server refuses is left out
-        from then on. What the model thinks is no part of what it says, also where nothing marks
-        it: a reply that ends with its budget counts only if the model is known not to think.
+        from then on; where it refuses functions, it is told of them in words. What the model
+        thinks is no part of what it says, also where nothing marks it: a reply that ends with its
+        budget counts only if the model is known not to think.
 
         Args:
             conversation: so far.
@@ -116,14 +114,17 @@ class Endpoint:
             max_tokens: budget of the reply; the server's own if None.
 
         Returns:
-            The text, without what a reasoning model thinks before it.
+            The text, without what a reasoning model thinks before it. Calls of functions are in
+            the form that environments read.
 
         Raises:
             UserError: the server does not know the key or the model, or is none of this kind.
             EndpointError: no usable answer after all tries.
         """
-        chat = as_messages(conversation)
-        wishes = {"temperature": temperature, "seed": seed}
+        chat = Chat(conversation)
+        wishes: dict[str, Any] = {"temperature": temperature, "seed": seed}
+        if chat.tools:
+            wishes["tools"] = chat.tools
         if max_tokens is not None:
             wishes["max_tokens"] = max_tokens
         wrong = ""
@@ -174,7 +175,7 @@ class Endpoint:
         return said.thought or said.cut
 
     def _answer(
-        self, chat: Chat, wishes: Mapping[str, float], retries: int | None = None
+        self, chat: Chat, wishes: Mapping[str, Any], retries: int | None = None
     ) -> Completion:
         """Ask, and ask again without the options that are refused."""
         spelling, refused = self._spelling, list[str]()
@@ -194,9 +195,7 @@ class Endpoint:
             self._thinks = True
         return said
 
-    def _blamed(
-        self, error: openai.OpenAIError, chat: Chat, sent: Mapping[str, float]
-    ) -> list[str]:
+    def _blamed(self, error: openai.OpenAIError, chat: Chat, sent: Mapping[str, Any]) -> list[str]:
         """The options that a request was refused for: those that are named, else found by trial.
 
         Raises:
@@ -214,7 +213,7 @@ class Endpoint:
         alone = [name for name in sent if not self._takes(chat, {name: sent[name]})]
         return alone or list(sent)
 
-    def _takes(self, chat: Chat, options: Mapping[str, float]) -> bool:
+    def _takes(self, chat: Chat, options: Mapping[str, Any]) -> bool:
         """Whether the server takes a request with these options and no others."""
         try:
             self._request(chat, options)
@@ -230,7 +229,7 @@ class Endpoint:
             error, self._openai.BadRequestError | self._openai.UnprocessableEntityError
         )
 
-    def _learn(self, refused: list[str], sent: Mapping[str, float]) -> None:
+    def _learn(self, refused: list[str], sent: Mapping[str, Any]) -> None:
         """Remember, and say once, what the server refuses, unless it has taken it before."""
         for name in refused:
             if name not in self._taken and self._spelling.is_sent(name):
@@ -242,13 +241,13 @@ class Endpoint:
                 )
         self._taken |= sent.keys()
 
-    def _request(
-        self, chat: Chat, options: Mapping[str, float], retries: int | None = None
-    ) -> bytes:
+    def _request(self, chat: Chat, options: Mapping[str, Any], retries: int | None = None) -> bytes:
         """Send one request; read the reply in pieces, as its length and its pace are not ours."""
         client = self._client if retries is None else self._client.with_options(max_retries=retries)
         create: Any = client.chat.completions.with_streaming_response.create
-        with create(model=self.model, messages=chat, **options) as response:
+        with create(
+            model=self.model, messages=chat.sent("tools" in options), **options
+        ) as response:
             return read_body(response, self.timeout_s)
 
     def _explained(self, error: openai.OpenAIError) -> UserError | EndpointError:

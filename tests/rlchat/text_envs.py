@@ -7,6 +7,8 @@ included, is the last act.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -107,5 +109,32 @@ class Silent(TextEnv):
         return "go on", self.score, self.turn == 3, False, {}
 
 
-for name in (Bandit, Delayed, AskFirst, Patience, Silent):
+class Calls(TextEnv):
+    """Two turns and two functions; calling ``right`` in the first earns 1 after the second.
+
+    What it gives is the same as that of ``wrong``. A broken call is told so.
+    """
+
+    tools = tuple({"type": "function", "function": {"name": n}} for n in ("right", "wrong"))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        return super().reset(seed=seed, options=options)[0], {"tools": list(self.tools)}
+
+    def step(self, action: str) -> Any:
+        self.turn += 1
+        found = re.search("<tool_call>(.*)</tool_call>", action)
+        if self.turn == 1:
+            self.called = found[1] if found else ""
+        if self.turn == 2:
+            return "bye", float('"right"' in self.called), True, False, {}
+        try:
+            answer = "done" if found and json.loads(found[1])["name"] else "go on"
+        except (ValueError, TypeError, KeyError):
+            answer = "no JSON"
+        return [{"role": "tool" if found else "user", "content": answer}], 0.0, False, False, {}
+
+
+for name in (Bandit, Delayed, AskFirst, Patience, Silent, Calls):
     gym.register(f"tests/{name.__name__}-v0", name)

@@ -18,6 +18,10 @@ from rlchat_envs.core.json_schema import fault
 
 OPENS, CLOSES = "<tool_call>", "</tool_call>"
 FORM = OPENS + '{"name": ..., "arguments": {...}}' + CLOSES
+_PLAIN = (
+    "You can call functions. To call one, write " + FORM + " and nothing else; the next message "
+    "is what it gives. The functions:"
+)
 _CALL = re.compile(rf"{OPENS}(.*?)(?:{CLOSES}|(?={OPENS})|\Z)", re.DOTALL)
 _MARKED = OPENS[1:]
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
@@ -149,6 +153,12 @@ def write_call(name: str, arguments: Arguments) -> str:
 def write_message(words: str, calls: Sequence[str]) -> str:
     """A message of words and of calls that `write_call` has written."""
     return "\n".join(part for part in (words.strip(), *calls) if part)
+
+
+def in_words(tools: Sequence[Tool]) -> str:
+    """Declarations for models that are told of functions in words, and how a call is written."""
+    functions = [tool.declaration["function"] for tool in tools]
+    return "\n".join([_PLAIN, *(json.dumps(f, ensure_ascii=False) for f in functions)])
 
 
 def with_calls(words: str, called: object) -> str | None:

@@ -13,12 +13,12 @@ from rlchat.models.templates.rendering import Rendering
 from rlchat.models.templates.tools import (
     Exchange,
     declarations,
-    plain_declarations,
     safe_calls,
+    safe_tools,
     with_plain_declarations,
 )
 from rlchat_envs import Conversation, Tool, read_message, write_call
-from rlchat_envs.core.tools import Spoken, write_message
+from rlchat_envs.core.tools import Spoken, in_words, write_message
 
 
 def by_response_template(
@@ -100,7 +100,7 @@ class CallTokens:
     def opening(self, messages: Conversation, tools: tuple[Tool, ...]) -> Pieces:
         """Strings and texts of an opening that declares functions."""
         if self.end is None:
-            plain = plain_declarations(tools, self.safe)
+            plain = in_words(safe_tools(tools, self.safe))
             return with_plain_declarations(self._rendering, messages, plain)
         if tools not in self._declaring:
             declaring = self._rendering.declaring(declarations(tools, self.safe))

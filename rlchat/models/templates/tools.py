@@ -8,15 +8,11 @@ from typing import Any
 
 from rlchat.models.templates.rendering import Rendering, UnwrittenError
 from rlchat_envs import Conversation, Message
-from rlchat_envs.core.tools import FORM, Call, Tool
+from rlchat_envs.core.tools import Call, Tool, read_tool
 
 _USER, _WORDS, _ARGUMENT, _TEXT = (f"\u2042{name}\u2042" for name in ("u", "w", "a", "t{}"))
 _PROBE = Tool.of("find_it", "Finds it.", {"type": "object", "properties": {}})
 _FOUND = Message("tool", "x")
-_PLAIN = (
-    "You can call functions. To call one, write " + FORM + " and nothing else; the next message "
-    "is what it gives. The functions:"
-)
 Safe = Callable[[str], str]
 
 
@@ -25,10 +21,9 @@ def declarations(tools: Sequence[Tool], safe: Safe) -> list[dict[str, Any]]:
     return [_safe(tool.declaration, safe) for tool in tools]
 
 
-def plain_declarations(tools: Sequence[Tool], safe: Safe) -> str:
-    """Declarations for models whose template knows none, and how a call is written."""
-    functions = [declared["function"] for declared in declarations(tools, safe)]
-    return "\n".join([_PLAIN, *(json.dumps(f, ensure_ascii=False) for f in functions)])
+def safe_tools(tools: Sequence[Tool], safe: Safe) -> list[Tool]:
+    """Functions with no marks of a template in their declarations."""
+    return [read_tool(declared) for declared in declarations(tools, safe)]
 
 
 def safe_calls(calls: Sequence[Call], safe: Safe) -> tuple[Call, ...]:

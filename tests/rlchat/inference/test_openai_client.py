@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from rlchat.errors import Notice, RunError, UserError
 from rlchat.inference import openai_client as module
+from rlchat.inference.agents import ConversationSettings
 from rlchat.inference.chat_completion import (
     MOST_BYTES,
     MOST_ERROR_BYTES,
@@ -28,6 +29,7 @@ from rlchat.inference.chat_completion import (
     Malformed,
     read_completion,
 )
+from rlchat.inference.endpoint_agent import EndpointAgent
 from rlchat.inference.openai_client import (
     ROOM,
     TRIES,
@@ -36,7 +38,7 @@ from rlchat.inference.openai_client import (
     NothingSaid,
 )
 from rlchat.inference.server_url import check_url, parse_spec
-from rlchat_envs import Conversation, Message
+from rlchat_envs import Conversation, Message, Tool, declare, read_message, write_call
 
 KEY = "sk-a-secret-of-ours"
 HELLO: Conversation = (Message("system", "Be kind."), Message("user", "Hello?"))
@@ -683,3 +685,93 @@ def test_the_package_is_loaded_when_it_is_needed() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "set()"
+
+
+# --- Functions that an environment declares -------------------------------------------------------
+
+TOOL = Tool.of(
+    "lookup_order", "", {"properties": {"order_id": {"type": "string"}}, "required": ["order_id"]}
+)
+CALL = write_call("lookup_order", {"order_id": "A-17"})
+ASKS = declare(HELLO, (TOOL,))
+TALK: Conversation = (
+    *ASKS,
+    Message("tool", "Opened at nine."),
+    Message("assistant", f"One moment.\n{CALL}"),
+    Message("tool", "Shipped."),
+    Message("assistant", "<tool_call>oops</tool_call>"),
+    Message("tool", "Error: no call."),
+)
+
+
+def calling(arguments: object = '{"order_id": "A-17"}', content: object = None) -> bytes:
+    """A completion in which the model calls a function."""
+    made = json.loads(completion(content))
+    function = {"name": "lookup_order", "arguments": arguments}
+    made["choices"][0]["message"]["tool_calls"] = [{"id": "1", "function": function}]
+    return json.dumps(made).encode()
+
+
+def test_functions_are_sent_and_calls_taken(server: Server) -> None:
+    server.script = [Reply(calling())]
+    assert Endpoint("m", server.url).ask(TALK, 0) == CALL
+    assert server.asked[0]["tools"] == [TOOL.declaration]
+    *_, called, found, broken, told = server.asked[0]["messages"]
+    (call,) = called.pop("tool_calls")
+    assert called == {"role": "assistant", "content": "One moment."}
+    assert json.loads(call["function"]["arguments"]) == {"order_id": "A-17"}
+    assert found == {"role": "tool", "tool_call_id": call["id"], "content": "Shipped."}
+    assert broken == {"role": "assistant", "content": "<tool_call>oops</tool_call>"}
+    assert told == {"role": "user", "content": "[desk] Error: no call."}
+    assert server.asked[0]["messages"][1] == {
+        "role": "user",
+        "content": "Hello?\n[desk] Opened at nine.",
+    }
+
+
+@pytest.mark.parametrize("arguments", ['{"order_id": ', "[1]", '"A-17"'])
+def test_a_broken_call_of_a_server_is_the_environments_to_answer(
+    server: Server, arguments: str
+) -> None:
+    server.script = [Reply(calling(arguments, "Let me see."))]
+    spoken = read_message(Endpoint("m", server.url).ask(ASKS, 0), (TOOL,))
+    assert spoken.words == "Let me see." and spoken.calls[0].error
+
+
+def test_calls_that_are_none_are_no_reply(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAIT", 0.0)
+    server.script = [Reply(calling([1]))]
+    with pytest.raises(UserError, match="calls of functions that cannot be read"):
+        Endpoint("m", server.url).ask(ASKS, 0)
+
+
+@pytest.mark.parametrize("complaint", ["unknown field tools", "bad request"])
+def test_a_server_that_refuses_functions_is_told_of_them_in_words(
+    server: Server, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Reply(json.dumps({"error": {"message": complaint}}).encode(), status=400)
+
+    def next_reply(state: Server) -> Reply:
+        return refused if "tools" in state.asked[-1] else Reply(completion(f"Sure. {CALL}"))
+
+    monkeypatch.setattr(Server, "next", next_reply)
+    endpoint = Endpoint("m", server.url)
+    with pytest.warns(Notice, match="refuses the option tools"):
+        said = endpoint.ask(TALK, 0)
+    assert read_message(said, (TOOL,)).calls[0].arguments == {"order_id": "A-17"}
+    sent = server.asked[-1]
+    assert "tools" not in sent and "seed" in sent
+    assert [m["role"] for m in sent["messages"]] == ["system", *["user", "assistant"] * 2, "user"]
+    assert '"name": "lookup_order"' in sent["messages"][0]["content"]
+    assert sent["messages"][0]["content"].endswith("Be kind.")
+    assert CALL in sent["messages"][2]["content"]
+    count = len(server.asked)
+    endpoint.ask(TALK, 1)
+    assert len(server.asked) == count + 1
+
+
+def test_an_agent_behind_a_server_reads_calls_that_it_leaves_in_the_text(server: Server) -> None:
+    server.script = [Reply(completion('[TOOL_CALLS]lookup_order{"order_id": "A-17"}'))]
+    agent = EndpointAgent("m", Endpoint("m", server.url)).start(0, ConversationSettings())
+    assert agent.reply(ASKS, {}, lambda piece: None).text == CALL
+    assert agent.reply(HELLO, {}, lambda piece: None).text.startswith("[TOOL_CALLS]")

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from trl.chat_template_utils import add_response_schema, parse_response
 
 from rlchat.models.chat_template import ChatTemplate
-from rlchat.models.templates.tools import plain_declarations
 from rlchat.models.tiny import byte_tokenizer
 from rlchat_envs import Conversation, Message, Tool, declare, read_message, write_call
-from rlchat_envs.core.tools import write_message
+from rlchat_envs.core.tools import in_words, write_message
 from tests.rlchat.models.test_templates import (
     ASKED,
     DIFFERENCES,
@@ -177,7 +176,7 @@ def test_without_a_way_of_its_own_functions_stand_in_the_system_message(name: st
     for shape in ("call", "without system"):
         talk = declare(SHAPES[shape], TOOLS)
         text = str(tokenizer.decode(template.opening(talk[:-3])))
-        told = plain_declarations(TOOLS, str)
+        told = in_words(TOOLS)
         assert told in text and text.index(told) < text.index(ASKED.content)
         assert (SYSTEM.content in text) == (shape == "call")
         ids = template.reply(CALL, TOOLS)
