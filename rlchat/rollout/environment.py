@@ -127,7 +127,9 @@ class TextEnv:
             else:
                 observation, info = read_reset(name, answer)
                 self._known = read_opening(name, observation)
-                self.conversation = declare(self._known, read_tools(name, info))
+                self.conversation = declare(
+                    self._known, read_tools(name, info, space_of(self.env, "action"))
+                )
                 self.privileged = {}
         return self.conversation
 

@@ -111,22 +111,34 @@ def read_reset(env: str, answer: object) -> tuple[object, object]:
     return answer[0], answer[1]
 
 
-def read_tools(env: str, info: object) -> tuple[Tool, ...]:
+def read_tools(env: str, info: object, space: gym.Space[Any] | None) -> tuple[Tool, ...]:
     """The functions that ``info`` of ``reset`` declares for the agent; none if it declares none.
 
+    Args:
+        env: its name.
+        info: of ``reset``.
+        space: of actions, in which calls must have a place.
+
     Raises:
-        EnvError: what it declares are no functions.
+        EnvError: what it declares are no functions, or none that can be called.
     """
     declared = info.get("tools") if isinstance(info, Mapping) else None
     if declared is None:
         return ()
     try:
-        return tools.read_tools(declared)
+        functions = tools.read_tools(declared)
     except ValueError as error:
         raise EnvError(
             f'{error} in info["tools"] of reset() of {env}; declare them as transformers takes '
             "them, or leave tools out"
         ) from error
+    call = "".join(tools.write_call(tool.name, {}) for tool in functions[:1])
+    if fit(call, space)[1]:
+        raise EnvError(
+            f"expected an action space of {env} that has room for {call}; got one without some of "
+            "its letters; give Text a larger max_length and a charset with signs in it"
+        )
+    return functions
 
 
 def read_step(env: str, answer: object) -> tuple[Any, float, bool, bool, Any]:
