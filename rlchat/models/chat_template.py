@@ -142,8 +142,8 @@ class ChatTemplate:
         if not self._close:  # the template writes no end: it is ours
             return [self.end_of_turn, *ids] if cut else ids
         # What follows may begin with another mark, if it is that which ends a turn.
-        said = 0 if cut or ids[: len(self._close)] != self._close else len(self._close)
-        return ids[said:]
+        written = 0 if cut or ids[: len(self._close)] != self._close else len(self._close)
+        return ids[written:]
 
     def conversation(self, messages: Conversation) -> TokenizedConversation:
         """Token ids of a whole conversation, from its opening to the agent's last turn."""

@@ -124,7 +124,9 @@ def _found(rest: str, tools: Sequence[Tool]) -> Iterator[Found | str]:
             read = next((found for reader in _READERS if (found := reader(piece, tools))), [])
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             read = []
-        yield from read or [piece]
+        if not read:
+            yield piece
+        yield from read
 
 
 def _pieces(rest: str) -> list[str]:

@@ -65,7 +65,7 @@ class Rendering:
                 somebody's program.
         """
         self._tokenizer = tokenizer
-        self._declared: list[dict[str, Any]] | None = None
+        self._declared: Any = None
         self.in_lines = tokenizer.chat_template is None
         self._parts = False
         try:
