@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,7 @@ def preference_rows(ratings: Iterable[Rating]) -> Iterator[dict[str, Any]]:
             texts = [rating.reply.text, rating.other]
             better, worse = texts if rating.value > 0 else reversed(texts)
             yield {
-                "prompt": rating.reply.context,
+                **_row("prompt", rating.reply.context),
                 "chosen": _said(better),
                 "rejected": _said(worse),
                 "weight": 1.0,
@@ -41,7 +42,7 @@ def _thumbs(ratings: Iterable[Rating]) -> Iterator[dict[str, Any]]:
     for rating in ratings:
         if rating.kind == "thumb":
             yield {
-                "prompt": rating.reply.context,
+                **_row("prompt", rating.reply.context),
                 "completion": _said(rating.reply.text),
                 "label": rating.value > 0,
                 **_about(rating),
@@ -52,7 +53,7 @@ def _demonstrations(ratings: Iterable[Rating]) -> Iterator[dict[str, Any]]:
     for rating in ratings:
         good = rating.other if rating.kind == "edit" else rating.reply.text
         if rating.kind == "edit" or (rating.kind == "thumb" and rating.value > 0):
-            yield {"messages": [*rating.reply.context, *_said(good)], **_about(rating)}
+            yield {**_row("messages", [*rating.reply.context, *_said(good)]), **_about(rating)}
 
 
 ROWS: dict[Format, Callable[[Iterable[Rating]], Iterator[dict[str, Any]]]] = {
@@ -60,6 +61,13 @@ ROWS: dict[Format, Callable[[Iterable[Rating]], Iterator[dict[str, Any]]]] = {
     "kto": _thumbs,
     "sft": _demonstrations,
 }
+
+
+def _row(field: str, messages: Messages) -> dict[str, Any]:
+    """Messages, and beside them the functions that the first of them declares."""
+    plain = [{"role": m["role"], "content": m["content"]} for m in messages]
+    told = messages[0].get("tools") if messages else None
+    return {field: plain, **({"tools": json.loads(told)} if told else {})}
 
 
 def _said(text: str) -> Messages:

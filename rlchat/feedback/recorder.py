@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rlchat.feedback.store import Kind, Messages, Store, StoredReply
+from rlchat_envs.core.messages import to_row
 
 if TYPE_CHECKING:  # which brings torch
     from rlchat.inference.agents import Reply
@@ -44,7 +46,10 @@ class RatingRecorder:
 
     def spoke(self, conversation: Conversation, said: Reply) -> None:
         """Note a reply to a conversation; it may be rated from now on."""
-        context = [{"role": m.role, "content": m.content} for m in conversation]
+        row = to_row(conversation)
+        context: list[dict[str, str]] = row["messages"]
+        if "tools" in row:  # beside the text of the message that declares them
+            context[0]["tools"] = json.dumps(row["tools"], ensure_ascii=False)
         self.replies.append(_reply(len(self.replies), context, said))
 
     def rate(self, kind: Kind, value: float = 0.0, text: str = "") -> None:

@@ -172,7 +172,7 @@ class ModelConversation:
         finally:
             self._decoder.stop()
         finished = bool(ids) and ids[-1] in ends
-        text = stream.show(ids, last=finished)
+        text = stream.show(ids, last=finished, over=True)
         with suppress(KeyboardInterrupt):  # it has ended by now
             yield from _drained(pieces)
         return Reply(

@@ -25,17 +25,19 @@ class TextStream:
         self._template, self._on_text, self._shown = template, on_text, ""
         self._tools = tools
 
-    def show(self, ids: list[int], last: bool) -> str:
+    def show(self, ids: list[int], last: bool, over: bool = False) -> str:
         """Pass on the text that is new since the last call; return all of it.
 
         Args:
             ids: all tokens so far.
             last: nothing follows, so that bytes that are no character are shown as such.
+            over: nothing follows, though the message was cut off.
         """
-        text = self._template.text(ids, self._tools if last else ())
+        text = self._template.text(ids, self._tools if last or over else ())
         if not last:
             text = text.rstrip(_HALF)
-            text = shown_words(text) if self._tools else text
+        if self._tools and not (last or over):
+            text = shown_words(text)
         if not text.startswith(self._shown):
             return text  # a tokenizer that tidied up behind itself: wait until it fits again
         new, self._shown = text[len(self._shown) :], text

@@ -162,6 +162,17 @@ class ChatTemplate:
             start = i + 1
         return TokenizedConversation(ids, mask)
 
+    def prompt(self, messages: Conversation) -> list[int]:
+        """Token ids up to where the agent's next turn begins, in a conversation it may be part of.
+
+        Where functions are declared, its earlier calls are calls; without them it is an opening.
+        """
+        last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
+        if last < 0 or not declared(messages):
+            return self.opening(messages)
+        said, following = messages[: last + 1], messages[last + 1 :]
+        return [*self.conversation(said).ids, *self.after(following, said=said[-1].content)]
+
     def text(self, ids: Sequence[int], tools: Sequence[Tool] = ()) -> str:
         """The text of an agent's token ids, without special tokens and outer white space.
 

@@ -63,8 +63,10 @@ def _said(row: Mapping[str, Any]) -> Conversation:
             said = messages_of(row[name], name, keep_calls=bool(tools))
             return declare((*_instructions(row), *said), tools)
     if "prompt" in row and "completion" in row:
-        asked = _side(row["prompt"], "prompt", "user")
-        return (*_instructions(row), *asked, *_side(row["completion"], "completion", "assistant"))
+        tools = declared_of(row)
+        asked = _side(row["prompt"], "prompt", "user", bool(tools))
+        answered = _side(row["completion"], "completion", "assistant", bool(tools))
+        return declare((*_instructions(row), *asked, *answered), tools)
     text = row.get("text")
     if isinstance(text, str) and (said := transcript(text)):
         return said
@@ -80,8 +82,8 @@ def _instructions(row: Mapping[str, Any]) -> Conversation:
     return (Message("system", whole(text)),) if isinstance(text, str) and text else ()
 
 
-def _side(value: object, field: str, role: str) -> Conversation:
+def _side(value: object, field: str, role: str, keep_calls: bool) -> Conversation:
     """Messages, a transcript, or a text as one message of ``role``."""
     if not isinstance(value, str):
-        return messages_of(value, field)
+        return messages_of(value, field, keep_calls)
     return transcript(value) or (Message(role, whole(value)),)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ from rlchat.training.kto import Thumb, learn_thumbs
 from rlchat.training.loop import train
 from rlchat.training.run_folder import RunFolder
 from rlchat.training.versions import Versions
-from rlchat_envs import Conversation, Message
+from rlchat_envs import Conversation
+from rlchat_envs.core.messages import of_row
 
 KL_EPISODES = 32
 
@@ -205,4 +207,5 @@ def measure_kl(config: FeedbackUpdateConfig, old: Path, new: Path, env: EnvConfi
 
 
 def _messages(messages: Messages) -> Conversation:
-    return tuple(Message(m["role"], m["content"]) for m in messages)  # type: ignore[arg-type]
+    told = messages[0].get("tools") if messages else None
+    return of_row({"messages": messages, "tools": json.loads(told) if told else ()})

@@ -34,7 +34,7 @@ from rlchat.models.config import AdapterConfig
 from rlchat.models.device import choose_device, choose_dtype
 from rlchat.models.loading import BaseInfo, load_base
 from rlchat.training.config import KtoConfig
-from rlchat_envs import Conversation
+from rlchat_envs import Conversation, declared
 
 ADAPTER, REFERENCE = "default", "ref"  # the names that trl looks for, and gives
 MAX_TOKENS = 1024
@@ -73,8 +73,8 @@ def dataset(thumbs: Sequence[Thumb], template: ChatTemplate, batch: int) -> Data
     Ethayarajh et al. 2024 ("KTO"), section 4: each prompt is paired with another's reply of its
     batch, or of the batch before where the last batch holds one thumb alone.
     """
-    prompts = [template.opening(t.context)[-(MAX_TOKENS // 2) :] for t in thumbs]
-    replies = [template.reply(t.text)[: MAX_TOKENS // 2] for t in thumbs]
+    prompts = [template.prompt(t.context)[-(MAX_TOKENS // 2) :] for t in thumbs]
+    replies = [template.reply(t.text, declared(t.context))[: MAX_TOKENS // 2] for t in thumbs]
     shifted = []
     for start in range(0, len(replies), batch):
         part = replies[start : start + batch]

@@ -13,8 +13,12 @@ import pytest
 from rlchat.errors import UserError
 from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult, evaluate
+from rlchat.feedback.export import _row
+from rlchat.feedback.recorder import RatingContext, RatingRecorder
 from rlchat.inference.agents import Reply
 from rlchat.inference.load_agent import load_agent
+from rlchat.inference.model_agent import ModelAgent
+from rlchat.inference.streaming import TextStream
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.policy import Policy
 from rlchat.models.tiny import byte_tokenizer
@@ -30,6 +34,7 @@ from rlchat.rollout.probe import probe
 from rlchat.serving.session import MOST_CALLS, ChatSession
 from rlchat_envs import Message, declared, read_message, write_call
 from rlchat_envs.core.messages import of_row, to_row
+from rlchat_envs.core.tools import read_tools
 
 SUPPORT = EnvConfig("rlchat/SupportTools-v0")
 TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
@@ -235,3 +240,51 @@ def test_an_agent_that_only_calls_lets_the_person_speak_in_the_end() -> None:
         assert len(session.parts) == turn * (MOST_CALLS + 1) and session.solved is None
     roles = [m.role for m in session.conversation]
     assert roles.count("tool") == roles.count("assistant") - 1
+
+
+def test_a_tiny_model_talks_where_functions_are_declared(
+    make_policy: Callable[..., Policy],
+) -> None:
+    """Its prompt is the declared opening, and each of its messages is as `text` reads it."""
+    agent = ModelAgent.of(make_policy(noise=1.0))
+    rollout = RolloutConfig(max_new_tokens=12, max_tokens=2_000)
+    session = ChatSession(agent, TextEnv(SUPPORT), rollout=rollout)
+    for text in ("hello", "and now?"):
+        "".join(session.reply(text))
+    tools = declared(session.conversation)
+    assert len(tools) == 2 and session.last_reply is not None
+    text = agent.template.text(session.last_reply.ids, tools)
+    assert session.last_reply.text == text.rstrip("\N{REPLACEMENT CHARACTER}")
+    template = agent.template
+    talk = session.conversation
+    assert template.prompt(talk[:2]) == template.opening(talk[:2])
+    assert template.prompt(talk[:4])[: len(template.opening(talk[:2]))] == template.opening(
+        talk[:2]
+    )
+
+
+def test_ratings_keep_the_functions_and_are_exported_with_them(tmp_path: Path) -> None:
+    (shown, *_) = demonstrate(SUPPORT, 1, 0)
+    about = RatingContext("p", "a", "v", SUPPORT.env, 0.0, tmp_path / "ratings.db", str)
+    recorder = RatingRecorder(about)
+    recorder.spoke(shown[:2], Reply("Order number?"))
+    assert json.loads(recorder.replies[0].context[0]["tools"]) == to_row(shown)["tools"]
+    row = _row("messages", recorder.replies[0].context)
+    assert row == to_row(shown[:2])
+    asked = {"prompt": row["messages"], "completion": [CALLED], "tools": row["tools"]}
+    assert conversation(asked)[:2] == shown[:2]
+    assert read_message(conversation(asked)[2].content).calls[0].name == "now"
+
+
+def test_a_call_that_is_cut_off_is_a_broken_one_and_is_shown_whole() -> None:
+    """Words come as they are sampled; a call comes once it is there, or as far as it came."""
+    tokenizer = byte_tokenizer()
+    template, (tool,) = ChatTemplate(tokenizer), Clock.declared
+    shown: list[str] = []
+    stream = TextStream(template, shown.append, read_tools([tool]))
+    ids = tokenizer('Wait. <tool_call>{"name": "no')["input_ids"]
+    for end in range(1, len(ids) + 1):
+        stream.show(ids[:end], last=False)
+    assert "".join(shown) == "Wait."
+    text = stream.show(ids, last=False, over=True)
+    assert text == "".join(shown) and read_message(text).calls[0].error
