@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from rlchat.cli.tables import bounds, course, sparkline
+from rlchat.cli.tables import bounds, course, sparkline, spoken
 from rlchat.training.learning_curve import measured, success_interval
+from rlchat_envs import Message, write_call
 
 
 def test_bars_are_on_a_fixed_scale() -> None:
@@ -37,3 +38,14 @@ def test_where_success_is_unknown_the_return_is_shown() -> None:
 def test_a_long_training_shows_its_end() -> None:
     rows = [{"success": 0.0}] * 60 + [{"success": 1.0}] * 3
     assert course(rows, 4) == f"success {'▁' * 45}███ 100% (51–100%)"
+
+
+def test_calls_are_shown_as_people_write_them() -> None:
+    call = write_call("lookup_order", {"order_id": "B4821"})
+    said = f"One moment.\n{call}\n<tool_call>oops</tool_call>"
+    assert spoken(Message("assistant", said)).plain == (
+        " agent  One moment.\n"
+        '        [calls lookup_order(order_id="B4821")]\n'
+        "        [calls a call that cannot be read]"
+    )
+    assert spoken(Message("user", call)).plain == f"  user  {call}"
