@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,34 @@ def check_layers(model: PeftModel, folder: Path) -> None:
                 "as well; merge it into its base and give the merged folder as --policy, or train "
                 "another without that"
             )
+
+
+@contextmanager
+def switched(model: PeftModel, adapter: str | None, bare: bool) -> Iterator[None]:
+    """Switch a model to another adapter, or to the bare base (None), and back.
+
+    peft changes ``requires_grad`` when adapters change: this restores both.
+
+    Args:
+        model: has the adapters.
+        adapter: the other one.
+        bare: whether the model is without an adapter now.
+    """
+    grads = {name: p.requires_grad for name, p in model.named_parameters()}
+    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    active = model.active_adapter
+    try:
+        for layer in layers:
+            layer.enable_adapters(adapter is not None)
+        if adapter is not None:
+            model.set_adapter(adapter)
+        yield
+    finally:
+        model.set_adapter(active)
+        for layer in layers:
+            layer.enable_adapters(not bare)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(grads[name])
 
 
 def check_share(virtual: bool, share: float) -> None:

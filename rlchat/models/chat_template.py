@@ -17,6 +17,7 @@ from rlchat.errors import UserError
 from rlchat.models.templates.call_formats import to_canonical
 from rlchat.models.templates.call_tokens import CallTokens, Encoders, by_response_template
 from rlchat.models.templates.cuts import MAX_MESSAGE_TOKENS, Cuts
+from rlchat.models.templates.encoding import Encoding
 from rlchat.models.templates.forging import Guard, ordinary_marks
 from rlchat.models.templates.rendering import Rendering
 from rlchat.models.templates.thoughts import OFF, NoThoughtsError
@@ -40,9 +41,8 @@ class ChatTemplate:
 
     Agents do not think, unless `thinking` gives the template by which they do.
 
-    An opening is what the template writes, token for token; what follows a turn is what it writes
-    after that. Only what it would take back later stays: the empty thought, with which templates
-    that think write that there is none. Tokenizers without a template get plain ``User:`` /
+    An opening is what the template writes, token for token, and so is what follows a turn. Only what
+    it would take back later stays: the empty thought that says that there is none. Tokenizers without a template get plain ``User:`` /
     ``Assistant:`` lines. A role that the template does not know is written as a user's message with
     the role's name before it, a system message as the beginning of the first user's.
 
@@ -57,6 +57,7 @@ class ChatTemplate:
     Attributes:
         end_of_turn: the id that is written at the end of an agent's turn.
         stop_ids: all ids that end a turn if they are sampled.
+        encoding: makes ids of the template's strings and of texts.
         setting: whether agents think: ``off``, ``on``, or how many tokens a thought may have.
         thoughts: how they mark their thoughts; None if they do not think.
     """
@@ -101,19 +102,19 @@ class ChatTemplate:
                 "model's differs; choose another model"
             ) from error
         self.thoughts = self._rendering.thoughts
-        self._encoded: dict[str, list[int]] = {}  # what templates write, often
-        self._strings: dict[int, str] = {}  # of single ids
+        self.encoding = encoding = Encoding(tokenizer, self.cuts)
         self._added = tokenizer.added_tokens_decoder
         eos = int(tokenizer.eos_token_id)
         self.stop_ids = frozenset({eos, *(i for i in stop_ids if i in self._added)})
         self._close = self._find_close()
         self.end_of_turn = self._close[-1] if self._close else eos
         self.stop_ids |= {self.end_of_turn}
-        encoders = Encoders(self._tokenize, self._encode_reply, self._encode_after)
+        encoders = Encoders(encoding.tokenize, encoding.reply, encoding.after)
         self._calls = CallTokens(self._rendering, encoders, self.stop_ids, self._added)
         self.stop_ids = self._calls.stop_ids
         segments += self._calls.segments()
-        self._specials = set(tokenizer.all_special_ids) | self.stop_ids
+        encoding.end_of_turn = self.end_of_turn
+        encoding.specials = frozenset(tokenizer.all_special_ids) | self.stop_ids
         special = {token.content for token in self._added.values() if token.special}
         marks: set[str] = set()
         if not self._rendering.in_lines:  # there the start of a line tells who speaks
@@ -121,11 +122,12 @@ class ChatTemplate:
                 segments.append(("", self.thoughts.begin, self.thoughts.end))
             marks = ordinary_marks(segments, special) | self._plain_added(segments)
         self._guard, self._calls.safe = Guard(marks), Guard(marks | special)
-        self._prompt = self._rendering.pieces((_ASKED,), first=True)[0][-1]
-        self._whole = not self._rendering.in_lines and self._texts_merge()
-        if self._whole:
+        encoding.prompt = self._rendering.pieces((_ASKED,), first=True)[0][-1]
+        encoding.whole = not self._rendering.in_lines and self._texts_merge()
+        if encoding.whole:
             self._guard = Guard(marks | special)
-        self.cuts = Cuts(max_message_tokens)  # of conversations, not of what was tried until here
+        # Of conversations, not of what was tried until here.
+        self.cuts = encoding.cuts = Cuts(max_message_tokens)
 
     def thinking(self, setting: str) -> ChatTemplate:
         """The same template for agents that think, or do not.
@@ -142,7 +144,8 @@ class ChatTemplate:
         if setting not in self._others:
             most, stop_ids = self.cuts.most, self._given_stop_ids
             self._others[setting] = other = ChatTemplate(self.tokenizer, most, stop_ids, setting)
-            other.cuts, other._others = self.cuts, self._others
+            other.cuts = other.encoding.cuts = self.cuts
+            other._others = self._others
         return self._others[setting]
 
     def opening(self, messages: Conversation, answered: bool = False) -> list[int]:
@@ -153,9 +156,10 @@ class ChatTemplate:
             answered: the turn lies behind, and no thought stands there any more.
         """
         if tools := declared(messages):
-            return self._encode(*self._calls.opening(self._all_safe(messages), tools, answered))
+            opening = self._calls.opening(self._all_safe(messages), tools, answered)
+            return self.encoding.pieces(*opening)
         pieces = self._pieces(messages, first=True, answered=answered)
-        return self._encode(*pieces) or [self.end_of_turn]
+        return self.encoding.pieces(*pieces) or [self.end_of_turn]
 
     def reply(self, text: str, tools: Sequence[Tool] = ()) -> list[int]:
         """Token ids of an agent's message, end-of-turn token included: the action's ids.
@@ -167,7 +171,7 @@ class ChatTemplate:
         end = self._close or [self.end_of_turn]
         if tools and (called := self._calls.reply(text, self._guard, end)) is not None:
             return called
-        ids = self._encode_reply(self._guard(self._rendering.said(text)))
+        ids = self.encoding.reply(self._guard(self._rendering.said(text)))
         return [*ids, *end]
 
     def after(
@@ -186,7 +190,7 @@ class ChatTemplate:
             if found is not None:
                 return found
         pieces = self._pieces(messages, first=False, answered=answered)
-        ids = self._encode(*pieces, after_turn=True)
+        ids = self.encoding.pieces(*pieces, after_turn=True)
         if not self._close:  # the template writes no end: it is ours
             return [self.end_of_turn, *ids] if cut else ids
         # What follows may begin with another mark, if it is that which ends a turn.
@@ -245,7 +249,7 @@ class ChatTemplate:
                 return said
             if said := by_response_template(self.tokenizer, ids, tools):
                 return said
-        plain = [i for i in ids if i not in self._specials]
+        plain = [i for i in ids if i not in self.encoding.specials]
         return str(self.tokenizer.decode(plain)).strip()
 
     def keeps_thought(self, messages: Conversation, first: bool) -> bool:
@@ -264,7 +268,7 @@ class ChatTemplate:
         """Where the text of an agent's token ids begins; None while its thought has not ended."""
         if self.thoughts is None:
             return 0
-        return self.thoughts.text_begin([self._decoded(i) for i in ids])
+        return self.thoughts.text_begin([self.encoding.string(i) for i in ids])
 
     def opened(self, prompt: Sequence[int]) -> int:
         """How many tokens at the end of a prompt begin a thought."""
@@ -272,7 +276,7 @@ class ChatTemplate:
             return 0
         mark, tail = "".join(self.thoughts.begin.split()), ""
         for count, token in enumerate(reversed(prompt), 1):
-            tail = "".join(self._decoded(token).split()) + tail
+            tail = "".join(self.encoding.string(token).split()) + tail
             if len(tail) >= len(mark):
                 return count if tail == mark else 0
         return 0
@@ -283,7 +287,7 @@ class ChatTemplate:
         Of those the first may be there already, where it ends the turn as well.
         """
         assert self.thoughts is not None
-        end = self._encode_template(self.thoughts.end)
+        end = self.encoding.template(self.thoughts.end)
         return end[1:] if ids and ids[-1] in self.stop_ids and ids[-1] == end[0] else list(end)
 
     def _pieces(
@@ -304,85 +308,17 @@ class ChatTemplate:
                 text = text.replace(label, f"({label[1:-1]})")
         return text
 
-    def _encode(
-        self, strings: Sequence[str], texts: Sequence[str], after_turn: bool = False
-    ) -> list[int]:
-        """Tokenize a template's strings and the texts between them, which are cut if too long."""
-        if self._whole:
-            return self._encode_whole(strings, [self._cut(t) for t in texts], after_turn)
-        return self._encode_apart(strings, texts)
-
-    def _encode_after(self, strings: Sequence[str], texts: Sequence[str]) -> list[int]:
-        return self._encode(strings, texts, after_turn=True)
-
-    def _encode_apart(self, strings: Sequence[str], texts: Sequence[str]) -> list[int]:
-        ids = list(self._encode_template(strings[0]))
-        for text, string in zip(texts, strings[1:], strict=True):
-            ids += self.cuts.apply(self._encode_text(text))
-            ids += self._encode_template(string)
-        return ids
-
-    def _encode_whole(
-        self, strings: Sequence[str], texts: Sequence[str], after_turn: bool
-    ) -> list[int]:
-        """Tokenize strings and texts as one.
-
-        Args:
-            strings: the template's.
-            texts: without any token's string.
-            after_turn: whether a turn comes before, so that no text begins here.
-        """
-        whole = "".join(s + t for s, t in zip(strings, [*texts, ""], strict=True))
-        if not after_turn:
-            return self._tokenize(whole)
-        before = str(self.tokenizer.convert_ids_to_tokens(self.end_of_turn))
-        ids = self._tokenize(before + whole)
-        return ids[1:] if ids[:1] == [self.end_of_turn] else self._tokenize(whole)
-
-    def _encode_reply(self, text: str) -> list[int]:
-        """Tokenize an agent's text, after the prompt if that makes a difference."""
-        if self._whole:
-            prompt = self._encode_template(self._prompt)
-            ids = self._tokenize(self._prompt + text)
-            if ids[: len(prompt)] == prompt:
-                return ids[len(prompt) :]
-        return self._encode_text(text)
-
-    def _encode_text(self, text: str) -> list[int]:
-        """Tokenize somebody's text: special tokens inside it stay plain characters."""
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [i for i in ids if i not in self._specials]
-
-    def _encode_template(self, text: str) -> list[int]:
-        if text not in self._encoded:
-            self._encoded[text] = self._tokenize(text)
-        return self._encoded[text]
-
-    def _tokenize(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _cut(self, text: str) -> str:
-        """The beginning of a text that is too long."""
-        ids = self._encode_text(text)
-        kept = self.cuts.apply(ids)
-        return text if len(kept) == len(ids) else str(self.tokenizer.decode(kept))
-
     def _find_close(self) -> list[int]:
         """What the template writes right after an agent's text, up to what ends the turn.
 
         That is one of the known ids, or else the first mark. Empty if ordinary text comes first.
         """
-        ids = self._encode_template(self._rendering.pieces((_ASKED,), first=False)[0][0])
-        plain = [i not in self._added and not self._decoded(i).isspace() for i in ids]
+        ids = self.encoding.template(self._rendering.pieces((_ASKED,), first=False)[0][0])
+        plain = [i not in self._added and not self.encoding.string(i).isspace() for i in ids]
         marks = [p for p, i in enumerate(ids) if i in self._added and not any(plain[:p])]
         known = [p for p in marks if ids[p] in self.stop_ids]
         end = (known or marks)[:1]
         return ids[: end[0] + 1] if end else []
-
-    def _decoded(self, token: int) -> str:
-        if token not in self._strings:
-            self._strings[token] = str(self.tokenizer.decode([token]))
-        return self._strings[token]
 
     def _plain_added(self, segments: Sequence[Sequence[str]]) -> set[str]:
         """Tokens of the template that count as text to the tokenizer, but are none."""
@@ -399,11 +335,11 @@ class ChatTemplate:
         talks: list[tuple[Conversation, bool]] = [((_SYSTEM, _ASKED), True), ((_ASKED,), True)]
         talks += [((_ASKED,), False), ((_FOUND,), False), ((_ASKED, _FOUND), False)]
         pieces = [(self._pieces(messages, first), not first) for messages, first in talks]
-        if any(self._encode_apart(*p) != self._encode_whole(*p, later) for p, later in pieces):
+        encoding, text = self.encoding, self._rendering.said(_ASKED.content)
+        if any(encoding.apart(*p) != encoding.together(*p, later) for p, later in pieces):
             return True
-        text = self._rendering.said(_ASKED.content)
-        prompt = self._encode_template(self._prompt)
-        return self._tokenize(self._prompt + text) != prompt + self._encode_text(text)
+        apart = encoding.template(encoding.prompt) + encoding.text(text)
+        return encoding.tokenize(encoding.prompt + text) != apart
 
 
 def stop_ids_of(model: Any) -> tuple[int, ...]:

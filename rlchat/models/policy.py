@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -21,6 +20,7 @@ from rlchat.models.adapters import (
     check_prefix,
     check_share,
     layer_of,
+    switched,
     virtual_embeddings,
     virtual_prefix_kv,
 )
@@ -183,28 +183,14 @@ class Policy:
 
     @contextmanager
     def using(self, adapter: str | None) -> Iterator[None]:
-        """Switch to another adapter, or to the bare base (None), and back.
-
-        peft changes ``requires_grad`` when adapters change: this owns the switch and restores
-        both.
-        """
-        grads = {name: p.requires_grad for name, p in self.model.named_parameters()}
-        layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
-        active, bare = self.model.active_adapter, self._bare
+        """Switch to another adapter, or to the bare base (None), and back."""
+        bare = self._bare
         try:
             self._bare = adapter is None
-            for layer in layers:
-                layer.enable_adapters(adapter is not None)
-            if adapter is not None:
-                self.model.set_adapter(adapter)
-            yield
+            with switched(self.model, adapter, bare):
+                yield
         finally:
             self._bare = bare
-            self.model.set_adapter(active)
-            for layer in layers:
-                layer.enable_adapters(not bare)
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(grads[name])
 
     @property
     def is_reference(self) -> bool:

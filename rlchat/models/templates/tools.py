@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rlchat.models.templates.rendering import Rendering, UnwrittenError
+from rlchat.models.templates.marking import UnwrittenError
+from rlchat.models.templates.rendering import Rendering
 from rlchat.models.templates.thoughts import spoken
 from rlchat_envs import Conversation, Message
 from rlchat_envs.core.tools import Call, Tool, read_tool

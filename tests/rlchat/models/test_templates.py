@@ -477,10 +477,10 @@ def thinking_of(name: str, setting: str = "on") -> ChatTemplate:
 
 def sampled(template: ChatTemplate, thought: str, text: str, opened: int = 0) -> list[int]:
     """A turn as a model would sample it, with its thought, which its prompt may have begun."""
-    marks, encode = template.thoughts, template._encode_template
+    marks, encode = template.thoughts, template.encoding.template
     assert marks is not None
     written = ([] if opened else encode(marks.begin)) + encode(thought) + encode(marks.end)
-    return [*written, *template._encode_text(text), template.end_of_turn]
+    return [*written, *template.encoding.text(text), template.end_of_turn]
 
 
 def thinking_talks(name: str) -> list[Conversation]:
@@ -534,7 +534,7 @@ def test_a_text_begins_where_a_thought_ends(name: str) -> None:
     marks = template.thoughts
     assert marks is not None
     # Where the prompt does not begin a thought, it may leave it out.
-    plain = template._encode_template(marks.direct) + template._encode_text("Sure.")
+    plain = template.encoding.template(marks.direct) + template.encoding.text("Sure.")
     assert template.text([*plain, template.end_of_turn]) == "Sure."
     assert template.thought([*plain, template.end_of_turn]) == ""
 
@@ -546,12 +546,12 @@ def test_a_thought_is_ended_at_its_budget(name: str) -> None:
     context, marks = Context(template, 8), template.thoughts
     assert marks is not None and context.first_tokens == 30
     context.open((ASKED,), 10_000)
-    begin = [] if template.opened(context.ids) else template._encode_template(marks.begin)
-    context.add([*begin, *template._encode_text("x" * 30)][:30])
+    begin = [] if template.opened(context.ids) else template.encoding.template(marks.begin)
+    context.add([*begin, *template.encoding.text("x" * 30)][:30])
     written, most = context.goes_on() or ([], 0)
     assert (template.tokenizer.decode(written), most) == (marks.end, 8)
     assert len(context.turn) + len(written) + most <= context.longest_turn
-    context.add([*written, *template._encode_text("It is."), template.end_of_turn])
+    context.add([*written, *template.encoding.text("It is."), template.end_of_turn])
     assert template.text(context.said) == "It is."
     assert context.goes_on() is None
 
@@ -561,15 +561,15 @@ def test_a_thought_that_ends_like_a_turn_does_not_end_it(name: str) -> None:
     tokenizer, template = tokenizer_of(name), thinking_of(name)
     marks = template.thoughts
     assert marks is not None
-    end = template._encode_template(marks.end)
+    end = template.encoding.template(marks.end)
     own: Any = tokenizer
     template = ChatTemplate(own, stop_ids=[*template.stop_ids, end[0]], setting="on")
     context = Context(template, 100)
     context.open((ASKED,), 10_000)
-    turn = [*template._encode_template(marks.begin), *template._encode_text("Hm."), end[0]]
+    turn = [*template.encoding.template(marks.begin), *template.encoding.text("Hm."), end[0]]
     context.add(turn)
     assert context.goes_on() == (end[1:], 100 - len(turn))
-    context.add([*end[1:], *template._encode_text("It is."), template.end_of_turn])
+    context.add([*end[1:], *template.encoding.text("It is."), template.end_of_turn])
     assert template.text(context.turn) == "It is."
 
 

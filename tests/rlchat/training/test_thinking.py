@@ -110,7 +110,7 @@ def test_each_turn_is_sampled_after_what_the_template_leaves(thinking: Policy, e
 def test_a_thought_is_ended_with_tokens_that_are_no_actions(thinking: Policy) -> None:
     """Three tokens of thought, the template's mark, and at most four of a reply."""
     template, ended = thinking.template, 0
-    mark = template._encode_template("</think>")
+    mark = template.encoding.template("</think>")
     for t in played(thinking):
         for turn, (begin, end) in enumerate(contexts(t)):
             acts = [i for i in range(begin, end) if t.turns[i] == turn]
