@@ -41,10 +41,10 @@ class ChatTemplate:
 
     Agents do not think, unless `thinking` gives the template by which they do.
 
-    An opening is what the template writes, token for token, and so is what follows a turn. Only what
-    it would take back later stays: the empty thought that says that there is none. Tokenizers without a template get plain ``User:`` /
-    ``Assistant:`` lines. A role that the template does not know is written as a user's message with
-    the role's name before it, a system message as the beginning of the first user's.
+    An opening is what the template writes, token for token, and so is what follows a turn. Only
+    what it would take back later stays: the empty thought that says that there is none. Without a
+    template there are plain ``User:`` / ``Assistant:`` lines. A role that it does not know is a
+    user's message with the role's name before it, a system message begins the first user's.
 
     Nobody can write another's marks: special tokens in a text are plain characters, other marks
     are rewritten (``[desk]`` is ``(desk)``), and in plain lines the later lines of a text are

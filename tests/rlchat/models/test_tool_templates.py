@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from trl.chat_template_utils import add_response_schema, parse_response
 
 from rlchat.models.chat_template import ChatTemplate
+from rlchat.models.templates.context import Context
 from rlchat.models.tiny import byte_tokenizer
 from rlchat_envs import Conversation, Message, Tool, declare, read_message, write_call
 from rlchat_envs.core.tools import in_words, write_message
@@ -315,3 +316,43 @@ def test_a_form_that_only_the_models_maker_describes_is_read_by_it() -> None:
     assert (call.name, call.arguments, call.error) == ("lookup_order", {"order_id": "75001"}, "")
     assert said("Which one?") == "Which one?"
     assert said("@@lookup_order {@@") == "@@lookup_order {@@"
+
+
+# Of templates that know both, those whose marks differ most.
+THINKING = [n for n in NATIVE if re.match(r"qwen3(?!_instruct|_vl)|nemotron|glm4moe|lfm2_2_5", n)]
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_thoughts_before_calls_are_the_templates_own(name: str) -> None:
+    """They stay while functions answer, and go once the user has, if the template has it so."""
+    template: Any = template_of(name).thinking("on")
+    talk = (*declare((SYSTEM, ASKED), TOOLS), agent(CALL), RECORD, LAST, ASKED)
+    told = as_transformers(talk)
+    for message in told:
+        if message["role"] == "assistant":
+            message["reasoning_content"] = "Let me see."
+    context = Context(template, 100)
+    for at, end in ((2, 3), (4, 5), (6, 6)):
+        if at == 2:
+            context.open(talk[:at], 10_000)
+        else:
+            context.hear(talk[at - 1 : at], cut=False)
+        own = str(
+            template.tokenizer.apply_chat_template(
+                told[:at],
+                tools=[tool.declaration for tool in TOOLS],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=True,
+            )
+        )
+        ours = template.tokenizer.decode(context.ids)
+        white = re.compile(r"\s+|<\|user\|>(?=<\|observation)")
+        assert white.sub("", ours) == white.sub("", own)
+        if end > at:
+            said = template_of(name).reply(talk[at].content, TOOLS)
+            marks, encode = template.thoughts, template.encoding.template
+            begin = [] if template.opened(context.ids) else encode(marks.begin)
+            context.add([*begin, *encode("Let me see."), *encode(marks.end), *said])
+            assert template.text(context.said, TOOLS) == talk[at].content
+            assert template.thought(context.said) == "Let me see."
