@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,13 @@ from peft import (
     PromptTuningConfig,
     PromptTuningInit,
     get_peft_model,
+    get_peft_model_state_dict,
 )
 from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.transformers_weight_conversion import (
+    convert_peft_adapter_state_dict_for_transformers,
+)
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -113,34 +116,6 @@ def check_layers(model: PeftModel, folder: Path) -> None:
             )
 
 
-@contextmanager
-def switched(model: PeftModel, adapter: str | None, bare: bool) -> Iterator[None]:
-    """Switch a model to another adapter, or to the bare base (None), and back.
-
-    peft changes ``requires_grad`` when adapters change: this restores both.
-
-    Args:
-        model: has the adapters.
-        adapter: the other one.
-        bare: whether the model is without an adapter now.
-    """
-    grads = {name: p.requires_grad for name, p in model.named_parameters()}
-    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
-    active = model.active_adapter
-    try:
-        for layer in layers:
-            layer.enable_adapters(adapter is not None)
-        if adapter is not None:
-            model.set_adapter(adapter)
-        yield
-    finally:
-        model.set_adapter(active)
-        for layer in layers:
-            layer.enable_adapters(not bare)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(grads[name])
-
-
 def check_share(virtual: bool, share: float) -> None:
     """Refuse to train the top share of an adapter that is not spread over layers.
 
@@ -182,7 +157,29 @@ def adapted(model: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftMod
             "in which peft finds none; choose another --adapter.method or another model"
         ) from error
     assert isinstance(adapted, PeftModel)
+    check_names(adapted)
     return adapted
+
+
+def check_names(model: PeftModel) -> None:
+    """Refuse an adapter that peft would not load as it saves it.
+
+    When it loads one, peft renames weights as transformers does in files of the model's makers; a
+    map that was called so by its maker is then taken for another.
+
+    Raises:
+        UserError: it renames some.
+    """
+    base: Any = model.get_base_model()
+    saved = get_peft_model_state_dict(model, adapter_name=POLICY)
+    config = model.peft_config[POLICY]
+    loaded = convert_peft_adapter_state_dict_for_transformers(model, config, dict(saved), POLICY)
+    if lost := sorted({*saved} - {*loaded}):
+        raise UserError(
+            "expected a model whose adapters peft loads as it saves them; got "
+            f"{type(base).__name__}, of which it renames {lost[0]} and {len(lost) - 1} more; "
+            "choose another model"
+        )
 
 
 def peft_config(config: AdapterConfig, model: PreTrainedModel) -> PeftConfig:
@@ -235,7 +232,7 @@ def linear_maps(model: PreTrainedModel) -> tuple[set[str], str]:
     linear = {
         name: module
         for name, module in model.named_modules()
-        if type(module) in (nn.Linear, Conv1D) and name.startswith(begin)
+        if name.startswith(begin) and _multiplies(module)
     }
     called = {_LAYERED.sub("#", name) for name in _called(model, linear)}
     maps = {name for name in linear if _LAYERED.sub("#", name) in called}
@@ -248,6 +245,22 @@ def linear_maps(model: PreTrainedModel) -> tuple[set[str], str]:
         if name not in maps and any(name == end or name.endswith(f".{end}") for end in ends)
     ]
     return ends, "|".join(sorted({_pattern(name, maps) for name in others}))
+
+
+@torch.no_grad()
+def _multiplies(module: nn.Module) -> bool:
+    """Whether a module gives the product with its weight, and nothing else."""
+    if type(module) in (nn.Linear, Conv1D):
+        return True
+    if not isinstance(module, nn.Linear):
+        return False
+    ones = torch.ones_like(module.weight[:1])
+    try:
+        out = module(ones)
+    except Exception:  # of any model code
+        return False
+    plain = nn.functional.linear(ones, module.weight, module.bias)
+    return isinstance(out, Tensor) and out.shape == plain.shape and torch.allclose(out, plain)
 
 
 def _pattern(name: str, apart: Collection[str]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -171,3 +173,31 @@ class _Remembering:
         self.prefix_kv.append((key, value))
         mask = unseen(key.shape[1], key.shape[1], scoring.window, key.device)
         return attend(query, key, value, mask, scoring).transpose(0, 1).contiguous()
+
+
+@contextmanager
+def switched(model: PeftModel, adapter: str | None, bare: bool) -> Iterator[None]:
+    """Switch a model to another adapter, or to the bare base (None), and back.
+
+    peft changes ``requires_grad`` when adapters change: this restores both.
+
+    Args:
+        model: has the adapters.
+        adapter: the other one.
+        bare: whether the model is without an adapter now.
+    """
+    grads = {name: p.requires_grad for name, p in model.named_parameters()}
+    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    active = model.active_adapter
+    try:
+        for layer in layers:
+            layer.enable_adapters(adapter is not None)
+        if adapter is not None:
+            model.set_adapter(adapter)
+        yield
+    finally:
+        model.set_adapter(active)
+        for layer in layers:
+            layer.enable_adapters(not bare)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(grads[name])

@@ -20,7 +20,6 @@ from rlchat.models.adapters import (
     check_prefix,
     check_share,
     layer_of,
-    switched,
     virtual_embeddings,
     virtual_prefix_kv,
 )
@@ -34,7 +33,7 @@ from rlchat.models.device import choose_device, choose_dtype, release_memory
 from rlchat.models.exact.compatibility import check_model
 from rlchat.models.exact.row_limit import check_room, row_limit
 from rlchat.models.fetching import catalog
-from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of
+from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of, switched
 from rlchat.models.kernels import fuse
 from rlchat.models.loading import BaseInfo, load_base
 from rlchat.models.packing import LaidRows, Packing, PrefixKV, last_layer, some_layers

@@ -106,6 +106,7 @@ NOT_MADE = {
 REFUSED = ("rwkv", "bert")
 NOTES = os.environ.get("RLCHAT_MODELS", "")  # a file that the sweep of all kinds writes
 EXACT = 1e-5  # relative error of logprobs in float32
+EXACT_BY_ROWS = 5e-5  # of recurrences, whose sums are longer
 
 
 def class_of(kind: str) -> Any:
@@ -204,13 +205,20 @@ def assert_exact(policy: Policy, folder: Path, turns: int = 3) -> None:
     last, _ = policy.trunk_states(policy.frozen_prefix(packing), packing, at)
     targets = torch.cat([row[t] for row, t in zip(rows, tokens, strict=True)])
     packed, expected = token_logprobs(policy.head, last, targets), torch.cat(theirs)
-    assert relative(torch.tensor([x for own in sampled for x in own]), expected) < EXACT
-    assert relative(packed, expected) < EXACT
+    exact = EXACT if by_rows(policy.hf) is None else EXACT_BY_ROWS
+    assert relative(torch.tensor([x for own in sampled for x in own]), expected) < exact
+    assert relative(packed, expected) < exact
     weights = torch.linspace(-1, 1, len(expected))
-    ours = torch.autograd.grad((packed * weights).sum(), policy.parameters())
+    ours = gradients((packed * weights).sum(), policy.parameters())
     trained = [p for p in plain.parameters() if p.requires_grad]
-    known = torch.autograd.grad((expected * weights).sum(), trained)
+    known = gradients((expected * weights).sum(), trained)
     assert relative(flat(ours), flat(known)) < 1e-3
+
+
+def gradients(of: Tensor, parameters: list[Any]) -> list[Tensor]:
+    """Gradients; 0 of what only chooses, such as which tokens are attended to."""
+    found = torch.autograd.grad(of, parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
 def flat(tensors: Any) -> Tensor:
