@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 
 _EXACT = 16  # differences other than 0 up to which all signs are tried
-_DRAWS = 20_000
+_DRAWS = 5_000
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -32,7 +32,7 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
     """A permutation test of paired differences, one a cluster: two-sided, mid-p.
 
     If two agents are alike, each cluster's difference might as well have the other sign. All signs
-    are tried where that is possible, else 20,000 draws of them.
+    are tried where that is possible, else 5,000 draws of them.
     """
     d = np.asarray([value for value in differences if value], dtype=float)
     if d.size == 0:
@@ -42,7 +42,8 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
         signs = 1.0 - 2.0 * (places & 1)
         extra = 0
     else:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], (_DRAWS, d.size))
+        bits = np.random.default_rng(seed).integers(0, 2, (_DRAWS, d.size), dtype=np.int8)
+        signs = 1.0 - 2.0 * bits
         extra = 1  # what was seen is one of the draws
     sums, seen = np.abs(signs @ d), abs(d.sum())
     slack = 1e-9 * np.abs(d).sum()

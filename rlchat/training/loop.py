@@ -213,7 +213,8 @@ def monitor_reward(
     alarm = state.monitor.compare(now)
     if alarm:
         listener.warn(f"iteration {iteration}: {alarm}")
-    return now.metrics | {"watch/alarm": float(bool(alarm))}, alarm
+    told = {"watch/alarm": float(bool(alarm)), "watch/threshold": state.monitor.threshold}
+    return now.metrics | told, alarm
 
 
 def play(

@@ -308,14 +308,17 @@ def held_out_signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     first, now = measured[0], measured[-1]
     best = max(measured[:-1], key=lambda row: float(row["watch/success"]))
 
-    def above(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
+    def above(
+        one: Mapping[str, Any], other: Mapping[str, Any], name: str, errors: float = Z
+    ) -> bool:
         noise = math.hypot(one[f"{name}_error"], other[f"{name}_error"])
-        return bool(one[name] - other[name] > Z * noise)
+        return bool(one[name] - other[name] > errors * noise)
 
     def change(before: Mapping[str, Any]) -> str:
         return f"{before['watch/success']:.0%}, now {now['watch/success']:.0%}"
 
-    if above(best, now, "watch/success"):
+    # The best of many is the luckiest too; runs of before kept no threshold.
+    if above(best, now, "watch/success", now.get("watch/threshold") or Z):
         return {
             "watch/success": f"held-out success fell: in iteration {best['iteration']:.0f} "
             f"{change(best)}; read transcripts"
