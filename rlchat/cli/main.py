@@ -67,8 +67,8 @@ VERBS = {
     ),
     "eval": Verb(
         "cli.options:EvalOptions",
-        "cli.train:run_evaluation",
-        "measure an agent against simulated users",
+        "cli.evaluation:run_evaluation",
+        "measure agents against simulated users: one, or a matrix",
     ),
     "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
     "play": Verb(
@@ -150,6 +150,11 @@ VERBS = {
         "cli.models:FetchOptions", "cli.models:run_fetch", "bring a model onto this machine"
     ),
 }
+# Said of what was stopped by Ctrl-C.
+HINTS = {
+    "train": "; --resume goes on with what is finished",
+    "eval": "; with --out DIR the same command goes on",
+}
 _HELP = ("-h", "--help")
 # Libraries whose warnings are for whoever calls them, which is this package; torch lets them come
 # from the line that called it. What a person's own module warns of is for them, and is shown.
@@ -181,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if group and words[0] not in VERBS and (len(words) == 1 or words[1] in _HELP):
         console.print(overview(sorted(group, key=list(VERBS).index)))
         return 0
-    hint = "; --resume goes on with what is finished" if words[0] == "train" else ""
+    hint = HINTS.get(words[0], "")
 
     def work() -> None:
         name, rest = _verb(words)

@@ -94,18 +94,7 @@ class EvaluationResult:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> EvaluationResult:
         """Take back what `to_json` gave."""
-        episodes = [
-            Episode(
-                e["index"],
-                e["seed"],
-                parts=e["parts"],
-                costs=e["costs"],
-                knowledge=e["knowledge"],
-                success=e["success"],
-                conversation=tuple(Message(m["role"], m["content"]) for m in e["messages"]),
-            )
-            for e in kept["per_episode"]
-        ]
+        episodes = [episode_from_json(e) for e in kept["per_episode"]]
         env = EnvConfig(
             kept["env"],
             tuple(kept["users"]),
@@ -138,7 +127,7 @@ class EvaluationResult:
             "optimum": self.optimum,
             "trials": self.trials,
             "metrics": {name: asdict(interval) for name, interval in self.metrics.items()},
-            "per_episode": [_episode(t) for t in self.episodes],
+            "per_episode": [episode_to_json(t) for t in self.episodes],
         }
 
 
@@ -250,7 +239,21 @@ def _hits(episode: Episode) -> float | None:
     return hit_rate(episode.knowledge) if episode.knowledge else None
 
 
-def _episode(episode: Episode) -> dict[str, Any]:
+def episode_from_json(kept: Mapping[str, Any]) -> Episode:
+    """Take back what `episode_to_json` gave."""
+    return Episode(
+        kept["index"],
+        kept["seed"],
+        parts=kept["parts"],
+        costs=kept["costs"],
+        knowledge=kept["knowledge"],
+        success=kept["success"],
+        conversation=tuple(Message(m["role"], m["content"]) for m in kept["messages"]),
+    )
+
+
+def episode_to_json(episode: Episode) -> dict[str, Any]:
+    """One episode in the file that ``--json`` writes."""
     return {
         "index": episode.index,
         "seed": episode.seed,
