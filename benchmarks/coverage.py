@@ -10,17 +10,15 @@ narrow. The tables go into docs/method/evaluation.md.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
+from pages import put
 
-from rlchat.files import write_text
 from rlchat.statistics import wilson
 from rlchat.statistics.intervals import mean_intervals
 from rlchat.statistics.power import looks
@@ -217,14 +215,7 @@ def report(options: CoverageOptions) -> str:
     return "\n".join(lines).rstrip()
 
 
-def put(page: Path, text: str, begin: str, end: str) -> None:
-    """Write what was made between two marks of a page."""
-    before, _, rest = page.read_text("utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    write_text(page, f"{before}{begin}\n\n{text}\n\n{end}{after}")
-
-
-def main(options: CoverageOptions) -> Any:
+def main(options: CoverageOptions) -> None:
     """Simulate, print, and write."""
     text = report(options)
     print(text)
@@ -233,4 +224,4 @@ def main(options: CoverageOptions) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(CoverageOptions)))
+    main(tyro.cli(CoverageOptions))

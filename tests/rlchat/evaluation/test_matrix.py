@@ -14,6 +14,7 @@ from rlchat.evaluation import blocks
 from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult, evaluate
 from rlchat.evaluation.matrix import MatrixConfig, evaluate_matrix, with_users
+from rlchat.inference.agents import ConversationSettings
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.config import RolloutConfig
@@ -47,14 +48,15 @@ def test_blocks_processes_and_the_folder_change_no_number(tmp_path: Path) -> Non
     assert told(evaluate_matrix(["demonstrator", "random"], ENVS, side_by_side)) == plain
 
 
-def test_a_model_says_the_same_in_processes_and_blocks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_model_says_the_same_in_processes_and_blocks(processes: int, tmp_path: Path) -> None:
     config = EvalConfig(
         "dev", 6, temperature=1.0, trials=2, rollout=RolloutConfig(rows=4, max_new_tokens=6)
     )
     whole = MatrixConfig(config, base="tiny")
     plain = told(evaluate_matrix(["base"], [EnvConfig()], whole))
-    for other in (replace(whole, processes=2), replace(whole, out=tmp_path)):
-        assert told(evaluate_matrix(["base"], [EnvConfig()], other)) == plain
+    cut = replace(whole, processes=processes, out=tmp_path)
+    assert told(evaluate_matrix(["base"], [EnvConfig()], cut)) == plain
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, fail_after: int = 10**9) -> list[tuple[int, int]]:
@@ -116,20 +118,27 @@ def test_another_version_of_an_agent_is_another(
     assert played == [(0, 4), (4, 8), (8, 10)]
 
 
-def test_who_is_not_there_leaves_a_gap_in_a_matrix_and_is_refused_alone() -> None:
-    envs = [EnvConfig(), EnvConfig("rlchat/TwentyQuestions-v0")]
-    here, there = evaluate_matrix(["expert", "knowledge-graph"], envs, MatrixConfig(SMALL))
-    missing = [[r is None for r in row] for row in (here, there)]
-    assert missing[0][0] is missing[1][0] is False
-    assert any(row[1] for row in missing)
-    nowhere = envs[missing.index([False, True])]
-    with pytest.raises(NotThere, match="an agent called knowledge-graph"):
-        evaluate_matrix(["knowledge-graph"], [nowhere], MatrixConfig(SMALL))
-    with pytest.raises(UserError, match="expected an agent that"):
-        evaluate_matrix(["knowledge-graph"], [nowhere, nowhere], MatrixConfig(SMALL))
+def test_who_is_not_there_leaves_a_gap_in_a_matrix_and_is_refused_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = ScenarioAgent.start
+
+    def missing(self: ScenarioAgent, seed: int, settings: ConversationSettings) -> Any:
+        if (self.name, settings.env) == ("random", "rlchat/GuessNumber-v0"):
+            raise NotThere("expected an environment with an agent called random")
+        return start(self, seed, settings)
+
+    monkeypatch.setattr(ScenarioAgent, "start", missing)
+    envs = [EnvConfig(), EnvConfig("rlchat/GuessNumber-v0")]
+    found = evaluate_matrix(["expert", "random"], envs, MatrixConfig(SMALL))
+    assert [[r is None for r in row] for row in found] == [[False, False], [False, True]]
+    with pytest.raises(NotThere, match="an agent called random"):
+        evaluate_matrix(["random"], envs[1:], MatrixConfig(SMALL))
+    with pytest.raises(UserError, match="expected an agent that rlchat/GuessNumber-v0 has"):
+        evaluate_matrix(["random"], envs, MatrixConfig(SMALL))
 
 
-def test_it_stops_at_the_width_with_as_many_episodes_for_each(tmp_path: Path) -> None:
+def test_it_stops_at_the_width_with_as_many_episodes_for_each() -> None:
     config = MatrixConfig(EvalConfig("dev", 400, rollout=RolloutConfig(rows=10)), 0.1)
     (row,) = evaluate_matrix(["expert", "random"], [EnvConfig()], config)
     counts = {len(r.episodes) for r in row if r is not None}
