@@ -29,7 +29,7 @@ matrix: .venv/.stamp  ## measure all agents in all scenarios with all users, and
 	$(BIN)/python benchmarks/matrix.py
 
 coverage: .venv/.stamp  ## simulate how often intervals hold, and write docs/method/evaluation.md
-	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/interval_coverage.py
 
 games: .venv/.stamp  ## install games and exercises of others, whose tests are skipped without them
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[exercises,games]'

@@ -21,6 +21,9 @@ from rlchat.statistics.significance import mcnemar, sign_flip
 from rlchat_envs import Message
 from rlchat_envs.wrappers.knowledge import hit_rate
 
+# More cost than any episode had: with it, that of n episodes without any is below 3.7 / n, as a
+# Poisson count of none has it.
+HALF_AN_ACT = 0.5
 FULL = 1.0  # a task solved scores about so much, one failed at most so much less than nothing
 
 
@@ -55,7 +58,8 @@ class EvaluationResult:
         turns = _clustered(self.episodes, lambda t: float(len(t.parts)))
         out["turns"] = mean_interval(turns, *_a_turn_beyond(turns))
         if told:
-            out["cost"] = mean_interval(_clustered(self.episodes, lambda t: t.cost), 0.0, 1.0)
+            costs = _clustered(self.episodes, lambda t: t.cost)
+            out["cost"] = mean_interval(costs, 0.0, max((1.0, *costs)) + HALF_AN_ACT)
         if self.optimum is not None:
             regrets = [n - self.optimum for n in turns]
             out["regret"] = mean_interval(regrets, *_a_turn_beyond(regrets))

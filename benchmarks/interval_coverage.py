@@ -19,6 +19,7 @@ import tyro
 from numpy.typing import NDArray
 from pages import put
 
+from rlchat.evaluation.evaluate import HALF_AN_ACT
 from rlchat.statistics import wilson
 from rlchat.statistics.intervals import mean_intervals
 from rlchat.statistics.power import looks
@@ -120,14 +121,15 @@ def coverage(world: World, rate: float, n: int) -> dict[str, float]:
     other = rate - 0.1 if rate > 0.5 else rate + 0.1
     a, b = world.both(rate, other, n)
     gain = world.scores(a) - world.scores(b)
-    turns = world.turns(n)
+    turns, costs = world.turns(n), world.costs(rate, n)
+    most = np.maximum(costs.max(axis=1), 1.0) + HALF_AN_ACT
     return {
         "success": rates(successes, rate),
         "score": means(world.scores(successes), score_of(rate), -1.0, 1.0),
         "turns": share(
             *mean_intervals(turns, turns.min(axis=1) - 1, turns.max(axis=1) + 1), truth=3.0
         ),
-        "cost": means(world.costs(rate, n), rate, 0.0, 1.0),
+        "cost": share(*mean_intervals(costs, 0.0, most), truth=rate),
         "success, paired": differences(a - b, rate - other, 1.0),
         "score, paired": differences(gain, score_of(rate) - score_of(other), 2.0),
         "success, shared goals": means(world.goals(world.goal_rates(rate, n)), rate, 0.0, 1.0),
