@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from rlchat.cli import stopping
+from rlchat.cli.live import stopping
 from rlchat.errors import Notice, RunError, UserError, failure_of_machine
 from rlchat.files import cache_folder, has_home
 
@@ -150,11 +150,6 @@ VERBS = {
         "cli.models:FetchOptions", "cli.models:run_fetch", "bring a model onto this machine"
     ),
 }
-# Said of what was stopped by Ctrl-C.
-HINTS = {
-    "train": "; --resume goes on with what is finished",
-    "eval": "; with --out DIR the same command goes on",
-}
 _HELP = ("-h", "--help")
 # Libraries whose warnings are for whoever calls them, which is this package; torch lets them come
 # from the line that called it. What a person's own module warns of is for them, and is shown.
@@ -186,7 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if group and words[0] not in VERBS and (len(words) == 1 or words[1] in _HELP):
         console.print(overview(sorted(group, key=list(VERBS).index)))
         return 0
-    hint = HINTS.get(words[0], "")
+    hint = "; --resume goes on with what is finished" if words[0] == "train" else ""
+    if words[0] == "eval" and "--out" in words:
+        hint = "; the same command goes on with what is finished"
 
     def work() -> None:
         name, rest = _verb(words)

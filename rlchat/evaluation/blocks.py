@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
+from rlchat.errors import RunError
 from rlchat.evaluation.config import EvalConfig
-from rlchat.evaluation.evaluate import episode_from_json, episode_to_json
+from rlchat.evaluation.evaluate import episode_from_json, episode_to_json, play
 from rlchat.inference.agents import Agent
 from rlchat.inference.load_agent import load_agent
 from rlchat.models.config import AdapterConfig
 from rlchat.rollout.env_pool import EnvPool
 from rlchat.rollout.environment import EnvConfig
-from rlchat.rollout.episodes import OnEpisode, play_episodes
-from rlchat.rollout.hosting.isolated import kind_of
+from rlchat.rollout.episodes import OnEpisode
 from rlchat.rollout.trajectory import Episode
 
 Played = tuple[list[Episode], float | None]
@@ -44,7 +47,9 @@ class BlockPlayer:
         self._executor: ProcessPoolExecutor | None = None
         if processes > 1:
             spawn = multiprocessing.get_context("spawn")  # threads of torch do not bear a fork
-            self._executor = ProcessPoolExecutor(processes, mp_context=spawn)
+            self._executor = ProcessPoolExecutor(
+                processes, mp_context=spawn, initializer=_begin_process
+            )
 
     def __enter__(self) -> BlockPlayer:
         return self
@@ -71,7 +76,13 @@ class BlockPlayer:
             self._executor.submit(_play_elsewhere, where, first, last) for first, last in blocks
         ]
         for future in found:
-            kept, optimum = future.result()
+            try:
+                kept, optimum = future.result()
+            except BrokenExecutor as error:
+                raise RunError(
+                    "expected processes that live until the end; one was ended, perhaps for its "
+                    "memory; use fewer --processes; what --out keeps is not played again"
+                ) from error
             episodes = [episode_from_json(e) for e in kept]
             for episode in episodes:
                 on_episode(episode)
@@ -87,19 +98,13 @@ def play_block(
     where: Where, agent: Agent, first: int, last: int, on_episode: OnEpisode | None = None
 ) -> Played:
     """Play some of an evaluation's episodes, in this process."""
-    config = where.config
-    with EnvPool(where.env, config.split, kind_of(config.rollout)) as pool:
-        played = play_episodes(
-            agent,
-            pool,
-            range(first, last),
-            config.seed,
-            config.temperature,
-            config.rollout,
-            on_episode,
-            config.trials,
-        )
-        return played, pool[0].optimum if pool.ours else None
+    return play(agent, where.env, where.config, range(first, last), on_episode)
+
+
+def _begin_process() -> None:
+    """Leave what is to be said, Ctrl-C included, to the process that started this one."""
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    warnings.simplefilter("ignore")
 
 
 def _play_elsewhere(

@@ -152,18 +152,8 @@ def evaluate(
         on_episode: told of each episode as it ends.
     """
     config = config or EvalConfig()
-    with EnvPool(env, config.split, kind_of(config.rollout)) as pool:
-        played = play_episodes(
-            agent,
-            pool,
-            range(config.episodes * config.trials),
-            config.seed,
-            config.temperature,
-            config.rollout,
-            on_episode,
-            config.trials,
-        )
-        optimum = pool[0].optimum if pool.ours else None
+    indices = range(config.episodes * config.trials)
+    played, optimum = play(agent, env, config, indices, on_episode)
     return EvaluationResult(
         name or agent.name,
         env,
@@ -174,6 +164,28 @@ def evaluate(
         optimum,
         config.trials,
     )
+
+
+def play(
+    agent: Agent,
+    env: EnvConfig,
+    config: EvalConfig,
+    indices: Sequence[int],
+    on_episode: OnEpisode | None = None,
+) -> tuple[list[Episode], float | None]:
+    """Play some of an evaluation's episodes; give them and the environment's optimum."""
+    with EnvPool(env, config.split, kind_of(config.rollout)) as pool:
+        played = play_episodes(
+            agent,
+            pool,
+            indices,
+            config.seed,
+            config.temperature,
+            config.rollout,
+            on_episode,
+            config.trials,
+        )
+        return played, pool[0].optimum if pool.ours else None
 
 
 def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str, Interval]:

@@ -36,7 +36,8 @@ def looks(most: int, block: int = 1) -> list[int]:
         most: episodes at most; always the last look.
         block: episodes that are played together.
     """
-    found, at = [], float(FIRST_LOOK)
+    found: list[int] = []
+    at = float(FIRST_LOOK)
     while (n := math.ceil(at / block) * block) < most:
         if not found or n > found[-1]:
             found.append(n)
