@@ -81,7 +81,7 @@ class World:
 
     def turns(self, n: int) -> Array:
         """Turns, of which some episodes have many: 3 on average."""
-        return 1.0 + self.rng.geometric(0.5, (self.evaluations, n))
+        return self.rng.geometric(0.5, (self.evaluations, n)).astype(np.float64) + 1.0
 
     def costs(self, rate: float, n: int) -> Array:
         """Unsafe acts an episode: so many on average, more than one in some."""
