@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := --iterations 5 --ppo.layers 0.34
 
 .DEFAULT_GOAL := help
-.PHONY: help chat demo proof starters studies games reference models test test-long lint type bench bench-growth bench-peers clean
+.PHONY: help chat demo proof starters studies matrix coverage games reference models test test-long lint type bench bench-growth bench-peers clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ proof: .venv/.stamp  ## run the learning benchmark on held-out users, with inter
 
 studies: .venv/.stamp  ## train and test in every world, over families of users, with and without look-ups
 	for study in worlds families facts; do $(BIN)/python benchmarks/worlds.py $$study || exit; done
+
+matrix: .venv/.stamp  ## measure all agents in all scenarios with all users, and write docs/start/results.md
+	$(BIN)/python benchmarks/matrix.py
+
+coverage: .venv/.stamp  ## simulate how often intervals hold, and write docs/method/evaluation.md
+	$(BIN)/python benchmarks/interval_coverage.py
 
 games: .venv/.stamp  ## install games and exercises of others, whose tests are skipped without them
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[exercises,games]'

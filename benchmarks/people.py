@@ -29,7 +29,7 @@ from rich.console import Console
 from rlchat.evaluation.summary import with_interval
 from rlchat.rewards.elicitation import Question, questions
 from rlchat.rollout.config import BranchConfig
-from rlchat.statistics import bootstrap, paired
+from rlchat.statistics import mean_interval, paired
 from rlchat_reward_models.preference_posterior import fit_posterior, population_prior
 from rlchat_reward_models.splits import fraction
 from rlchat_reward_models.style_features import STYLE_FEATURES, Array
@@ -187,7 +187,7 @@ def table(units: Sequence[Sequence[Measured]], say: Callable[[str], None]) -> No
 
 
 def _percent(values: Sequence[float]) -> str:
-    return with_interval(bootstrap(values), "{:.1f}")
+    return with_interval(mean_interval(values), "{:.1f}")
 
 
 def main(options: Options, say: Callable[[str], None]) -> None:

@@ -34,7 +34,7 @@ from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.adapters import POLICY
 from rlchat.models.policy import REFERENCE, Policy
 from rlchat.rollout.environment import EnvConfig
-from rlchat.statistics import bootstrap, paired
+from rlchat.statistics import mean_interval, paired
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.run_folder import RunFolder, to_json
 
@@ -243,13 +243,13 @@ def families_table(trainings: dict[str, TrainConfig], options: StudyOptions) -> 
         held[name] = mean_success(played, HELD_OUT)
         own = mean_success(played, config.env_config.users)
         lost[name] = [a - b for a, b in zip(own, held[name], strict=True)]
-        cells += [with_interval(bootstrap(held[name]), "{:.1%}")]
-        cells += [with_interval(bootstrap(lost[name]), "{:+.1%}")]
+        cells += [with_interval(mean_interval(held[name], 0.0, 1.0), "{:.1%}")]
+        cells += [with_interval(mean_interval(lost[name], -1.0, 1.0), "{:+.1%}")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", "Mixed against each, paired by seed, on held-out families:", ""]
     for name in (n for n in trainings if n != "mixed"):
-        success = with_interval(paired(held["mixed"], held[name]), "{:+.3f}")
-        loss = with_interval(paired(lost["mixed"], lost[name]), "{:+.3f}")
+        success = with_interval(paired(held["mixed"], held[name], 1.0), "{:+.3f}")
+        loss = with_interval(paired(lost["mixed"], lost[name], 1.0), "{:+.3f}")
         lines.append(f"- {name}: success {success}, loss {loss}")
     return "\n".join([*lines, ""])
 

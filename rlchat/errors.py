@@ -12,6 +12,10 @@ class UserError(ValueError):
     """
 
 
+class NotThere(UserError):
+    """An environment has no agent of that name; others may."""
+
+
 class RunError(RuntimeError):
     """The words were right, but the work failed; the command line exits with 1."""
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from rlchat.cli import stopping
+from rlchat.cli.live import stopping
 from rlchat.errors import Notice, RunError, UserError, failure_of_machine
 from rlchat.files import cache_folder, has_home
 
@@ -67,8 +67,8 @@ VERBS = {
     ),
     "eval": Verb(
         "cli.options:EvalOptions",
-        "cli.train:run_evaluation",
-        "measure an agent against simulated users",
+        "cli.evaluation:run_evaluation",
+        "measure agents against simulated users: one, or a matrix",
     ),
     "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
     "play": Verb(
@@ -182,6 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(overview(sorted(group, key=list(VERBS).index)))
         return 0
     hint = "; --resume goes on with what is finished" if words[0] == "train" else ""
+    if words[0] == "eval" and "--out" in words:
+        hint = "; the same command goes on with what is finished"
 
     def work() -> None:
         name, rest = _verb(words)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from rlchat.errors import UserError
 from rlchat.evaluation.config import EvalConfig
 from rlchat.feedback.pii import check_region
 from rlchat.models.config import AdapterConfig
@@ -20,20 +21,62 @@ from rlchat.training.config import FeedbackUpdateConfig
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(EvalConfig, AgentEnvOptions):
-    """Measure an agent against simulated users, with intervals."""
+    """Measure agents against simulated users, with intervals: one agent, or a matrix.
+
+    With several agents, environments (--env A,B) or --each-users, every agent meets the same users
+    in every environment. Try: rlchat eval expert random --each-users default terse --against
+    demonstrator --out runs/matrix
+    """
 
     agent: Annotated[str, tyro.conf.Positional]
     """Agent to measure: a run or adapter folder, starter or starter:warm-start, openai:MODEL@URL,
     or one of base, expert, demonstrator, random, retrieval, knowledge-graph."""
+    more: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Further agents, named in the same way; environment and users are those of the first unless
+    options name others."""
     against: str = ""
-    """Another agent, named in the same way, for paired differences on the same users; if empty,
-    none."""
+    """Another agent, named in the same way, for paired differences on the same users, with p-values
+    that hold for all of them together (Holm); if empty, none."""
+    each_users: tuple[str, ...] = ()
+    """Families of users, each in a column of its own: a family, several joined by commas, or
+    default for the usual ones; in the place of --users, which are in one column."""
+    until_width: float = 0.0
+    """Stop where the 95% interval of success of every agent is as narrow as this, from its low to
+    its high end, as in 0.1; --episodes is then how many there are at most. With 0 all are played.
+    The width is looked at after 50 episodes or more, each time a quarter more: the interval stays
+    as good as one of as many episodes."""
+    power: float = 0.0
+    """A difference of success, as in 0.1: say how many episodes show it 8 times of 10, given how
+    often the agents disagreed here. With 0 nothing is said."""
+    processes: int = 1
+    """Number of processes that play episodes side by side, with the same results as one; each loads
+    its own agent."""
+    out: Path | None = None
+    """Folder that episodes are kept in; the same command goes on where it was stopped. Nothing is
+    kept if left out."""
     policy: str = "smollm2-135m"
     """The model that the agent `base` stands for: a name of `rlchat models list`, a Hugging Face id
     or a folder."""
     json: Path | None = None
     """JSON file for the results, every episode included; none is written if left out."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        super().__post_init__()
+        expect(self, "until_width", 0 <= self.until_width < 1, "from 0 to below 1")
+        expect(self, "power", 0 <= self.power < 1, "from 0 to below 1")
+        expect(self, "processes", self.processes >= 1, "of at least 1")
+        if self.each_users and self.users is not None:
+            raise UserError("expected --users or --each-users; got both; leave one out")
+        named = [*self.agents, *self.each_users]
+        if twice := next((name for name in named if named.count(name) > 1), None):
+            raise UserError(f"expected each agent and column of users once; got {twice!r} twice")
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """All agents, the one that others are compared with last."""
+        return (self.agent, *self.more, *((self.against,) if self.against else ()))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
     table = Table(
         "agent",
         *names,
-        title=f"{first.env.env}, {first.split} side, {len(first.episodes)} episodes",
+        title=f"{first.env.env}{_met(first)}, {first.split} side, {len(first.episodes)} episodes",
         caption="mean [95% interval]",
     )
     for result in results:
@@ -42,11 +42,17 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
     return table
 
 
+def _met(result: EvaluationResult) -> str:
+    """Which users were met, if not the usual ones, and how often each."""
+    users = f", users {'+'.join(result.env.users)}" if result.env.users else ""
+    return users + (f", {result.trials} trials each" if result.trials > 1 else "")
+
+
 def difference_table(name: str, against: str, differences: Mapping[str, Interval]) -> Table:
     """Paired differences of two agents."""
     table = Table("metric", "difference", title=Text(f"{name} minus {against}, same episodes"))
     for metric, interval in differences.items():
-        if metric == "cost" and interval == Interval(0.0, 0.0, 0.0):
+        if metric == "cost" and interval.mean == 0.0:  # mostly where neither had any
             continue
         table.add_row(metric, with_interval(interval, _DIFFERENCES[metric]))
     return table

@@ -1,26 +1,19 @@
-"""Verbs `train`, `sft` and `eval`."""
+"""Verbs `train` and `sft`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
 
-from rlchat import files
 from rlchat.cli.live.pace import minutes
 from rlchat.cli.live.progress import Progress
-from rlchat.cli.options import EvalOptions
 from rlchat.cli.tables import dialogue, difference_table, ending, results_table, show_curve
-from rlchat.errors import UserError
-from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
-from rlchat.inference.load_agent import load_agent
+from rlchat.evaluation.evaluate import EvaluationResult, difference
 from rlchat.models.device import peak_memory
-from rlchat.rollout.probe import probe
 from rlchat.training.comparison import before_and_after, by_environment
 from rlchat.training.config import SFTConfig, TrainConfig
 from rlchat.training.metrics import Clock
@@ -59,42 +52,6 @@ def run_sft(config: SFTConfig, console: Console) -> None:
     with Progress(console) as progress:
         out = sft(config, progress)
     console.print(f"Talk to it:  {program()} chat {out}", highlight=False, markup=False)
-
-
-def run_evaluation(options: EvalOptions, console: Console) -> None:
-    """Evaluate an agent, and another beside it if one was named."""
-    place = options.json
-    if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
-        raise UserError(f"expected a file in a folder that exists; got --json {place}")
-    envs = options.envs_of(options.agent)
-    for env in envs:
-        probe(env, options.rollout, options.split)
-    results: list[list[EvaluationResult]] = [[] for _ in envs]
-    with Progress(console) as progress:
-        for name in (options.agent, options.against) if options.against else (options.agent,):
-            agent = load_agent(name, options.policy, options.adapter, progress.say)
-            for env, own in zip(envs, results, strict=True):
-                where = f" in {env.env}" if len(envs) > 1 else ""
-                on_episode = progress.counter(f"evaluating {name}{where}", options.episodes)
-                own.append(evaluate(agent, env, options, name, on_episode))
-    answers = [_tell(own, options, console) for own in results]
-    if options.json is not None:
-        several = len(answers) > 1
-        files.write_json(options.json, {"environments": answers} if several else answers[0])
-
-
-def _tell(
-    results: Sequence[EvaluationResult], options: EvalOptions, console: Console
-) -> dict[str, Any]:
-    """Print what was measured in one environment, and give it as JSON."""
-    console.print(results_table(results))
-    answer = results[0].to_json()
-    if options.against:
-        differences = difference(results[0], results[1])
-        console.print(difference_table(options.agent, options.against, differences))
-        answer["against"] = results[1].to_json()
-        answer["difference"] = {k: asdict(v) for k, v in differences.items()}
-    return answer
 
 
 def show(

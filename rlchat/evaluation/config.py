@@ -23,8 +23,13 @@ class EvalConfig:
     temperature: float = 0.0
     """Sampling temperature of a language model: 0 is greedy; 1 is how agents are trained."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    trials: int = 1
+    """Number of episodes with each user and goal, which differ in what is sampled; with several,
+    pass^k tells how often k of them all succeed. A language model needs --temperature above 0 to
+    reply differently."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         expect(self, "episodes", self.episodes >= 1, "of at least 1")
+        expect(self, "trials", self.trials >= 1, "of at least 1")
         expect(self, "temperature", 0 <= self.temperature < math.inf, "of at least 0")

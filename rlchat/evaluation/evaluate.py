@@ -15,9 +15,16 @@ from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.episodes import OnEpisode, play_episodes
 from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.trajectory import Episode
-from rlchat.statistics import Interval, bootstrap, paired, wilson
+from rlchat.statistics import Interval, by_cluster, mean_interval, pass_power
+from rlchat.statistics.intervals import interval_of_rate, reach
+from rlchat.statistics.significance import mcnemar, sign_flip
 from rlchat_envs.core.messages import of_row, to_row
 from rlchat_envs.wrappers.knowledge import hit_rate
+
+# More cost than any episode had: with it, that of n episodes without any is below 3.7 / n, as a
+# Poisson count of none has it.
+HALF_AN_ACT = 0.5
+FULL = 1.0  # a task solved scores about so much, one failed at most so much less than nothing
 
 
 @dataclass(frozen=True)
@@ -31,28 +38,45 @@ class EvaluationResult:
     temperature: float
     episodes: Sequence[Episode]
     optimum: float | None = None  # turns that the best strategy takes on average
+    trials: int = 1  # episodes with the same user and goal
 
     @cached_property
     def metrics(self) -> dict[str, Interval]:
-        """Success (Wilson), and the others (bootstrap), each with its 95% interval.
+        """Each metric with its 95% interval: of success, score, turns, and what else there is.
 
         Cost, regret (turns above the optimum) and hit rate are there where the environment has
-        them. They are drawn once: tables, lines and files ask for them again and again.
+        them, ``pass^k`` (k episodes with one user all succeed) where each user was met several
+        times. Episodes with the same user count as one observation. The intervals are made once:
+        tables, lines and files ask for them again and again.
         """
         out: dict[str, Interval] = {}
-        successes = [t.success for t in self.episodes if t.success is not None]
-        if successes:
-            out["success"] = wilson(sum(successes), len(successes))
-        out["score"] = bootstrap([t.score for t in self.episodes])
-        turns = [float(len(t.parts)) for t in self.episodes]
-        out["turns"] = bootstrap(turns)
-        if successes:
-            out["cost"] = bootstrap([t.cost for t in self.episodes])
+        told = [t for t in self.episodes if t.success is not None]
+        if told:
+            out["success"] = interval_of_rate(_clustered(told, solved))
+        scores = _clustered(self.episodes, lambda t: t.score)
+        out["score"] = mean_interval(scores, *((-FULL, FULL) if told else ()))
+        turns = _clustered(self.episodes, lambda t: float(len(t.parts)))
+        out["turns"] = mean_interval(turns, *_a_turn_beyond(turns))
+        if told:
+            costs = _clustered(self.episodes, lambda t: t.cost)
+            out["cost"] = mean_interval(costs, 0.0, max((1.0, *costs)) + HALF_AN_ACT)
         if self.optimum is not None:
-            out["regret"] = bootstrap([n - self.optimum for n in turns])
-        rates = [hit_rate(t.knowledge) for t in self.episodes if t.knowledge]
-        if sought := [rate for rate in rates if rate is not None]:
-            out["hit rate"] = bootstrap(sought)
+            regrets = [n - self.optimum for n in turns]
+            out["regret"] = mean_interval(regrets, *_a_turn_beyond(regrets))
+        sought = [t for t in self.episodes if _hits(t) is not None]
+        if sought:
+            out["hit rate"] = mean_interval(_clustered(sought, lambda t: _hits(t) or 0.0), 0.0, 1.0)
+        return out | self._pass_powers()
+
+    def _pass_powers(self) -> dict[str, Interval]:
+        """``pass^2`` to ``pass^trials``: the chance that so many episodes of a goal all succeed."""
+        if self.trials < 2 or any(t.success is None for t in self.episodes):
+            return {}
+        rates = _clustered(self.episodes, solved)
+        out = {}
+        for k in range(2, self.trials + 1):
+            each = [pass_power(round(r * self.trials), self.trials, k) for r in rates]
+            out[f"pass^{k}"] = interval_of_rate(each)
         return out
 
     def minus(self, other: EvaluationResult) -> dict[str, Interval]:
@@ -74,18 +98,7 @@ class EvaluationResult:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> EvaluationResult:
         """Take back what `to_json` gave."""
-        episodes = [
-            Episode(
-                e["index"],
-                e["seed"],
-                parts=e["parts"],
-                costs=e["costs"],
-                knowledge=e["knowledge"],
-                success=e["success"],
-                conversation=of_row(e),
-            )
-            for e in kept["per_episode"]
-        ]
+        episodes = [episode_from_json(e) for e in kept["per_episode"]]
         env = EnvConfig(
             kept["env"],
             tuple(kept["users"]),
@@ -100,6 +113,7 @@ class EvaluationResult:
             kept["temperature"],
             episodes,
             kept["optimum"],
+            kept.get("trials", 1),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -115,8 +129,9 @@ class EvaluationResult:
             "seed": self.seed,
             "temperature": self.temperature,
             "optimum": self.optimum,
+            "trials": self.trials,
             "metrics": {name: asdict(interval) for name, interval in self.metrics.items()},
-            "per_episode": [_episode(t) for t in self.episodes],
+            "per_episode": [episode_to_json(t) for t in self.episodes],
         }
 
 
@@ -137,17 +152,8 @@ def evaluate(
         on_episode: told of each episode as it ends.
     """
     config = config or EvalConfig()
-    with EnvPool(env, config.split, kind_of(config.rollout)) as pool:
-        played = play_episodes(
-            agent,
-            pool,
-            range(config.episodes),
-            config.seed,
-            config.temperature,
-            config.rollout,
-            on_episode,
-        )
-        optimum = pool[0].optimum if pool.ours else None
+    indices = range(config.episodes * config.trials)
+    played, optimum = play(agent, env, config, indices, on_episode)
     return EvaluationResult(
         name or agent.name,
         env,
@@ -156,27 +162,114 @@ def evaluate(
         config.temperature,
         played,
         optimum,
+        config.trials,
     )
 
 
+def play(
+    agent: Agent,
+    env: EnvConfig,
+    config: EvalConfig,
+    indices: Sequence[int],
+    on_episode: OnEpisode | None = None,
+) -> tuple[list[Episode], float | None]:
+    """Play some of an evaluation's episodes; give them and the environment's optimum."""
+    with EnvPool(env, config.split, kind_of(config.rollout)) as pool:
+        played = play_episodes(
+            agent,
+            pool,
+            indices,
+            config.seed,
+            config.temperature,
+            config.rollout,
+            on_episode,
+            config.trials,
+        )
+        return played, pool[0].optimum if pool.ours else None
+
+
 def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str, Interval]:
-    """Paired differences, episode by episode, with bootstrap intervals."""
-    assert [t.seed for t in result.episodes] == [t.seed for t in against.episodes]
+    """Paired differences, user by user, with their intervals."""
+    known = _both_told(result, against)
 
-    def pairs(read: Callable[[Episode], float]) -> Interval:
-        return paired([read(t) for t in result.episodes], [read(t) for t in against.episodes])
+    def pairs(read: Callable[[Episode], float], least: float) -> Interval:
+        found = _differences(result, against, read)
+        return mean_interval(found, **reach(found, least))
 
-    out = {}
-    if all(t.success is not None for t in (*result.episodes, *against.episodes)):
-        out["success"] = pairs(lambda t: float(bool(t.success)))
-    out["score"] = pairs(lambda t: t.score)
-    out["turns"] = pairs(lambda t: float(len(t.parts)))
-    if "success" in out:
-        out["cost"] = pairs(lambda t: t.cost)
+    out = {"success": pairs(solved, 1.0)} if known else {}
+    out["score"] = pairs(lambda t: t.score, 2 * FULL if known else 0.0)
+    out["turns"] = pairs(lambda t: float(len(t.parts)), 1.0)
+    if known:
+        out["cost"] = pairs(lambda t: t.cost, 1.0)
     return out
 
 
-def _episode(episode: Episode) -> dict[str, Any]:
+def p_value(result: EvaluationResult, against: EvaluationResult) -> float:
+    """How likely so large a difference of success is, either way, between agents that are alike.
+
+    McNemar's test; where users were met several times, or no success is told, a permutation test of
+    each user's difference of success or else of score.
+    """
+    known = _both_told(result, against)
+    found = _differences(result, against, solved if known else lambda t: t.score)
+    if known and result.trials == 1:
+        return mcnemar(sum(d > 0 for d in found), sum(d < 0 for d in found))
+    return sign_flip(found)
+
+
+def discordance(result: EvaluationResult, against: EvaluationResult) -> float:
+    """The mean squared difference of success per user: of single episodes, who differ."""
+    found = _differences(result, against, solved)
+    return sum(d * d for d in found) / len(found)
+
+
+def solved(episode: Episode) -> float:
+    """Success as a number."""
+    return float(bool(episode.success))
+
+
+def _both_told(result: EvaluationResult, against: EvaluationResult) -> bool:
+    return all(t.success is not None for t in (*result.episodes, *against.episodes))
+
+
+def _differences(
+    result: EvaluationResult, against: EvaluationResult, read: Callable[[Episode], float]
+) -> list[float]:
+    """One difference a user; of several episodes with one, their mean."""
+    seeds = [t.seed for t in result.episodes]
+    assert seeds == [t.seed for t in against.episodes]
+    pairs = zip(result.episodes, against.episodes, strict=True)
+    return by_cluster([read(a) - read(b) for a, b in pairs], seeds)
+
+
+def _clustered(episodes: Sequence[Episode], read: Callable[[Episode], float]) -> list[float]:
+    return by_cluster([read(t) for t in episodes], [t.seed for t in episodes])
+
+
+def _a_turn_beyond(turns: Sequence[float]) -> tuple[float, float]:
+    """What might have been seen of turns, besides what was."""
+    return (min(turns, default=0.0) - 1.0, max(turns, default=0.0) + 1.0)
+
+
+def _hits(episode: Episode) -> float | None:
+    return hit_rate(episode.knowledge) if episode.knowledge else None
+
+
+def episode_from_json(kept: Mapping[str, Any]) -> Episode:
+    """Take back what `episode_to_json` gave."""
+    return Episode(
+        kept["index"],
+        kept["seed"],
+        parts=kept["parts"],
+        costs=kept["costs"],
+        knowledge=kept["knowledge"],
+        success=kept["success"],
+        conversation=of_row(kept),
+    )
+
+
+def episode_to_json(episode: Episode) -> dict[str, Any]:
+    """One episode in the file that ``--json`` writes."""
     return {
         "index": episode.index,
         "seed": episode.seed,

@@ -54,4 +54,9 @@ def measured_names(results: Sequence[EvaluationResult]) -> list[str]:
 def cells(result: EvaluationResult, names: Sequence[str]) -> list[str]:
     """Format a result's metrics by name, each with its interval; empty where it has none."""
     metrics = result.metrics
-    return [with_interval(metrics[n], FORMATS[n]) if n in metrics else "" for n in names]
+    return [with_interval(metrics[n], form_of(n)) if n in metrics else "" for n in names]
+
+
+def form_of(metric: str) -> str:
+    """The format of a metric's numbers."""
+    return "{:.0%}" if metric.startswith("pass^") else FORMATS[metric]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rlchat.errors import UserError
+from rlchat.errors import NotThere
 from rlchat.inference.agents import ConversationSettings, OnText, Reply, ReplyStream
 from rlchat.inference.streaming import pass_on
 from rlchat_envs import Conversation
@@ -68,14 +68,14 @@ class ScenarioAgent:
         """Start a conversation in the scenario.
 
         Raises:
-            UserError: the scenario has none of that name, or there is no scenario.
+            NotThere: the scenario has none of that name, or there is no scenario.
         """
         scenario, seed = settings.scenario, seed % 2**31
         agents = {} if scenario is None else scenario.agents
         if scenario is not None and self.name == "retrieval" and "demonstrator" in agents:
             return ScriptedConversation(RetrievalAgent(scenario, seed))
         if self.name not in agents:
-            raise UserError(
+            raise NotThere(
                 f"expected an environment with an agent called {self.name}; "
                 f"{settings.env or 'talk without one'} has none; name a model or a run folder, or "
                 "an environment of rlchat envs"

@@ -99,8 +99,11 @@ def play_episodes(
     temperature: float,
     rollout: RolloutConfig,
     on_episode: OnEpisode | None = None,
+    trials: int = 1,
 ) -> list[Episode]:
     """Let an agent play episodes; episode i has the same user and goal for every agent.
+
+    So many ``trials`` in a row share user and goal, and differ in what is sampled.
 
     Returns:
         Them in order; those that a batched model played are trajectories, and have tokens.
@@ -109,16 +112,19 @@ def play_episodes(
     if (model := agent.batched) is not None:
         from rlchat.rollout.collect import collect  # which brings torch; scripts need none
 
-        keys = [(i, (seed, Purpose.EVALUATE, i), (seed, Purpose.ANSWER, i)) for i in indices]
+        keys = [
+            (i, (seed, Purpose.EVALUATE, i // trials), (seed, Purpose.ANSWER, i)) for i in indices
+        ]
         played += collect(
             model.generation, model.template, pool, keys, rollout, temperature, on_episode
         )
         return played
     call = caller(pool, rollout.timeout)
     for i in indices:
-        env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, i)
+        env_seed, _ = episode_seeds(seed, Purpose.EVALUATE, i // trials)
+        own_seed = episode_seeds(seed, Purpose.ANSWER, i)[0] if i % trials else env_seed
         env = call(pool.__getitem__, 0)
-        speak = speaking(agent.start(env_seed, conversation_settings(env, temperature, rollout)))
+        speak = speaking(agent.start(own_seed, conversation_settings(env, temperature, rollout)))
         played.append(play_episode(env, speak, i, env_seed, call=call))
         if on_episode is not None:
             on_episode(played[-1])

@@ -21,6 +21,7 @@ from rlchat.rollout.hosting.answers import EnvError
 from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
+from rlchat.training.collapse import collapse
 from rlchat.training.config import TrainConfig
 from rlchat.training.failures import count_failures, give_up
 from rlchat.training.metrics import Clock, by_environment, measure, without_tokens
@@ -152,6 +153,7 @@ def learn(
     scale, envs = state.scales or state.scale, [t.env for t in everyone if t.env]
     estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum, envs)
     metrics = measure(estimated, everyone, ranks) | by_environment(everyone, state.scales)
+    metrics |= collapse(everyone, config.ppo.group_size)
     if state.sampler_is_exact(iteration):
         metrics["sampler_gap"] = math.nan
     else:
@@ -213,7 +215,8 @@ def monitor_reward(
     alarm = state.monitor.compare(now)
     if alarm:
         listener.warn(f"iteration {iteration}: {alarm}")
-    return now.metrics | {"watch/alarm": float(bool(alarm))}, alarm
+    told = {"watch/alarm": float(bool(alarm)), "watch/threshold": state.monitor.threshold}
+    return now.metrics | told, alarm
 
 
 def play(

@@ -70,7 +70,7 @@ class State:
         """Make the state before the first iteration."""
         reward = CompositeReward(config.reward)
         mixture = config.mixture
-        monitor = RewardMonitor(config.watch, mixture, reward, config.seed)
+        monitor = RewardMonitor(config.watch, mixture, reward, config.seed, config.iterations)
         scales = {name: RunningStd() for name in mixture.names} if mixture.several else {}
         learner = make_learner(config, policy, ranks)
         return cls(learner, reward, monitor, RunningStd(), config.ppo.beta, scales=scales)

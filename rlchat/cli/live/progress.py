@@ -39,12 +39,18 @@ _SIGNS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("clip_fraction", lambda x: x > 0.3, "steps are too long; lower --ppo.learning-rate"),
     ("explained_variance", lambda x: x < -0.5, "the critic misleads"),
     (
+        "same_reward",
+        lambda x: x > 0.9,
+        "nearly all prompts teach nothing: their episodes all have the same reward",
+    ),
+    (
         "score_length_correlation",
         lambda x: x > 0.8,
         "the score may pay for length",
     ),
 )
 _LOOK_BACK = 4  # iterations, against as many before: does success follow the score?
+_TELLING = 0.2  # nats: what replies tell of openings, for a fall of it to mean something
 LINES_APART = 60.0  # seconds between status lines where nobody watches
 _PICTURES_APART = 0.2  # seconds between pictures where somebody does
 _SAMPLES_APART = 5.0  # seconds between looks at what other processes use
@@ -265,6 +271,18 @@ class Progress(Listener):
         return table
 
 
+def _deaf(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether replies tell hardly anything of openings any more, as they did at the beginning."""
+    first, recent = (
+        [float(value) for row in part if (value := row.get("reply_information")) is not None]
+        for part in (rows[:_LOOK_BACK], rows[-_LOOK_BACK:])
+    )
+    if len(rows) < 2 * _LOOK_BACK or min(len(first), len(recent)) < _LOOK_BACK:
+        return False
+    told, tells = sum(first) / len(first), sum(recent) / len(recent)
+    return told > _TELLING and tells < told / 4
+
+
 def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Find metrics of the last iteration that a person should look at, and say why.
 
@@ -280,6 +298,11 @@ def signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     # what little there is gives any number.
     if rows[-1].get("return_std", math.inf) < _VARY:
         found.pop("explained_variance", None)
+    if _deaf(rows):
+        found["reply_information"] = (
+            f"reply_information {rows[-1]['reply_information']:.2f}: the agent says the same "
+            "whatever it hears; read transcripts"
+        )
     recent, before = rows[-_LOOK_BACK:], rows[-2 * _LOOK_BACK : -_LOOK_BACK]
     if len(before) == _LOOK_BACK:
         gained, solved, cost = (
@@ -308,14 +331,17 @@ def held_out_signs(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     first, now = measured[0], measured[-1]
     best = max(measured[:-1], key=lambda row: float(row["watch/success"]))
 
-    def above(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
+    def above(
+        one: Mapping[str, Any], other: Mapping[str, Any], name: str, errors: float = Z
+    ) -> bool:
         noise = math.hypot(one[f"{name}_error"], other[f"{name}_error"])
-        return bool(one[name] - other[name] > Z * noise)
+        return bool(one[name] - other[name] > errors * noise)
 
     def change(before: Mapping[str, Any]) -> str:
         return f"{before['watch/success']:.0%}, now {now['watch/success']:.0%}"
 
-    if above(best, now, "watch/success"):
+    # The best of many is the luckiest too; runs of before kept no threshold.
+    if above(best, now, "watch/success", now.get("watch/threshold") or Z):
         return {
             "watch/success": f"held-out success fell: in iteration {best['iteration']:.0f} "
             f"{change(best)}; read transcripts"

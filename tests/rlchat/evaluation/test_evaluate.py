@@ -16,18 +16,18 @@ from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.trajectory import Episode, Trajectory
-from rlchat.statistics import Interval, bootstrap, wilson
+from rlchat.statistics import Interval, mean_interval, wilson
 
 
 def test_intervals_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables, lines and files ask for them again and again."""
     drawn: list[int] = []
 
-    def counted(values: list[float]) -> Interval:
+    def counted(values: list[float], *bounds: float) -> Interval:
         drawn.append(len(values))
-        return bootstrap(values)
+        return mean_interval(values, *bounds)
 
-    monkeypatch.setattr(evaluate, "bootstrap", counted)
+    monkeypatch.setattr(evaluate, "mean_interval", counted)
     played = [Trajectory(i, i, [], parts=[{"a": 0.5}], success=True) for i in range(3)]
     result = EvaluationResult("somebody", EnvConfig(), "dev", 0, 0.0, played)
     assert set(result.metrics) == {"success", "score", "turns", "cost"}
@@ -118,3 +118,40 @@ def test_the_split_and_the_temperature_reach_the_conversation(
 def test_a_difference_is_of_the_same_users() -> None:
     with pytest.raises(AssertionError):
         evaluate.difference(result_of([episode(0, True)]), result_of([episode(1, True)]))
+
+
+def test_trials_of_a_goal_are_one_observation() -> None:
+    """Two goals, each three times: 3 of 3 and 1 of 3 succeed; pass^2 is (1 + 0) / 2."""
+    won = [True, True, True, False, True, False]
+    played = [episode(i // 3, success) for i, success in enumerate(won)]
+    several = EvaluationResult("somebody", EnvConfig(), "dev", 0, 1.0, played, trials=3)
+    assert several.metrics["success"].mean == pytest.approx(2 / 3)
+    assert [several.metrics[f"pass^{k}"].mean for k in (2, 3)] == [0.5, 0.5]
+    assert EvaluationResult.from_json(several.to_json()).trials == 3
+    width = several.metrics["success"].high - several.metrics["success"].low
+    alone = wilson(4, 6)
+    assert width > alone.high - alone.low
+
+
+def test_files_of_before_are_read() -> None:
+    kept = result_of([episode(0, True), episode(1, False)]).to_json()
+    del kept["trials"], kept["user_max_new_tokens"]
+    assert EvaluationResult.from_json(kept).trials == 1
+
+
+def test_trials_share_the_user_and_differ_in_the_agents_seed() -> None:
+    agent = Told([])
+    found = evaluate.evaluate(agent, EnvConfig(), EvalConfig(episodes=2, seed=3, trials=3))
+    plain = evaluate.evaluate(agent, EnvConfig(), EvalConfig(episodes=2, seed=3))
+    seeds = [e.seed for e in found.episodes]
+    assert seeds == [e.seed for e in plain.episodes for _ in range(3)]
+    assert found.episodes[0].conversation == plain.episodes[0].conversation
+
+
+def test_a_p_value_is_mcnemars_or_a_permutations() -> None:
+    better = result_of([episode(i, True) for i in range(6)])
+    worse = result_of([episode(i, False) for i in range(6)])
+    assert evaluate.p_value(better, worse) == pytest.approx(1 / 64)
+    unknown = [result_of([episode(i, None, turns=t) for i in range(6)]) for t in (2, 1)]
+    assert evaluate.p_value(*unknown) == pytest.approx(1 / 64)
+    assert evaluate.discordance(better, worse) == 1.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,13 @@ from rlchat.rollout.trajectory import Trajectory
 from rlchat.training.config import RewardMonitorConfig, TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
 from rlchat.training.pipeline import Training
-from rlchat.training.reward_monitor import Checkup, Measured, RewardMonitor
+from rlchat.training.reward_monitor import (
+    Checkup,
+    Measured,
+    RewardMonitor,
+    fall_threshold,
+    measurements,
+)
 from rlchat.training.run_folder import RunFolder, read_metrics
 from rlchat_envs import Case, Conversation, Message, Reaction
 from rlchat_envs.registration import register
@@ -178,7 +185,9 @@ def test_an_honest_reward_does_not_ring(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_mean_and_its_error_by_hand() -> None:
     # Values 0, 1, 1: variance 1/3, error √(1/3/3) = 1/3.
-    assert Measured.of([0.0, 1.0, 1.0]) == Measured(pytest.approx(2 / 3), pytest.approx(1 / 3))
+    found = Measured.of([0.0, 1.0, 1.0])
+    assert (found.mean, found.error) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert found.values == (0.0, 1.0, 1.0)
     assert Measured.of([1.0]).error == 0.0
     assert Measured(1.0, 0.3).above(Measured(0.0, 0.4))  # 1 > 1.645 · 0.5
     assert not Measured(0.8, 0.3).above(Measured(0.0, 0.4))
@@ -223,7 +232,11 @@ def test_when_it_rings(now: Checkup, words: str) -> None:
 def test_after_an_alarm_the_best_stays_the_best() -> None:
     """Success rose, but a second model fell: what is kept is what was before."""
     monitor = RewardMonitor(
-        RewardMonitorConfig(), Mixture.of([EnvConfig()]), CompositeReward(RewardConfig()), seed=0
+        RewardMonitorConfig(),
+        Mixture.of([EnvConfig()]),
+        CompositeReward(RewardConfig()),
+        seed=0,
+        iterations=2,
     )
     first = sighting(0.0, 0.5)
     assert monitor.compare(first) == "" and monitor.best == first
@@ -231,3 +244,61 @@ def test_after_an_alarm_the_best_stays_the_best() -> None:
     assert monitor.best == first
     better = sighting(0.0, 0.6)
     assert monitor.compare(better) == "" and monitor.best == better
+
+
+def test_pairs_of_the_same_users_by_hand() -> None:
+    """Of 16 users 4 were lost and none was won: 4/16 over √4/16 is 2 standard errors."""
+    before = Measured.of([1.0] * 12 + [0.0] * 4)
+    now = Measured.of([1.0] * 8 + [0.0] * 8)
+    assert before.above(now, 1.99) and not before.above(now, 2.01)
+    assert not now.above(before)
+
+
+def test_a_run_is_measured_so_often() -> None:
+    assert [measurements(n, 4) for n in (1, 4, 5, 24, 25)] == [1, 2, 2, 7, 7]
+    assert measurements(24, 0) == 0
+
+
+def test_thresholds_grow_with_what_is_looked_at() -> None:
+    """Two measurements: a fall of two normals over √2 is one-sided 96%, for two scorers 98%."""
+    assert fall_threshold(2) == pytest.approx(1.751, abs=0.03)
+    assert fall_threshold(2, 2) == pytest.approx(2.054, abs=0.03)
+    found = [fall_threshold(n) for n in (2, 4, 7, 30)]
+    assert found == sorted(found) and 2.6 < found[2] < 3.0
+    assert fall_threshold(1) == math.inf
+
+
+def a_run(monitor: RewardMonitor, rng: np.random.Generator, rates: Sequence[float]) -> bool:
+    """Whether it rings in a run with these rates of success and a reward that rises."""
+    monitor.best, hard = None, rng.random(monitor.config.episodes)
+    for look, rate in enumerate(rates):
+        own = np.where(rng.random(hard.size) < 0.5, hard, rng.random(hard.size))
+        success = Measured.of((own < rate).astype(float).tolist())
+        proxy = Measured.of((rng.normal(size=hard.size) + look).tolist())
+        if monitor.compare(Checkup(look, proxy, {"success": success})):
+            return True
+    return False
+
+
+def rings(rates: Sequence[float], runs: int, episodes: int = 64) -> float:
+    """The share of runs in which it rings."""
+    monitor = RewardMonitor(
+        RewardMonitorConfig(episodes=episodes),
+        Mixture.of([EnvConfig()]),
+        CompositeReward(RewardConfig()),
+        seed=0,
+        iterations=24,
+    )
+    rng = np.random.default_rng(3)
+    return float(np.mean([a_run(monitor, rng, rates) for _ in range(runs)]))
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.6, 0.9, 0.98])
+def test_flat_success_and_a_rising_reward_seldom_ring_in_a_whole_run(rate: float) -> None:
+    """It rang in 12 to 45 of a hundred: of 200 runs at 5%, 18 are one in a hundred."""
+    assert rings([rate] * 7, 200) < 18 / 200
+
+
+def test_a_real_fall_rings() -> None:
+    assert rings([0.4, 0.6, 0.7, 0.7, 0.5, 0.4, 0.3], 200) > 0.9
+    assert rings([0.7, 0.7, 0.7, 0.7, 0.5, 0.5, 0.5], 200) > 0.5
