@@ -86,7 +86,7 @@ def annotate(
             turns = batch.turns[b, acted]
             states[b] = with_privileged(read.acted[row], batch, critic, b, turns)
             if b in considered:
-                own_states = read.last[where.row.to(read.last.device) == row]
+                own_states = read.last[(where.row == row).to(read.last.device)]
                 alternatives[b] = top_logprobs(policy.head, own_states, ALTERNATIVES)
             values[b, acted] = critic(states[b])
             if not batch.terminated[b]:

@@ -70,6 +70,11 @@ VERBS = {
         "cli.train:run_evaluation",
         "measure an agent against simulated users",
     ),
+    "report": Verb(
+        "cli.analysis.report:ReportOptions",
+        "cli.analysis.report:run_report",
+        "write what runs came to into one HTML file",
+    ),
     "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
     "play": Verb(
         "cli.options:PlayOptions",

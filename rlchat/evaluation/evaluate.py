@@ -14,7 +14,7 @@ from rlchat.rollout.env_pool import EnvPool
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.episodes import OnEpisode, play_episodes
 from rlchat.rollout.hosting.isolated import kind_of
-from rlchat.rollout.trajectory import Episode
+from rlchat.rollout.trajectory import Ending, Episode
 from rlchat.statistics import Interval, bootstrap, paired, wilson
 from rlchat_envs import Message
 from rlchat_envs.wrappers.knowledge import hit_rate
@@ -83,6 +83,7 @@ class EvaluationResult:
                 knowledge=e["knowledge"],
                 success=e["success"],
                 conversation=tuple(Message(m["role"], m["content"]) for m in e["messages"]),
+                **_ended(e.get("ending")),
             )
             for e in kept["per_episode"]
         ]
@@ -176,6 +177,16 @@ def difference(result: EvaluationResult, against: EvaluationResult) -> dict[str,
     return out
 
 
+def _ended(ending: str | None) -> dict[str, Any]:
+    """What an episode has that ended so; files of earlier versions do not tell."""
+    if ending is None:
+        return {}
+    if ending in (Ending.GOAL, Ending.GAVE_UP):
+        return {"terminated": True}
+    own = ending == Ending.TURN_LIMIT
+    return {"truncated": True, "stopped_by": None if own else Ending(ending)}
+
+
 def _episode(episode: Episode) -> dict[str, Any]:
     return {
         "index": episode.index,
@@ -187,4 +198,5 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "costs": [dict(c) for c in episode.costs],
         "knowledge": dict(episode.knowledge),
         "messages": [{"role": m.role, "content": m.content} for m in episode.conversation],
+        "ending": episode.ending,
     }

@@ -22,7 +22,7 @@ _MARGIN = 100_000  # what the frame around sections and transcripts takes, and m
 _HERE = Path(__file__).parent
 
 
-def report(places: Sequence[Path], out: Path, most: int = 2000) -> Page:
+def report(places: Sequence[Path], out: Path, most: int = 1000) -> Page:
     """Write a report of runs and evaluations into one HTML file.
 
     Args:
@@ -37,7 +37,7 @@ def report(places: Sequence[Path], out: Path, most: int = 2000) -> Page:
         UserError: a place that is neither.
     """
     page = Page(read_sources(places), most)
-    write_bytes(out, page.html.encode("utf-8", "replace"))
+    write_bytes(out, page.encoded)
     return page
 
 
@@ -46,6 +46,8 @@ class Page:
 
     Attributes:
         html: the whole page.
+        encoded: the same in UTF-8.
+        size: of the page in bytes.
         episodes: how many episodes it shows.
         left_out: how many it has no room for.
     """
@@ -60,6 +62,8 @@ class Page:
         shown = chosen(dialogues, most, room)
         self.episodes, self.left_out = len(shown), len(dialogues) - len(shown)
         self.html = _render(sources, sections, as_data(shown), self.episodes, self.left_out)
+        self.encoded = self.html.encode("utf-8", "replace")  # half a surrogate pair is a ?
+        self.size = len(self.encoded)
 
 
 def sections_of(sources: Sequence[Source]) -> list[Section]:

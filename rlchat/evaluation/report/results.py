@@ -129,7 +129,7 @@ def heat_map(
 ) -> Any:
     """Draw numbers by rows and columns; NaN is an empty cell."""
     known = [v for line in means for v in line if not math.isnan(v)]
-    low, high = (0.0, 1.0) if rate else (min(known), max(known))
+    low, high = (0.0, 1.0) if rate else (min(known, default=0.0), max(known, default=1.0))
 
     def draw(canvas: Any) -> None:
         from matplotlib.colors import BoundaryNorm, ListedColormap

@@ -80,7 +80,7 @@ def _told(dialogue: Dialogue, place: int) -> dict[str, Any]:
     if any(dialogue.thoughts):
         found["thoughts"] = dialogue.thoughts
     if dialogue.tokens is not None:
-        found["tokens"] = {k: v for k, v in dialogue.tokens.items() if k != "index"}
+        found["tokens"] = dialogue.tokens
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.evaluation.report.dialogues import Dialogue, Played, from_episode, from_transcript
 
 Row = dict[str, Any]
+_NUMBERS = ("logprob", "reference", "value", "advantage")  # of each token
 
 
 @dataclass
@@ -134,7 +136,7 @@ def _read_practice(source: Source, folder: Path) -> None:
             continue
         iteration, files = int(path.stem), files + 1
         records, _ = _lines(folder / "tokens" / path.name)
-        tokens = {r["index"]: r for r in records if _is_record(r)}
+        tokens = {r.get("index"): _token_record(r) for r in records}
         lines, whole = _lines(path)
         for line in lines:
             own = str(line.get("env") or env)
@@ -143,7 +145,7 @@ def _read_practice(source: Source, folder: Path) -> None:
             )
             try:
                 source.dialogues.append(
-                    from_transcript(line, played, tokens.get(line.get("index")))
+                    from_transcript(line, played, tokens.get(line.get("index")) or None)
                 )
             except (ValueError, KeyError, TypeError, AttributeError):
                 whole = False
@@ -152,13 +154,31 @@ def _read_practice(source: Source, folder: Path) -> None:
         source.notes.append(f"{broken} of {files} files of transcripts are only partly readable.")
 
 
-def _is_record(record: Row) -> bool:
-    """Whether this is what `token_records` writes: lists of one length."""
-    lists = [record.get(k) for k in ("turn", "text", "logprob", "reference", "value", "advantage")]
-    known = [x for x in lists if isinstance(x, list)]
-    return isinstance(record.get("index"), int) and len({len(x) for x in known}) == 1 and len(
-        known
-    ) == len(lists)
+def _token_record(line: Row) -> Row:
+    """What `token_records` wrote of an episode's tokens; empty if it is something else."""
+    count, texts, turns = len(line.get("turn", ())), line.get("text"), line.get("turn")
+    record: Row = {"turn": turns, "text": texts}
+    if not _list_of(turns, int, count) or not _list_of(texts, str, count):
+        return {}
+    for name in _NUMBERS:
+        if not _list_of(line.get(name), int | float | None, count):
+            return {}
+        record[name] = [_finite(x) for x in line[name]]
+    if _list_of(line.get("alternatives"), list, count):
+        record["alternatives"] = [
+            [[str(text), _finite(logprob)] for text, logprob in own] for own in line["alternatives"]
+        ]
+    return record
+
+
+def _list_of(value: Any, kind: Any, count: int) -> bool:
+    return (
+        isinstance(value, list) and len(value) == count and all(isinstance(x, kind) for x in value)
+    )
+
+
+def _finite(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _read_evaluations(source: Source, folder: Path) -> None:
@@ -176,9 +196,7 @@ def _read_evaluations(source: Source, folder: Path) -> None:
 def _evaluated(source: Source) -> list[Dialogue]:
     """The episodes of all evaluations."""
     return [
-        from_episode(
-            episode, Played(source.name, r.agent, r.env.env, tuple(r.env.users), r.split)
-        )
+        from_episode(episode, Played(source.name, r.agent, r.env.env, tuple(r.env.users), r.split))
         for r in source.results
         for episode in r.episodes
     ]
