@@ -68,41 +68,44 @@ def metrics_row(iteration: int, shift: float) -> dict[str, Any]:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
+    """See `write_run`."""
+    return lambda *arguments: write_run(tmp_path, *arguments)
+
+
+def write_run(
+    place: Path, name: str = "run", shift: float = 0.0, agent: str = "demonstrator"
+) -> Path:
     """Write a run of three iterations: real users of Support-v0, and agents that are scripts."""
-
-    def make(name: str = "run", shift: float = 0.0, agent: str = "demonstrator") -> Path:
-        folder = tmp_path / name
-        (folder / "transcripts").mkdir(parents=True)
-        (folder / "tokens").mkdir()
-        config = {"env": "rlchat/Support-v0", "users": "", "episodes": 8, "iterations": 4}
-        config |= {"policy": "tiny", "seed": 0, "resolved": {"dtype": "float32"}}
-        (folder / "config.json").write_text(json.dumps(config))
-        rows = [metrics_row(i, shift) for i in range(3)]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-        env = EnvConfig()
-        for iteration in range(3):
-            with EnvPool(env, "train") as pool:
-                played = play_episodes(
-                    ScenarioAgent(agent), pool, range(8), iteration, 1.0, RolloutConfig()
-                )
-            lines = []
-            for e in played:
-                messages = [{"role": m.role, "content": m.content} for m in e.conversation]
-                messages[-1]["content"] += " " + HARM[e.index % len(HARM)]
-                line = {"index": e.index, "seed": e.seed, "messages": messages}
-                line |= {"parts": [dict(p) for p in e.parts], "costs": [dict(c) for c in e.costs]}
-                line |= {"success": e.success, "terminated": e.terminated}
-                line |= {"truncated": e.truncated, "score": e.score}
-                lines.append(json.dumps(line) + "\n")
-            (folder / "transcripts" / f"{iteration:04d}.jsonl").write_text("".join(lines))
-            tokens = [json.dumps(token_line(e.index, len(e.parts))) + "\n" for e in played[:4]]
-            (folder / "tokens" / f"{iteration:04d}.jsonl").write_text("".join(tokens))
-        results = [
-            evaluate(ScenarioAgent(a), env, EvalConfig("dev", 12), n).to_json()
-            for n, a in (("warm start", "random"), ("PPO", agent))
-        ]
-        kept = {"iterations": 3, "results": results}
-        (folder / "evaluation.json").write_text(json.dumps(kept))
-        return folder
-
-    return make
+    folder = place / name
+    (folder / "transcripts").mkdir(parents=True)
+    (folder / "tokens").mkdir()
+    config = {"env": "rlchat/Support-v0", "users": "", "episodes": 8, "iterations": 4}
+    config |= {"policy": "tiny", "seed": 0, "resolved": {"dtype": "float32"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    rows = [metrics_row(i, shift) for i in range(3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    env = EnvConfig()
+    for iteration in range(3):
+        with EnvPool(env, "train") as pool:
+            played = play_episodes(
+                ScenarioAgent(agent), pool, range(8), iteration, 1.0, RolloutConfig()
+            )
+        lines = []
+        for e in played:
+            messages = [{"role": m.role, "content": m.content} for m in e.conversation]
+            messages[-1]["content"] += " " + HARM[e.index % len(HARM)]
+            line = {"index": e.index, "seed": e.seed, "messages": messages}
+            line |= {"parts": [dict(p) for p in e.parts], "costs": [dict(c) for c in e.costs]}
+            line |= {"success": e.success, "terminated": e.terminated}
+            line |= {"truncated": e.truncated, "score": e.score}
+            lines.append(json.dumps(line) + "\n")
+        (folder / "transcripts" / f"{iteration:04d}.jsonl").write_text("".join(lines))
+        tokens = [json.dumps(token_line(e.index, len(e.parts))) + "\n" for e in played[:4]]
+        (folder / "tokens" / f"{iteration:04d}.jsonl").write_text("".join(tokens))
+    results = [
+        evaluate(ScenarioAgent(a), env, EvalConfig("dev", 12), n).to_json()
+        for n, a in (("warm start", "random"), ("PPO", agent))
+    ]
+    kept = {"iterations": 3, "results": results}
+    (folder / "evaluation.json").write_text(json.dumps(kept))
+    return folder

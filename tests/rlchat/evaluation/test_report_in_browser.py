@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rlchat.evaluation.report.page import report
-from tests.rlchat.evaluation.conftest import HARM, MakeRun
+from tests.rlchat.evaluation.conftest import HARM, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -68,15 +68,26 @@ class Opened:
         return not self.complaints and self.requests == [self.url] and not harmed
 
 
-def place_of(make_run: MakeRun, tmp_path: Path, several: bool = False) -> Path:
-    runs = [make_run("first"), make_run("second", 0.2, "expert")] if several else [make_run()]
-    report(runs, tmp_path / "report.html")
-    return tmp_path / "report.html"
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of one run."""
+    folder = tmp_path_factory.mktemp("single")
+    report([write_run(folder)], folder / "report.html")
+    return folder / "report.html"
 
 
-def test_somebody_reads_it(make_run: MakeRun, browser: Browser, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of two runs that met the same users."""
+    folder = tmp_path_factory.mktemp("several")
+    runs = [write_run(folder, "first"), write_run(folder, "second", 0.2, "expert")]
+    report(runs, folder / "report.html")
+    return folder / "report.html"
+
+
+def test_somebody_reads_it(single: Path, browser: Browser) -> None:
     """Search, filters, next failure, what was asked for, tokens with what was considered."""
-    opened = Opened(browser, place_of(make_run, tmp_path))
+    opened = Opened(browser, single)
     page = opened.page
     count, title = page.locator("#count"), page.locator("#pair h3").first
     assert count.inner_text().startswith("48 of 48 dialogues")
@@ -118,11 +129,9 @@ def test_somebody_reads_it(make_run: MakeRun, browser: Browser, tmp_path: Path) 
     assert opened.quiet
 
 
-def test_tokens_tell_what_the_policy_considered(
-    make_run: MakeRun, browser: Browser, tmp_path: Path
-) -> None:
+def test_tokens_tell_what_the_policy_considered(single: Path, browser: Browser) -> None:
     """By mouse and by keyboard, shaded by each of four numbers."""
-    opened = Opened(browser, place_of(make_run, tmp_path))
+    opened = Opened(browser, single)
     page, panel = opened.page, opened.page.locator("#token")
     page.select_option("#outcome", "tokens")
     tokens = page.locator("#pair .token")
@@ -147,11 +156,9 @@ def test_tokens_tell_what_the_policy_considered(
     assert opened.quiet
 
 
-def test_two_runs_are_read_side_by_side(
-    make_run: MakeRun, browser: Browser, tmp_path: Path
-) -> None:
+def test_two_runs_are_read_side_by_side(several: Path, browser: Browser) -> None:
     """The same goal in both."""
-    opened = Opened(browser, place_of(make_run, tmp_path, several=True))
+    opened = Opened(browser, several)
     page = opened.page
     names = page.locator("#beside option").all_inner_texts()
     assert any(name.startswith("second: iteration 0") for name in names)
@@ -163,13 +170,11 @@ def test_two_runs_are_read_side_by_side(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
-def test_everybody_can_read_it(
-    make_run: MakeRun, browser: Browser, tmp_path: Path, width: int, scheme: str
-) -> None:
+def test_everybody_can_read_it(several: Path, browser: Browser, width: int, scheme: str) -> None:
     """Axe finds nothing that is wrong, with a dialogue, its tokens and one beside it shown."""
     from axe_playwright_python.sync_playwright import Axe
 
-    opened = Opened(browser, place_of(make_run, tmp_path, several=True), width, scheme)
+    opened = Opened(browser, several, width, scheme)
     page = opened.page
     page.select_option("#outcome", "tokens")
     page.select_option("#beside", index=1)
@@ -184,11 +189,10 @@ def test_everybody_can_read_it(
     assert opened.quiet
 
 
-def test_it_opens_at_once(make_run: MakeRun, browser: Browser, tmp_path: Path) -> None:
+def test_it_opens_at_once(single: Path, browser: Browser) -> None:
     """Within a second; the fastest of a few, as others use the machine too."""
-    path = place_of(make_run, tmp_path)
     event = "performance.getEntriesByType('navigation')[0].loadEventEnd"
-    assert min(float(Opened(browser, path).page.evaluate(event)) for _ in range(5)) < 1000
+    assert min(float(Opened(browser, single).page.evaluate(event)) for _ in range(5)) < 1000
     assert len(HARM) == 7
 
 
