@@ -44,8 +44,8 @@ def _tell(env: TextEnv, dialogues: Sequence[Dialogue]) -> None:
     known: dict[int, tuple[set[tuple[str, str]], dict[str, str]]] = {}
     for dialogue in dialogues:
         if dialogue.seed not in known:
-            opening = {(m.role, m.content) for m in env.reset(dialogue.seed)}
-            known[dialogue.seed] = opening, facts_of(env.privileged)
+            begun: set[tuple[str, str]] = {(m.role, m.content) for m in env.reset(dialogue.seed)}
+            known[dialogue.seed] = begun, facts_of(env.privileged)
         opening, facts = known[dialogue.seed]
         if opening <= set(dialogue.messages):
             dialogue.facts = facts

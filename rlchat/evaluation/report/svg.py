@@ -21,7 +21,7 @@ LEVELS = tuple(f"#0000{32 + i:02x}" for i in range(9))
 _CLASSES = {INK: "ink", PAPER: "paper", GRID: "grid"}
 _CLASSES |= {color: f"s{i}" for i, color in enumerate(SERIES)}
 _CLASSES |= {color: f"l{i}" for i, color in enumerate(LEVELS)}
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 10,
