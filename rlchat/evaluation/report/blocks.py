@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+MOST_ROWS = 200  # of a table that is made of iterations
+
 
 @dataclass(frozen=True)
 class Table:
@@ -63,6 +65,18 @@ class Section:
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     notes: Sequence[str] = field(default=())
+
+
+def thinned(rows: Sequence[Sequence[str]], most: int = MOST_ROWS) -> list[Sequence[str]]:
+    """At most so many rows, evenly spaced, the last among them; nobody reads thousands."""
+    step = -(-len(rows) // most)
+    return list(rows[::-1][::step][::-1]) if step > 1 else list(rows)
+
+
+def plain(label: str, most: int = 34) -> str:
+    """A label for a figure: short, and without characters that XML does not know."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in label)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def number(value: float | None, form: str = "{:.3g}") -> str:

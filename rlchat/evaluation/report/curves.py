@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rlchat.evaluation.report.blocks import Figure, Section, Table, number
+from rlchat.evaluation.report.blocks import Figure, Section, Table, number, thinned
 from rlchat.evaluation.report.sources import Source
 from rlchat.evaluation.report.svg import GRID, SERIES, drawn
 from rlchat.statistics import Interval, wilson
@@ -182,7 +182,9 @@ def _numbers(title: str, lines: Sequence[Line], rate: bool) -> Table:
                 told += f" ({number(line.low[at], form)} … {number(line.high[at], form)})"
             cells.append(told)
         rows.append(cells)
-    return Table(f"{title}, by iteration", ["iteration", *(x.label for x in lines)], rows)
+    shown = thinned(rows)
+    more = "" if len(shown) == len(rows) else f"; {len(shown)} of {len(rows)}, evenly"
+    return Table(f"{title}, by iteration{more}", ["iteration", *(x.label for x in lines)], shown)
 
 
 def _colors(count: int) -> list[str]:

@@ -107,7 +107,7 @@ def from_episode(episode: Episode, played: Played) -> Dialogue:
         played,
         episode.index,
         episode.seed,
-        [(m.role, m.content) for m in episode.conversation],
+        [(str(m.role), str(m.content)) for m in episode.conversation],
         [numbers(p) for p in episode.parts],
         [numbers(c) for c in episode.costs],
         episode.success,

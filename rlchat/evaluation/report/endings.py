@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rlchat.evaluation.report.blocks import Figure, Section, Table
+from rlchat.evaluation.report.blocks import Figure, Section, Table, thinned
 from rlchat.evaluation.report.curves import SIZE
 from rlchat.evaluation.report.dialogues import Dialogue, with_success
 from rlchat.evaluation.report.goals import grouping_facts
@@ -77,7 +77,7 @@ def _bars(
         axes.grid(False, axis="x")
 
     rows = [[str(n), *(str(counts[n, k]) for k in kinds)] for n in places]
-    table = Table(f"{title}, dialogues", [axis, *map(in_words, kinds)], rows)
+    table = Table(f"{title}, dialogues", [axis, *map(in_words, kinds)], thinned(rows))
     legend = [(f"s{i % len(SERIES)}", in_words(k)) for i, k in enumerate(kinds)]
     svg = drawn(draw, f"{title}; the numbers are in the table below.", name, SIZE)
     return Figure(title, svg, legend, table)

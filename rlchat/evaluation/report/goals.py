@@ -15,6 +15,7 @@ from rlchat.rollout.hosting.answers import EnvError
 MOST_VALUES = 12  # of a fact that episodes are grouped by
 FEWEST = 2.0  # episodes of a value, on average
 LONGEST = 60  # characters of a value
+_OURS = "rlchat/"
 
 
 def tell_goals(dialogues: Sequence[Dialogue]) -> None:
@@ -29,7 +30,8 @@ def tell_goals(dialogues: Sequence[Dialogue]) -> None:
         env, users, split, _ = dialogue.goal
         groups.setdefault((env, users, split), []).append(dialogue)
     for (env, users, split), own in groups.items():
-        if any(user.startswith("llm") for user in users):
+        # An id of ours imports nothing of anybody else's, whatever a file says.
+        if not env.startswith(_OURS) or any(user.startswith("llm") for user in users):
             continue
         try:
             config = EnvConfig(env, users)

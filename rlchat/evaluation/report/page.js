@@ -319,7 +319,8 @@ function begin() {
   $("pair").addEventListener("focusin", over);
   $("pair").addEventListener("mouseleave", () => { if (!pinned) hideToken(); });
   $("pair").addEventListener("focusout", () => { if (!pinned) hideToken(); });
-  $("pair").addEventListener("click", (event) => { hideToken(); const span = event.target.closest(".token"); if (span) { pinned = span; tellToken(span); } });
+  document.addEventListener("click", (event) => { if (!event.target.closest("#token, .token")) hideToken(); });
+  $("pair").addEventListener("click", (event) => { const span = event.target.closest(".token"); if (span) { pinned = span; tellToken(span); } });
   $("browser").addEventListener("keydown", onKey);
   $("theme").addEventListener("change", () => { document.documentElement.dataset.theme = $("theme").value; });
   document.querySelector("main").addEventListener("click", (event) => { const button = event.target.closest("button[data-fact]"); if (button) showFailuresOf(button); });

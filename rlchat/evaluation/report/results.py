@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlchat.evaluation.evaluate import EvaluationResult, difference
-from rlchat.evaluation.report.blocks import Figure, Section, Table, number
+from rlchat.evaluation.report.blocks import Figure, Section, Table, number, plain
 from rlchat.evaluation.report.sources import Source
 from rlchat.evaluation.report.svg import LEVELS, drawn
 from rlchat.evaluation.summary import FORMATS, cells, measured_names, with_interval
@@ -25,10 +25,10 @@ def evaluations(sources: Sequence[Source]) -> Section:
     groups = by_cell(sources)
     for cell, named in groups.items():
         results = [result for _, result in named]
-        names = measured_names(results)
+        names, counts = measured_names(results), sorted({len(r.episodes) for r in results})
         tables.append(
             Table(
-                f"{told(cell)}, {len(results[0].episodes)} episodes",
+                f"{told(cell)}, {' or '.join(map(str, counts))} episodes",
                 ["agent", *names],
                 [[name, *cells(result, names)] for name, result in named],
             )
@@ -148,15 +148,11 @@ def heat_map(
             for x, v in enumerate(line):
                 form = "{:.0%}" if rate else "{:+.2f}"
                 axes.text(x + 0.5, y + 0.5, number(v, form), ha="center", va="center")
-        axes.set_xticks([x + 0.5 for x in range(len(columns))], [_short(c) for c in columns])
-        axes.set_yticks([y + 0.5 for y in range(len(rows))], [_short(r) for r in rows])
+        axes.set_xticks([x + 0.5 for x in range(len(columns))], [plain(c) for c in columns])
+        axes.set_yticks([y + 0.5 for y in range(len(rows))], [plain(r) for r in rows])
         axes.tick_params(axis="x", labelrotation=20 if len(columns) > 2 else 0)
         axes.invert_yaxis()
         axes.grid(False)
 
     size = (2.6 + 1.3 * len(columns), 1.2 + 0.45 * len(rows))
     return drawn(draw, f"{title}; the numbers are in the table below.", "matrix", size)
-
-
-def _short(label: str, most: int = 34) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}…"

@@ -39,7 +39,7 @@ def chosen(dialogues: Sequence[Dialogue], most: int, room: int) -> list[Dialogue
             if not queue:
                 continue
             own = queue.pop()
-            size = sum(len(_dumped(_told(dialogues[i], 0))) for i in own)
+            size = sum(_size(_dumped(_told(dialogues[i], 0))) for i in own)
             if len(taken) + len(own) > most or size > room:
                 continue
             taken += own
@@ -82,6 +82,10 @@ def _told(dialogue: Dialogue, place: int) -> dict[str, Any]:
     if dialogue.tokens is not None:
         found["tokens"] = dialogue.tokens
     return found
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _dumped(value: object) -> str:

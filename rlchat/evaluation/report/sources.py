@@ -101,7 +101,9 @@ def results_in(value: Any) -> Iterator[EvaluationResult]:
             yield from results_in(item)
     elif isinstance(value, dict):
         if "per_episode" in value:
-            yield EvaluationResult.from_json(value)
+            result = EvaluationResult.from_json(value)
+            _ = result.metrics  # which are needed, and cannot be had of scores that are no numbers
+            yield result
         for key, item in value.items():
             if key != "per_episode" and isinstance(item, dict | list):
                 yield from results_in(item)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from rlchat.errors import UserError
 from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult, evaluate
+from rlchat.evaluation.report.blocks import thinned
 from rlchat.evaluation.report.dialogues import Dialogue, Played
 from rlchat.evaluation.report.goals import grouping_facts, tell_goals
 from rlchat.evaluation.report.page import LARGEST, Page, report, sections_of
@@ -20,8 +22,14 @@ from rlchat.evaluation.report.selection import as_data, chosen
 from rlchat.evaluation.report.sources import names_of, read_sources
 from rlchat.inference.scripted_agent import ScenarioAgent
 from rlchat.rollout.environment import EnvConfig
-from rlchat.rollout.trajectory import Ending
+from rlchat.rollout.trajectory import Ending, Episode
 from tests.rlchat.evaluation.conftest import HARM, MakeRun
+
+WITHOUT_SCORE = json.dumps(
+    EvaluationResult(
+        "a", EnvConfig(), "dev", 0, 0.0, [Episode(0, 0, parts=[{"a": 1}], success=True)]
+    ).to_json()
+).replace('{"a": 1}', '{"a": "x"}')
 
 
 class Elements(HTMLParser):
@@ -164,6 +172,39 @@ def test_several_environments_make_a_heat_map(tmp_path: Path) -> None:
     assert figure.table.rows[0][1].startswith("100% (51%") and "f-l8" in figure.svg
 
 
+def test_names_that_are_no_text_make_a_heat_map_too(tmp_path: Path) -> None:
+    """Labels of figures are markup and mathematics to nobody; XML knows no \x00."""
+    answers = [
+        {**evaluate(ScenarioAgent("expert"), EnvConfig(users=(u,)), EvalConfig("dev", 2)).to_json()}
+        for u in ("agenda", "terse")
+    ]
+    for answer in answers:
+        answer["agent"] = "\x00<b>$x^2$ \ud83d 🙂 שלום" + "long" * 20
+    (tmp_path / "eval.json").write_text(json.dumps(answers))
+    (_, matrix, *_) = sections_of(read_sources([tmp_path / "eval.json"]))
+    assert "�&lt;b&gt;" in matrix.figures[0].svg and "$x^2$" in matrix.figures[0].svg
+
+
+def test_long_runs_have_short_tables() -> None:
+    rows = [[str(i)] for i in range(1001)]
+    shown = [int(row[0]) for row in thinned(rows)]
+    assert len(shown) <= 200 and shown[-1] == 1000
+    assert len({b - a for a, b in pairwise(shown)}) == 1
+    assert thinned(rows[:200]) == rows[:200]
+
+
+def test_an_environment_of_others_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a file says: a report reads, and runs nothing."""
+    (tmp_path / "harm.py").write_text("raise SystemExit('harmed')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    one = dialogue(0, Played("run", "PPO", "harm:Harm-v0", (), "dev"), False)
+    other = dialogue(0, Played("run", "PPO", "rlchat/Support-v0", ("llm:base",), "dev"), False)
+    tell_goals([one, other])
+    assert not one.facts and not other.facts
+
+
 def test_a_half_written_run_is_a_page(tmp_path: Path, make_run: MakeRun) -> None:
     folder = make_run()
     with (folder / "metrics.jsonl").open("a") as file:
@@ -197,6 +238,7 @@ def test_a_half_written_run_is_a_page(tmp_path: Path, make_run: MakeRun) -> None
         ("eval.json", "[]", "holds no evaluation"),
         ("eval.json", '{"per_episode": 3}', "holds no evaluation"),
         ("eval.json", '{"per_episode": [{}]}', "holds no evaluation"),
+        ("eval.json", WITHOUT_SCORE, "holds no evaluation"),
         ("run/x", "", "has none that can be read"),
         ("run/config.json", "[1]", "has none that can be read"),
     ],
