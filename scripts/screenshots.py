@@ -1,4 +1,7 @@
-"""Take the pictures of the README from a run's report: ``python scripts/screenshots.py RUN…``."""
+"""Take the pictures of the README from reports: ``python scripts/screenshots.py RUN [RUN]``.
+
+The first run's numbers are shown, and a dialogue of the second, or else of the first, too.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from rlchat.evaluation.report.page import report
 
@@ -17,40 +21,37 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main(runs: list[Path]) -> None:
-    """Write the report of some runs, and pictures of it in light and in dark."""
+    """Write the reports of one run or two, and pictures of them in light and in dark."""
     browser = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if not runs or browser is None:
         sys.exit("expected run folders, and Chromium or its path in $CHROMIUM; name them")
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        out = Path(folder) / "report.html"
-        report(runs, out)
         started = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        wide = {"width": 1200, "height": 760}
-        page = started.new_page(viewport=wide, color_scheme="light")  # type: ignore[arg-type]
-        page.goto(out.as_uri())
-        show(page, "#results")
+        out = Path(folder) / "report.html"
+        report(runs[:1], out)
+        page = opened(started, out, 1200, 1100, "light")
+        page.evaluate("document.querySelector('#results').scrollIntoView()")
         page.screenshot(path=FOLDER / "report.png")
-        failure_with_tokens(page)
-        page.screenshot(path=FOLDER / "report-transcript.png")
-        narrow = {"width": 400, "height": 760}
-        page = started.new_page(viewport=narrow, color_scheme="dark")  # type: ignore[arg-type]
-        page.goto(out.as_uri())
-        failure_with_tokens(page)
-        page.screenshot(path=FOLDER / "report-phone.png")
+        report(runs[-1:], out)
+        for name, width, scheme in (("transcript", 1100, "light"), ("phone", 400, "dark")):
+            page = opened(started, out, width, 720, scheme)
+            failure_with_tokens(page)
+            page.screenshot(path=FOLDER / f"report-{name}.png")
         started.close()
 
 
-def show(page: Page, place: str) -> None:
-    """Scroll an element to the top."""
-    page.evaluate("place => document.querySelector(place).scrollIntoView()", place)
+def opened(browser: Browser, out: Path, width: int, height: int, scheme: str) -> Page:
+    """Open a report."""
+    size: Any = {"width": width, "height": height}
+    shown: Any = scheme
+    page = browser.new_page(viewport=size, color_scheme=shown)
+    page.goto(out.as_uri())
+    return page
 
 
 def failure_with_tokens(page: Page) -> None:
-    """Show the last dialogue that failed and has tokens, with the least certain one's alternatives.
-
-    Alternatives are recorded of some episodes alone.
-    """
+    """Show the dialogue that failed with the least certain token, and what else was considered."""
     page.select_option("#outcome", "tokens")
     found = page.locator("#list button:has(.failed)")
     best, chosen = 1.0, (0, 0)
@@ -62,7 +63,6 @@ def failure_with_tokens(page: Page) -> None:
             if shares and shares[0] < best:
                 best, chosen = shares[0], (number, place)
     found.nth(chosen[0]).click()
-    show(page, ".dialogue")
     page.locator("#pair .token").nth(chosen[1]).focus()
 
 

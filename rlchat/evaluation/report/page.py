@@ -95,7 +95,7 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = (_own(name) for name in ("page.css", "page.js"))
+    style, script = _own("page.css"), _own("tokens.js") + _own("page.js")
     return environment.get_template("page.html").render(
         title=", ".join(source.name for source in sources),
         sources=[(s.name, settings(s), s.notes) for s in sources],

@@ -64,7 +64,8 @@ def told(cell: Cell) -> str:
 def _differences(cell: Cell, named: Sequence[Named]) -> list[Table]:
     """Paired differences of all agents against the first that talked to the same users."""
     (first, base), *others = named
-    rows, names = [], list(_DIFFERENCES)
+    known = measured_names([result for _, result in named])
+    rows, names = [], [name for name in _DIFFERENCES if name in known]
     for name, result in others:
         if [e.seed for e in result.episodes] != [e.seed for e in base.episodes]:
             continue

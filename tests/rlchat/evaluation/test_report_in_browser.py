@@ -202,3 +202,33 @@ def test_a_page_without_dialogues_says_so(browser: Browser, tmp_path: Path) -> N
     report([tmp_path / "run"], tmp_path / "report.html")
     opened = Opened(browser, tmp_path / "report.html")
     assert "No dialogue fits" in opened.page.locator("#count").inner_text() and opened.quiet
+
+
+def test_the_numbers_of_a_token_never_lie_on_it(single: Path, browser: Browser) -> None:
+    """On a phone they take half of the screen: the other half."""
+    opened = Opened(browser, single, 400)
+    page = opened.page
+    page.select_option("#outcome", "tokens")
+    tokens = page.locator("#pair .token")
+    for place in range(0, tokens.count(), 5):
+        tokens.nth(place).focus()
+        token, panel = tokens.nth(place).bounding_box(), page.locator("#token").bounding_box()
+        assert token is not None and panel is not None
+        assert (
+            token["y"] + token["height"] <= panel["y"] or token["y"] >= panel["y"] + panel["height"]
+        )
+    assert opened.quiet
+
+
+def test_what_is_searched_for_is_marked(single: Path, browser: Browser) -> None:
+    opened = Opened(browser, single)
+    page = opened.page
+    page.fill("#query", "<IMG src")
+    assert page.locator("#pair mark").first.inner_text() == "<img src"
+    page.fill("#query", "")
+    page.select_option("#outcome", "differs")
+    assert (
+        page.locator("#count").inner_text().startswith("24 of 48")
+        or page.locator("#list button").count() % 2 == 0
+    )
+    assert opened.quiet
