@@ -67,7 +67,7 @@ def _turn_texts(
 ) -> list[str]:
     """The text of each token, turn by turn."""
     texts: list[str] = []
-    for turn in range(turns[-1] + 1):
+    for turn in range(max(turns, default=-1) + 1):
         texts += token_texts(
             tokenizer, [i for i, own in zip(ids, turns, strict=True) if own == turn]
         )

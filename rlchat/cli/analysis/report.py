@@ -21,7 +21,8 @@ class ReportOptions:
     """Write what runs and evaluations came to into one HTML file, which needs no network."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders, and files of `rlchat eval --json`; several are shown side by side."""
+    """Run folders, files of `rlchat eval --json` and folders of evaluations; several are shown side
+    by side."""
     out: Path | None = None
     """HTML file to write; RUN/report.html of a single run, or else report.html, if left out."""
     episodes: int = 1000

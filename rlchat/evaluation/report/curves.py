@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rlchat.evaluation.report.blocks import Figure, Section, Table, number, thinned
+from rlchat.evaluation.report.elements import Figure, Section, Table, number, thinned
 from rlchat.evaluation.report.sources import Source
 from rlchat.evaluation.report.svg import GRID, SERIES, drawn
 from rlchat.statistics import Interval, wilson

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rlchat.evaluation.report.blocks import Figure, Section, Table, thinned
 from rlchat.evaluation.report.curves import SIZE
 from rlchat.evaluation.report.dialogues import Dialogue, with_success
+from rlchat.evaluation.report.elements import Figure, Section, Table, thinned
 from rlchat.evaluation.report.goals import grouping_facts
 from rlchat.evaluation.report.sources import Source
 from rlchat.evaluation.report.svg import SERIES, drawn

@@ -62,8 +62,7 @@ function filter() {
   const rows = document.createDocumentFragment();
   for (const e of found) rows.append(row(e));
   $("list").replaceChildren(rows);
-  if (!found.includes(current)) show(found[0] || null);
-  else { draw(); mark(); }
+  if (found.includes(current)) { draw(); mark(); } else show(found[0] || null);
 }
 
 function row(e) {
@@ -76,6 +75,7 @@ function row(e) {
 }
 
 function mark() {
+  $("position").textContent = current ? `${found.indexOf(current) + 1} of ${found.length}` : "";
   for (const button of $("list").querySelectorAll("button")) {
     const own = episodes[Number(button.dataset.at)] === current;
     if (own) { button.setAttribute("aria-current", "true"); reveal(button); } else button.removeAttribute("aria-current");

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from rlchat.evaluation.report import curves, endings, results
-from rlchat.evaluation.report.blocks import Section
+from rlchat.evaluation.report.elements import Section
 from rlchat.evaluation.report.goals import tell_goals
 from rlchat.evaluation.report.selection import as_data, chosen
 from rlchat.evaluation.report.sources import Source, read_sources

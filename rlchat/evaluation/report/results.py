@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlchat.evaluation.evaluate import EvaluationResult, difference
-from rlchat.evaluation.report.blocks import Figure, Section, Table, number, plain
+from rlchat.evaluation.report.elements import Figure, Section, Table, number, plain
 from rlchat.evaluation.report.sources import Source
 from rlchat.evaluation.report.svg import LEVELS, drawn
 from rlchat.evaluation.summary import FORMATS, cells, measured_names, with_interval

@@ -14,6 +14,7 @@ from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.evaluation.report.dialogues import Dialogue, Played, from_episode, from_transcript
 
 Row = dict[str, Any]
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _NUMBERS = ("logprob", "reference", "value", "advantage")  # of each token
 
 
@@ -65,18 +66,22 @@ def names_of(places: Sequence[Path]) -> list[str]:
 
 
 def _read(place: Path, name: str) -> Source:
-    if place.is_dir():
+    if (place / "config.json").is_file():
         return _read_run(place, name)
-    if not place.is_file():
+    if not place.exists():
         raise UserError(
-            f"expected a run folder or a file of rlchat eval --json; there is no {place}; "
+            f"expected a run folder, or a file or folder of evaluations; there is no {place}; "
             "name one that exists"
         )
     source = Source(name)
-    try:
-        source.results = list(results_in(json.loads(place.read_text("utf-8"))))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _no_evaluation(place) from error
+    for path in sorted(place.glob("*.json")) if place.is_dir() else (place,):
+        try:
+            source.results += results_in(json.loads(path.read_text("utf-8")))
+        except _BROKEN as error:
+            if path == place:
+                raise _no_evaluation(place) from error
+            source.notes.append(f"{path.name} cannot be read and is left out.")
+    source.results = _unlike(source.results)
     if not source.results:
         raise _no_evaluation(place)
     source.dialogues = _evaluated(source)
@@ -85,8 +90,8 @@ def _read(place: Path, name: str) -> Source:
 
 def _no_evaluation(place: Path) -> UserError:
     return UserError(
-        f"expected a run folder or a file of rlchat eval --json; {place} holds no evaluation; "
-        "make one with rlchat eval AGENT --json FILE"
+        f"expected a run folder, or a file or folder of evaluations; {place} is none; make one "
+        "with rlchat train --run, or rlchat eval AGENT --json FILE"
     )
 
 
@@ -101,7 +106,7 @@ def results_in(value: Any) -> Iterator[EvaluationResult]:
             yield from results_in(item)
     elif isinstance(value, dict):
         if "per_episode" in value:
-            result = EvaluationResult.from_json(value)
+            result = EvaluationResult.from_json(_with_settings(value))
             _ = result.metrics  # which are needed, and cannot be had of scores that are no numbers
             yield result
         for key, item in value.items():
@@ -109,12 +114,33 @@ def results_in(value: Any) -> Iterator[EvaluationResult]:
                 yield from results_in(item)
 
 
+def _with_settings(value: Row) -> Row:
+    """An evaluation whose settings stand apart, under ``about``, as one where they do not."""
+    if not isinstance(about := value.get("about"), dict):
+        return value
+    config = about["config"]
+    kept = ("split", "seed", "temperature", "trials")
+    found = {"agent": about["agent"], "optimum": None, **about["env"]}
+    found |= {name: config[name] for name in kept if name in config}
+    return {**found, "per_episode": value["per_episode"]}
+
+
+def _unlike(results: Sequence[EvaluationResult]) -> list[EvaluationResult]:
+    """Each evaluation once: a file that compares several may hold one of them twice."""
+    found: dict[Any, EvaluationResult] = {}
+    for r in results:
+        env = r.env.env, tuple(r.env.users), tuple(r.env.knowledge), r.split
+        seeds = tuple(e.seed for e in r.episodes)
+        found.setdefault((r.agent, *env, r.temperature, seeds), r)
+    return list(found.values())
+
+
 def _read_run(folder: Path, name: str) -> Source:
     config = _object(folder / "config.json")
     if not config:
         raise UserError(
-            f"expected a run folder with a config.json; {folder} has none that can be read; "
-            "train one with rlchat train --run, or name a file of rlchat eval --json"
+            f"expected a run folder with a config.json; the one in {folder} cannot be read; train "
+            "a run with rlchat train --run"
         )
     source = Source(name, config, _object(folder / "versions.json") or {})
     lines, whole = _lines(folder / "metrics.jsonl")
@@ -189,9 +215,9 @@ def _read_evaluations(source: Source, folder: Path) -> None:
         if not path.is_file():
             continue
         try:
-            source.results = list(results_in(json.loads(path.read_text("utf-8"))))
+            source.results = _unlike(list(results_in(json.loads(path.read_text("utf-8")))))
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except _BROKEN:
             source.notes.append(f"{path.name} cannot be read and is left out.")
 
 

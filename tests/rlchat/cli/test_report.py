@@ -53,7 +53,7 @@ def test_without_a_browser_it_says_so(
         ([], "got none; name at least one"),
         (["RUN", "--out", "."], "expected an HTML file to write"),
         (["RUN/config.json", "--out", "RUN/config.json"], "expected an HTML file to write"),
-        (["RUN/config.json"], "holds no evaluation"),
+        (["RUN/config.json"], "config.json is none; make one"),
         (["RUN", "--episodes", "-1"], "of at least 0"),
     ],
 )

@@ -14,8 +14,8 @@ import pytest
 from rlchat.errors import UserError
 from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult, evaluate
-from rlchat.evaluation.report.blocks import thinned
 from rlchat.evaluation.report.dialogues import Dialogue, Played
+from rlchat.evaluation.report.elements import thinned
 from rlchat.evaluation.report.goals import grouping_facts, tell_goals
 from rlchat.evaluation.report.page import LARGEST, Page, report, sections_of
 from rlchat.evaluation.report.selection import as_data, chosen
@@ -172,6 +172,28 @@ def test_several_environments_make_a_heat_map(tmp_path: Path) -> None:
     assert figure.table.rows[0][1].startswith("100% (51%") and "f-l8" in figure.svg
 
 
+def test_a_folder_of_cells_is_an_evaluation(tmp_path: Path) -> None:
+    """Cells whose settings stand apart; and nothing twice that a file holds twice."""
+    expert, random = (
+        evaluate(ScenarioAgent(a), EnvConfig(users=("terse",)), EvalConfig("dev", 4)).to_json()
+        for a in ("expert", "random")
+    )
+    env = {"env": expert["env"], "users": ["terse"], "knowledge": [], "gamma": 1.0}
+    config = {"split": "dev", "seed": 0, "temperature": 0.0, "episodes": 4}
+    about = {"agent": "expert", "env": env, "config": config, "version": "1"}
+    cells = tmp_path / "cells"
+    cells.mkdir()
+    kept = {"about": about, "per_episode": expert["per_episode"]}
+    (cells / "a.json").write_text(json.dumps(kept))
+    (cells / "b.json").write_text(json.dumps({**random, "against": expert, "agents": [random]}))
+    (cells / "c.json").write_text('{"about": ')
+    (source,) = read_sources([cells])
+    assert [r.agent for r in source.results] == ["expert", "random"]
+    assert source.results[0].env == EnvConfig(users=("terse",))
+    assert source.notes == ["c.json cannot be read and is left out."]
+    assert len(source.dialogues) == 8
+
+
 def test_names_that_are_no_text_make_a_heat_map_too(tmp_path: Path) -> None:
     """Labels of figures are markup and mathematics to nobody; XML knows no \x00."""
     answers = [
@@ -233,14 +255,15 @@ def test_a_half_written_run_is_a_page(tmp_path: Path, make_run: MakeRun) -> None
 @pytest.mark.parametrize(
     "name, text, match",
     [
-        ("nothing", None, "there is no .*nothing"),
-        ("eval.json", "{", "holds no evaluation"),
-        ("eval.json", "[]", "holds no evaluation"),
-        ("eval.json", '{"per_episode": 3}', "holds no evaluation"),
-        ("eval.json", '{"per_episode": [{}]}', "holds no evaluation"),
-        ("eval.json", WITHOUT_SCORE, "holds no evaluation"),
-        ("run/x", "", "has none that can be read"),
-        ("run/config.json", "[1]", "has none that can be read"),
+        ("nothing", None, "there is no .*nothing; name one"),
+        ("eval.json", "{", "eval.json is none; make one"),
+        ("eval.json", "[]", "eval.json is none; make one"),
+        ("eval.json", '{"per_episode": 3}', "eval.json is none; make one"),
+        ("eval.json", '{"per_episode": [{}]}', "eval.json is none; make one"),
+        ("eval.json", WITHOUT_SCORE, "eval.json is none; make one"),
+        ("run/x", "", "run is none; make one"),
+        ("run/x.json", "[]", "run is none; make one"),
+        ("run/config.json", "[1]", "run cannot be read"),
     ],
 )
 def test_what_is_no_run_gets_a_sentence(

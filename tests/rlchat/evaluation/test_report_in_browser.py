@@ -101,6 +101,7 @@ def test_somebody_reads_it(single: Path, browser: Browser) -> None:
     page.select_option("#outcome", "")
     page.select_option("#set", label="iteration 1")
     assert count.inner_text().startswith("8 of 48")
+    assert page.locator("#position").inner_text() == "1 of 8"
     page.click("#filters button[type=reset]")
     page.wait_for_function("document.getElementById('count').textContent.startsWith('48 of 48')")
 
