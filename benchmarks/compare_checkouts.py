@@ -31,8 +31,8 @@ COMMON = (
     "--warm-start.epochs 1 --evaluation 4 --adapter.dtype float32 --adapter.device cpu "
     "--rollout.max-new-tokens 8 --rollout.max-tokens 512"
 )
-# Times and memory differ from run to run; return_std came later than what is compared with.
-NOT_COMPARED = ("seconds", "tokens_per_second", "peak_memory", "return_std")
+# Times and memory differ from run to run; the others came later than what is compared with.
+NOT_COMPARED = ("seconds", "tokens_per_second", "peak_memory", "return_std", "ending")
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,20 @@ def left(folder: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.name == "adapter_model.safetensors" or path.parent.name == "transcripts":
+        if path.name == "adapter_model.safetensors":
             found[name] = path.read_bytes()
+        elif path.parent.name == "transcripts" or path.name == "metrics.jsonl":
+            found[name] = _compared(path)
+    return found
+
+
+def _compared(path: Path) -> bytes:
+    """The lines of a file without what is not compared."""
     rows: list[dict[str, Any]] = [
         {k: v for k, v in json.loads(line).items() if not k.startswith(NOT_COMPARED)}
-        for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+        for line in path.read_text("utf-8").splitlines()
     ]
-    found["metrics.jsonl"] = json.dumps(rows).encode()
-    return found
+    return json.dumps(rows).encode()
 
 
 def differences(one: Path, other: Path) -> list[str]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from rlchat.algorithms.batch import Batch, Positions, action_positions, microbatches
 from rlchat.algorithms.critic import Critic, features
-from rlchat.models.logits import token_logprobs
+from rlchat.models.logits import token_logprobs, top_logprobs
 from rlchat.models.packing import LaidRows
 from rlchat.models.policy import REFERENCE, Policy
+
+ALTERNATIVES = 5  # tokens that a policy is said to have considered, the sampled one among them
+
+Alternatives = tuple[Tensor, Tensor]
+"""The most probable tokens at each of A action tokens: ids (A, n) and logprobs (A, n)."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class Annotated:
     ``bootstrap`` (B,) is the value after the last action of a truncated episode, 0 of a
     terminated one. ``states`` (N, F) are the critic's features of all action tokens, row by row.
     ``cached_states`` holds, for each row, where training forwards start: its token ids (T,), or its
-    states (T, D) after the layers that have nothing to train.
+    states (T, D) after the layers that have nothing to train. ``alternatives`` are those of the
+    rows for which they were asked for.
     """
 
     batch: Batch
@@ -33,22 +39,33 @@ class Annotated:
     bootstrap: Tensor
     states: Tensor
     cached_states: list[Tensor]
+    alternatives: Mapping[int, Alternatives] = field(default_factory=dict)
 
 
 @torch.no_grad()
-def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annotated:
+def annotate(
+    policy: Policy, critic: Critic, batch: Batch, budget: int, considered: Collection[int] = ()
+) -> Annotated:
     """Read logprobs, reference logprobs and values of every action token.
 
     One forward of the policy gives logprobs and the critic's states; the old logprobs come from
     here and not from the sampler, so that the first ratio is exactly 1. Where the rollout kept what
     tokens were drawn from, which it does if its arithmetic is the forward's, that is read instead.
     A policy that is still the reference, as in a run's first iteration, needs no forward of that.
+
+    Args:
+        policy: is read.
+        critic: is read.
+        batch: the episodes.
+        budget: tokens of a forward, at most.
+        considered: rows whose alternatives are read too, which takes one more product a token.
     """
     shape = batch.ids.shape
     logprobs, ref_logprobs, values = (torch.zeros(shape) for _ in range(3))
     bootstrap = torch.zeros(shape[0])
     states: dict[int, Tensor] = {}
     starts: dict[int, Tensor] = {}
+    alternatives: dict[int, Alternatives] = {}
     untrained = policy.is_reference
     for rows in microbatches(batch.lengths, budget):
         contexts = batch.contexts(rows)
@@ -68,6 +85,9 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
             acted = where.token[where.row == row]
             turns = batch.turns[b, acted]
             states[b] = with_privileged(read.acted[row], batch, critic, b, turns)
+            if b in considered:
+                own_states = read.last[(where.row == row).to(read.last.device)]
+                alternatives[b] = top_logprobs(policy.head, own_states, ALTERNATIVES)
             values[b, acted] = critic(states[b])
             if not batch.terminated[b]:
                 after = with_privileged(read.after[row], batch, critic, b, turns[-1:] + 1)
@@ -88,6 +108,7 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
         bootstrap,
         torch.cat([states[b] for b in everyone]),
         [starts[b] for b in everyone],
+        alternatives,
     )
 
 
@@ -95,11 +116,13 @@ def annotate(policy: Policy, critic: Critic, batch: Batch, budget: int) -> Annot
 class _Read:
     """Logprobs and states that a forward of the policy gives for some rows.
 
-    ``logprobs`` (N,) of their action tokens, or None if they are the sampler's; for each row the
-    critic's features (A, F) before each of its action tokens, and (1, F) after its last token.
+    ``logprobs`` (N,) of their action tokens, or None if they are the sampler's; the last layer's
+    states ``last`` (N, D) before these; for each row the critic's features (A, F) before each of
+    its action tokens, and (1, F) after its last token.
     """
 
     logprobs: Tensor | None
+    last: Tensor
     acted: Sequence[Tensor]
     after: Sequence[Tensor]
 
@@ -109,7 +132,8 @@ def _sampled(batch: Batch, rows: Tensor) -> _Read | None:
     kept = [s for s in (batch.sampled_states[b] for b in rows.tolist()) if s is not None]
     if len(kept) < len(rows):
         return None
-    return _Read(None, [features(*s.unbind(1)).cpu() for s in kept], [])
+    last = torch.cat([s[:, 0] for s in kept])
+    return _Read(None, last, [features(*s.unbind(1)).cpu() for s in kept], [])
 
 
 def _forward(
@@ -127,7 +151,7 @@ def _forward(
     rows = len(at) - len(targets)
     acted, after = features(last, middle).cpu().split([len(targets), rows])
     counts = torch.bincount(where.row, minlength=rows).tolist()
-    return _Read(logprobs, acted.split(counts), after.split(1))
+    return _Read(logprobs, last[: len(targets)], acted.split(counts), after.split(1))
 
 
 def _start(policy: Policy, batch: Batch, rows: Tensor, packing: LaidRows) -> Tensor:

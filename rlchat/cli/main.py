@@ -70,6 +70,11 @@ VERBS = {
         "cli.evaluation:run_evaluation",
         "measure agents against simulated users: one, or a matrix",
     ),
+    "report": Verb(
+        "cli.analysis.report:ReportOptions",
+        "cli.analysis.report:run_report",
+        "write what runs came to into one HTML file",
+    ),
     "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
     "play": Verb(
         "cli.options:PlayOptions",

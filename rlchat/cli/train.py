@@ -81,6 +81,7 @@ def next_steps(run: RunFolder, config: TrainConfig) -> Iterator[str]:
     where = named if ours is None or config.mixture.several else ""
     yield f"Talk to it:     {command} chat {run.folder}{where}"
     yield f"Measure it:     {command} eval {run.folder}"
+    yield f"Look into it:   {command} report {run.folder}"
     yield f"Read it:        {run.transcripts} has every conversation of its practice"
     if run.iterations == config.iterations:
         yield (

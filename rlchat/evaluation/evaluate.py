@@ -14,7 +14,7 @@ from rlchat.rollout.env_pool import EnvPool
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.episodes import OnEpisode, play_episodes
 from rlchat.rollout.hosting.isolated import kind_of
-from rlchat.rollout.trajectory import Episode
+from rlchat.rollout.trajectory import Ending, Episode
 from rlchat.statistics import Interval, by_cluster, mean_interval, pass_power
 from rlchat.statistics.intervals import interval_of_rate, reach
 from rlchat.statistics.significance import mcnemar, sign_flip
@@ -265,7 +265,18 @@ def episode_from_json(kept: Mapping[str, Any]) -> Episode:
         knowledge=kept["knowledge"],
         success=kept["success"],
         conversation=of_row(kept),
+        **_ended(kept.get("ending")),
     )
+
+
+def _ended(ending: str | None) -> dict[str, Any]:
+    """What an episode has that ended so; files of earlier versions do not tell."""
+    if ending is None:
+        return {}
+    if ending in (Ending.GOAL, Ending.GAVE_UP):
+        return {"terminated": True}
+    own = ending == Ending.TURN_LIMIT
+    return {"truncated": True, "stopped_by": None if own else Ending(ending)}
 
 
 def episode_to_json(episode: Episode) -> dict[str, Any]:
@@ -280,4 +291,5 @@ def episode_to_json(episode: Episode) -> dict[str, Any]:
         "costs": [dict(c) for c in episode.costs],
         "knowledge": dict(episode.knowledge),
         **to_row(episode.conversation),
+        "ending": episode.ending,
     }

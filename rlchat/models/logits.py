@@ -105,6 +105,29 @@ def _log_softmax_at(logits: Tensor, targets: Tensor, derive: bool) -> Tensor:
     return torch.cat(pieces)
 
 
+@torch.no_grad()
+def top_logprobs(head: nn.Module, states: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The most probable next tokens, from the states before them.
+
+    Args:
+        head: the output layer.
+        states: (N, D).
+        count: tokens of each, or all where the vocabulary is smaller.
+
+    Returns:
+        ids (N, count) and their logprobs (N, count), float32, nats; the most probable first.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+    for chunk in states.split(CHUNK):
+        logits = head(chunk)
+        for few in logits.split(_few(logits)):
+            wide = few.float()
+            best, ids = wide.topk(min(count, wide.shape[-1]), -1)
+            found.append((ids, best - wide.logsumexp(-1, keepdim=True)))
+    ids, logprobs = zip(*found, strict=True)
+    return torch.cat(ids), torch.cat(logprobs)
+
+
 def token_logprobs(head: nn.Module, states: Tensor, targets: Tensor) -> Tensor:
     """Log-probabilities of tokens, from the states before them.
 

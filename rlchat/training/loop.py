@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.advantages import estimate, estimator_settings
 from rlchat.algorithms.annotate import annotate
 from rlchat.algorithms.batch import pack
+from rlchat.algorithms.token_records import considered, token_records
 from rlchat.algorithms.update import fit_critic, update_policy
 from rlchat.distributed import Distributed
 from rlchat.errors import RunError
@@ -93,7 +95,7 @@ def iterate(
     listener.status(f"iteration {iteration}: learning")
     gathered = ranks.gather([without_tokens(t) for t in trajectories])
     everyone = sorted(gathered, key=lambda t: t.index)
-    metrics = learn(config, state, trajectories, everyone, iteration, clock)
+    metrics, tokens = learn(config, state, trajectories, everyone, iteration, clock)
     refuse_to_diverge(state, run)
     adapt_prices(config, state, metrics)
     row = {"iteration": iteration, **metrics, **clock.rates(metrics["tokens"])}
@@ -103,7 +105,7 @@ def iterate(
     if ranks.main and stopped:
         run.take_best()  # before the line that records the stop: a kill between repeats both
     if ranks.main:
-        run.append(iteration, row | measured, everyone)
+        run.append(iteration, row | measured, everyone, tokens)
         if not stopped:
             state.save(run, iteration)
         listener.iteration(row | measured)
@@ -119,7 +121,7 @@ def learn(
     everyone: list[Trajectory],
     iteration: int,
     clock: Clock,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Update policy and critic on an iteration's episodes.
 
     Args:
@@ -131,7 +133,7 @@ def learn(
         clock: gets a lap for the forward and one for the update.
 
     Returns:
-        The iteration's metrics.
+        The iteration's metrics, and what was made of the tokens of some episodes.
 
     Raises:
         RunError: a score is no number, which would spoil the scale of all that come later.
@@ -145,13 +147,15 @@ def learn(
         )
     state.add_scores(everyone)
     batch = pack(trajectories)
-    annotated = annotate(learner.policy, learner.critic, batch, config.ppo.token_budget)
+    budget = config.ppo.token_budget
+    annotated = annotate(learner.policy, learner.critic, batch, budget, considered(batch))
     release_memory()
     clock.lap("annotate")
     settings = estimator_settings(config.ppo, config.critic, state.reward.compared)
     turns = [(t.index, len(t.parts)) for t in everyone]
     scale, envs = state.scales or state.scale, [t.env for t in everyone if t.env]
     estimated = estimate(annotated, settings, state.beta, scale, turns, ranks.sum, envs)
+    tokens = ranks.gather(token_records(learner.policy.template.tokenizer, estimated))
     metrics = measure(estimated, everyone, ranks) | by_environment(everyone, state.scales)
     metrics |= collapse(everyone, config.ppo.group_size)
     if state.sampler_is_exact(iteration):
@@ -166,7 +170,7 @@ def learn(
     clock.lap("update")
     metrics |= {"beta": state.beta, "critic_loss": fit, "score_std": state.scale.std}
     metrics["cost_price"] = state.reward.multiplier
-    return metrics
+    return metrics, sorted(tokens, key=lambda record: int(record["index"]))
 
 
 def _broken(played: Sequence[Trajectory]) -> str:

@@ -78,6 +78,11 @@ class RunFolder:
         return self.folder / "transcripts"
 
     @property
+    def tokens(self) -> Path:
+        """What PPO made of the tokens of some episodes, in files named as the transcripts."""
+        return self.folder / "tokens"
+
+    @property
     def iterations(self) -> int:
         """Number of iterations that are finished."""
         if not self.checkpoint.is_dir():
@@ -109,9 +114,13 @@ class RunFolder:
         )
 
     def append(
-        self, iteration: int, row: Mapping[str, Any], episodes: Sequence[Trajectory]
+        self,
+        iteration: int,
+        row: Mapping[str, Any],
+        episodes: Sequence[Trajectory],
+        tokens: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Add an iteration's metrics and transcripts.
+        """Add an iteration's metrics and transcripts, and the records of its tokens.
 
         Lines of this iteration or a later one, left by a run that was stopped before its
         checkpoint, are dropped first.
@@ -122,6 +131,8 @@ class RunFolder:
         said = [json.dumps(transcript(e), ensure_ascii=False) for e in episodes]
         path = self.transcripts / f"{iteration:04d}.jsonl"
         write_text(path, "".join(f"{line}\n" for line in said))
+        numbers = [json.dumps(t, ensure_ascii=False, separators=(",", ":")) for t in tokens]
+        write_text(self.tokens / path.name, "".join(f"{line}\n" for line in numbers))
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint as a whole."""
@@ -197,6 +208,7 @@ def transcript(trajectory: Trajectory) -> dict[str, Any]:
         "terminated": trajectory.terminated,
         "truncated": trajectory.truncated,
         "dropped": trajectory.dropped,
+        "ending": trajectory.ending,
         **({"thoughts": trajectory.thoughts} if any(trajectory.thoughts) else {}),
         **({"env": trajectory.env} if trajectory.env else {}),
     }

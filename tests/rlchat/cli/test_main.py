@@ -429,7 +429,8 @@ def test_what_to_do_next_are_commands_that_work(
         iterations=1,
     )
     told = [line.partition(":")[2].split() for line in next_steps(RunFolder(run), config)]
-    chat, measure, _, more = told
+    chat, measure, look, _, more = told
+    assert look[1:] == ["report", "run"]
     assert chat[1:] == ["chat", "run"] and measure[1:] == ["eval", "run"]
     assert parse(TrainConfig, "train", more[2:]).iterations == 11
 

@@ -499,13 +499,13 @@ def test_the_critic_learns_first_and_after_its_advantages(
     own, everyone = make_trajectories(), [*make_trajectories(), *make_trajectories(seed=1)]
     everyone[-1].costs = [{"advice": 2.0}]
     before = [p.detach().clone() for p in policy.parameters()]
-    metrics = loop.learn(config, state, own, everyone, 0, Clock())
+    metrics, _ = loop.learn(config, state, own, everyone, 0, Clock())
     assert metrics["explained_variance"] == pytest.approx(0.0, abs=1e-6)
     assert state.scale.count == sum(len(t.parts) for t in everyone)
     assert metrics["cost"] == pytest.approx(2.0 / len(everyone))
     assert "gradient_norm" not in metrics
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), before, strict=True))
-    metrics = loop.learn(config, state, own, everyone, 1, Clock())
+    metrics, _ = loop.learn(config, state, own, everyone, 1, Clock())
     assert metrics["explained_variance"] > 0.01
     assert metrics["gradient_norm"] > 0
     assert not torch.equal(policy.parameters()[0], before[0])

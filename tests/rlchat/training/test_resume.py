@@ -73,10 +73,11 @@ def same(a: RunFolder, b: RunFolder) -> None:
     for name in ("adapter/adapter_model.safetensors", "checkpoint/state.safetensors"):
         assert (a.folder / name).read_bytes() == (b.folder / name).read_bytes(), name
     assert a.load_checkpoint()[1] == b.load_checkpoint()[1]
-    written = sorted(p.name for p in a.transcripts.iterdir())
-    assert written == [f"{i:04d}.jsonl" for i in range(ITERATIONS)]
-    for name in written:
-        assert (a.transcripts / name).read_bytes() == (b.transcripts / name).read_bytes()
+    for one, other in ((a.transcripts, b.transcripts), (a.tokens, b.tokens)):
+        written = sorted(p.name for p in one.iterdir())
+        assert written == [f"{i:04d}.jsonl" for i in range(ITERATIONS)]
+        for name in written:
+            assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
 @pytest.fixture(scope="module")
