@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.templates.thoughts import thought_budget
-from rlchat_envs import Conversation
+from rlchat_envs import Conversation, Message
 
 
 class Context:
@@ -134,6 +134,47 @@ class Context:
         if begin is None:  # it never came to its text
             return [] if cut else turn[-1:]
         return turn[begin:]
+
+
+def prompts_of(
+    template: ChatTemplate,
+    conversation: Conversation,
+    turns: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    max_tokens: int,
+    following: bool = False,
+) -> list[list[int]]:
+    """What an agent reads before each of its turns in a conversation, as a rollout writes it.
+
+    Args:
+        template: writes it.
+        conversation: all messages.
+        turns: token ids of each of the agent's messages, thoughts included.
+        max_new_tokens: of a turn.
+        max_tokens: of the conversation; of a longer opening the end counts.
+        following: also give what would be read before the turn after the last message.
+    """
+    context = Context(template, max_new_tokens)
+    between: list[Message] = []
+    found: list[list[int]] = []
+
+    def come_to(number: int) -> None:
+        if number:
+            context.hear(tuple(between), cut=turns[number - 1][-1] not in template.stop_ids)
+        else:
+            context.open(tuple(between), max_tokens - context.longest_turn)
+        found.append(list(context.ids))
+        between.clear()
+
+    for message in conversation:
+        if message.role != "assistant":
+            between.append(message)
+            continue
+        come_to(len(found))
+        context.add(turns[len(found) - 1])
+    if following:
+        come_to(len(found))
+    return found
 
 
 def _same(one: Sequence[int], other: Sequence[int]) -> int:
