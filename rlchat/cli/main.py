@@ -70,6 +70,16 @@ VERBS = {
         "cli.train:run_evaluation",
         "measure an agent against simulated users",
     ),
+    "explain": Verb(
+        "cli.explain.options:ExplainOptions",
+        "cli.explain.episode:run_explain",
+        "show an episode of a run turn by turn, and why the agent said what it did",
+    ),
+    "explain attention": Verb(
+        "cli.explain.options:AttentionOptions",
+        "cli.explain.attention:run_attention",
+        "draw a model's attention over a sentence, with the formula and its numbers",
+    ),
     "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
     "play": Verb(
         "cli.options:PlayOptions",

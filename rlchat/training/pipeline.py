@@ -168,6 +168,11 @@ def prepare(config: TrainConfig, run: RunFolder, ranks: Distributed, listener: L
         _begin(config, run, ranks, listener, base, start)
         gc.collect()  # the policy of the warm start, before there is another
     ranks.wait()
+    return reference_policy(config, run, listener)
+
+
+def reference_policy(config: TrainConfig, run: RunFolder, listener: Listener) -> Policy:
+    """Load the policy that PPO starts from, which is its own reference, from the run folder."""
     base = base_spec(run.warm_start)
     # One precision for warm start, PPO and all ranks: measuring it twice might give two.
     adapter = replace(config.adapter, dtype=run.read_config()["resolved"]["dtype"])
