@@ -70,6 +70,11 @@ VERBS = {
         "cli.train:run_evaluation",
         "measure an agent against simulated users",
     ),
+    "eval inspect": Verb(
+        "cli.options:InspectOptions",
+        "cli.train:run_inspect",
+        "write an evaluation as logs that inspect_ai's viewer opens",
+    ),
     "explain": Verb(
         "cli.explain.options:ExplainOptions",
         "cli.explain.episode:run_explain",

@@ -1,10 +1,11 @@
-"""Verbs `train`, `sft` and `eval`."""
+"""Verbs `train`, `sft`, `eval` and `eval inspect`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from rich.panel import Panel
 from rlchat import files
 from rlchat.cli.live.pace import minutes
 from rlchat.cli.live.progress import Progress
-from rlchat.cli.options import EvalOptions
+from rlchat.cli.options import EvalOptions, InspectOptions
 from rlchat.cli.tables import dialogue, difference_table, ending, results_table, show_curve
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
+from rlchat.evaluation.inspect_log import read_results, write_logs
 from rlchat.inference.load_agent import load_agent
 from rlchat.models.device import peak_memory
 from rlchat.rollout.probe import probe
@@ -95,6 +97,18 @@ def _tell(
         answer["against"] = results[1].to_json()
         answer["difference"] = {k: asdict(v) for k, v in differences.items()}
     return answer
+
+
+def run_inspect(options: InspectOptions, console: Console) -> None:
+    """Write an evaluation as logs of Inspect."""
+    results = read_results(options.results)
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"expected a folder after --out; {options.out} is a file; name another")
+    made = datetime.fromtimestamp(options.results.stat().st_mtime, UTC)
+    for path in write_logs(results, options.out, made):
+        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+    last = f"Look at them:  inspect view --log-dir {options.out}"
+    console.print(last, highlight=False, markup=False, soft_wrap=True)
 
 
 def show(

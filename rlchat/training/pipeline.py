@@ -24,6 +24,7 @@ from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.probe import probe
 from rlchat.training.comparison import measure_end, measure_start
 from rlchat.training.config import SFTConfig, TrainConfig, WarmStartConfig
+from rlchat.training.inspection.model_card import leave_card
 from rlchat.training.learning_curve import leave_curve
 from rlchat.training.loop import train
 from rlchat.training.metrics import Clock
@@ -95,6 +96,7 @@ class Training:
                 self.clock.lap("measuring again")
         if ranks.main:
             leave_curve(run, self.results, config)
+            leave_card(run, self.results, config)
 
 
 def train_agent(config: TrainConfig, listener: Listener | None = None) -> Training:

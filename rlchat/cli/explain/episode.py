@@ -82,10 +82,15 @@ def run_explain(options: ExplainOptions, console: Console) -> None:
 def _episodes(opened: OpenedRun, options: ExplainOptions, listener: Listener) -> Episodes:
     if options.split is None:
         return recorded(opened, options.episode, options.iteration, options.beside)
-    beside = 31 if options.beside is None else options.beside
-    count = listener.counter("playing", beside + 1)
+    count = listener.counter("playing", options.beside + 1)
     return played(
-        opened, options.episode, options.split, options.seed, beside, options.temperature, count
+        opened,
+        options.episode,
+        options.split,
+        options.seed,
+        options.beside,
+        options.temperature,
+        count,
     )
 
 
@@ -128,7 +133,7 @@ def _show(
     say(
         console,
         f"advantages by {explained.estimator}, whitened with {explained.beside} other episodes; a "
-        f"unit of scaled score is {explained.unit:.3g}",
+        f"unit of scaled score is a score of {explained.unit:.3g}",
     )
     signed = _SHADES[options.shade]
     values = [_value(t, options.shade) for turn in explained.turns for t in turn.tokens]
@@ -175,9 +180,7 @@ def _show_turn(turn: ExplainedTurn, number: int, shade: str, most: float, consol
 
 def _advantage_table(turn: ExplainedTurn, estimator: str) -> Table:
     """The parts of a turn's advantage, before whitening and after."""
-    table = Table("advantage, by what gave it", box=None, pad_edge=False)
-    table.add_column("scaled score", justify="right")
-    table.add_column("whitened", justify="right")
+    table = _table("advantage, by what gave it", "scaled score", "whitened")
     raw, whitened = turn.advantage.parts(), turn.advantage.parts(whitened=True)
     names = {"KL": "KL to the warm start", "baseline": _BASELINES[estimator]}
     names["whitening"] = "less the mean of all tokens"
@@ -193,37 +196,45 @@ def _advantage_table(turn: ExplainedTurn, estimator: str) -> Table:
 
 def _messages_table(dependence: Dependence, conversation: Sequence[Any]) -> Table:
     """What earlier messages did to a reply."""
-    table = Table("what the reply hung on", box=None, pad_edge=False)
-    for name in ("nats lost without", "attention", "rollout"):
-        table.add_column(name, justify="right")
+    table = _table("what the reply hung on", "nats lost without", "attention", "of values")
     for effect in dependence.messages:
         message = conversation[effect.place]
         name = {"assistant": "agent", "tool": "desk"}.get(message.role, message.role)
         text = Text(f"{effect.place} {name}: {_excerpt(message.content)}")
         table.add_row(
-            text, f"{effect.occlusion:+.2f}", f"{effect.attention:.1%}", f"{effect.rollout:.1%}"
+            text,
+            f"{effect.occlusion:+.2f}",
+            f"{effect.attention:.1%}",
+            f"{effect.contribution:.1%}",
         )
-    for name, (direct, rolled) in (
+    for name, (weights, taken) in (
         ("the reply itself", dependence.own),
         ("marks of the chat template", dependence.marks),
     ):
-        table.add_row(name, "", f"{direct:.1%}", f"{rolled:.1%}", style="dim")
+        table.add_row(name, "", f"{weights:.1%}", f"{taken:.1%}", style="dim")
     return table
 
 
 def _agreement(dependence: Dependence) -> str:
-    direct, rolled = dependence.agreement
-    if direct != direct:
+    weights, taken = dependence.agreement
+    if math.isnan(weights):
         return "rank correlation with the nats: too few messages to tell"
-    return f"rank correlation with the nats' size: attention {direct:+.2f}, rollout {rolled:+.2f}"
+    return f"rank correlation with the nats' size: attention {weights:+.2f}, of values {taken:+.2f}"
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, no_wrap=True, overflow="ellipsis")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _show_counterfactuals(tried: WhatIf, options: ExplainOptions, console: Console) -> None:
     """A table of what becomes of the episode after each message."""
     console.print()
-    table = Table(f"turn {options.turn}: what is said", box=None, pad_edge=False)
-    for name in ("rollouts", "success", "return from here", "difference"):
-        table.add_column(name, justify="right")
+    names = ("rollouts", "success", "return from here", "difference")
+    table = _table(f"turn {options.turn}: what is said", *names)
     success = {True: "solved", False: "not solved", None: ""}[tried.recorded_success]
     table.add_row("as it went", "1", success, f"{tried.recorded_return:+.2f}", "")
     for number, outcome in enumerate(tried.outcomes):

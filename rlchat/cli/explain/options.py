@@ -41,10 +41,10 @@ class ExplainOptions:
     """With --split: seed of users and goals, which are those of rlchat eval with the same seed."""
     temperature: float = 1.0
     """With --split: sampling temperature; 1 is how agents are trained, 0 is greedy."""
-    beside: int | None = None
-    """Number of other episodes that are read with it: advantages are whitened with theirs, and
-    rloo and reinforce compare with them. Left out (None), all of the iteration, or 31 that are
-    played."""
+    beside: int = 15
+    """Number of other episodes that are read with it, of the same iteration or played as well:
+    advantages are whitened with theirs, and rloo and reinforce compare with them. Those that share
+    a start with it always are; with as many as an iteration has, it is all as in training."""
     shade: Shade = "advantage"
     """What tokens are shaded by: the advantage that the policy learns from, the critic's value
     before the token, its KL from the warm start, or its probability."""
@@ -68,7 +68,7 @@ class ExplainOptions:
         expect(self, "episode", self.episode >= 0, "of at least 0")
         expect(self, "seed", 0 <= self.seed < SEEDS, f"of at least 0 and below {SEEDS}")
         expect(self, "temperature", self.temperature >= 0, "of at least 0")
-        expect(self, "beside", self.beside is None or self.beside >= 0, "of at least 0")
+        expect(self, "beside", self.beside >= 0, "of at least 0")
         expect(self, "times", self.times >= 2, "of at least 2")
         expect(self, "alternatives", self.alternatives >= 1, "of at least 1")
         if self.say is not None and self.turn is None:

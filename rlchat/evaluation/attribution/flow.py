@@ -1,4 +1,4 @@
-"""Attention of one row, kept while the policy's own forward goes by."""
+"""Attention of some tokens of a row, kept while the policy's own forward goes by."""
 
 from __future__ import annotations
 
@@ -12,60 +12,52 @@ from rlchat.models.packing import Packing
 
 
 @dataclass
-class AttentionFlow:
-    """What some tokens of a row attend to, summed up layer by layer.
-
-    It holds two squares of numbers, of the row's length, whatever the number of layers and heads.
+class AttentionShares:
+    """What some tokens attend to: the mean over layers of what A tokens see in S places, (A, S).
 
     Attributes:
-        places: of the tokens that are asked about, among the row's and those before it.
-        shares: (A, S), weights summed over layers, each the mean over its heads.
-        rolled: (Q, S), attention rollout (Abnar and Zuidema 2020): the product over layers of half
-            the weights and half the identity, which stands for the residual stream.
+        places: (A,) of the tokens that are asked about, in their packing.
+        weights: attention weights, the mean over heads.
+        contributions: each head's weights times the length of the value that they take (Kobayashi
+            et al. 2020), as shares of their sum. The first token, on which most models put the
+            weight that is to do nothing, has a short value.
         layers: how many have gone by.
     """
 
     places: Tensor
-    shares: Tensor | None = None
-    rolled: Tensor | None = None
+    weights: Tensor | float = 0.0
+    contributions: Tensor | float = 0.0
     layers: int = 0
 
-    @property
-    def direct(self) -> Tensor:
-        """The mean attention of the tokens that are asked about, over layers and heads: (S,)."""
-        assert self.shares is not None
-        return (self.shares / self.layers).mean(0)
-
-    @property
-    def through_layers(self) -> Tensor:
-        """Attention rollout of the tokens that are asked about: (S,)."""
-        assert self.rolled is not None
-        rolled = self.rolled if len(self.rolled) == len(self.places) else self.rolled[self.places]
-        return rolled.mean(0)
-
-    def add(self, weights: Tensor, at: Tensor | None = None) -> None:
-        """Take a layer's weights (Q, S) into account, or those of the tokens asked about (A, S).
+    def add(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask, scoring: Scoring) -> None:
+        """Take a layer into account; no more than its queries' weights are held at a time.
 
         Args:
-            weights: the mean over heads.
-            at: the places of its queries, if they are not all of the row's.
+            query: (H, A, D), of the tokens that are asked about.
+            key: (G, S, D).
+            value: (G, S, E).
+            mask: who does not see whom.
+            scoring: what becomes of the products.
         """
-        seen = weights.shape[1]
-        if self.rolled is None:
-            self.rolled = torch.eye(seen, device=weights.device)[seen - len(weights) :]
-        before = torch.eye(seen, device=weights.device)[: seen - len(self.rolled)]
-        own = self.rolled if at is None else self.rolled[at]
-        self.rolled = 0.5 * (weights @ torch.cat([before, self.rolled])) + 0.5 * own
-        asked = weights if at is not None else weights[self.places]
-        self.shares = asked if self.shares is None else self.shares + asked
+        weights = attention_weights(query, key, mask, scoring).float()
+        weights = weights.view(*query.shape[:2], -1)
+        lengths = value.float().norm(dim=-1).repeat_interleave(len(query) // len(value), 0)
+        taken = (weights * lengths[:, None]).sum(0)
+        self.weights = self.weights + weights.mean(0)
+        self.contributions = self.contributions + taken / taken.sum(-1, keepdim=True)
         self.layers += 1
+
+    def mean(self) -> tuple[Tensor, Tensor]:
+        """Weights and contributions (S,), the means over tokens and layers."""
+        assert isinstance(self.weights, Tensor) and isinstance(self.contributions, Tensor)
+        return self.weights.mean(0) / self.layers, self.contributions.mean(0) / self.layers
 
 
 @dataclass(frozen=True)
 class WatchedPacking(Packing):
-    """A packing of one row, whose attention is kept in ``flow``."""
+    """A packing of one row, whose attention is kept in ``shares``."""
 
-    flow: AttentionFlow = field(default_factory=lambda: AttentionFlow(torch.zeros(0).long()))
+    shares: AttentionShares = field(default_factory=lambda: AttentionShares(torch.zeros(0)))
 
     @property
     def first(self) -> int:
@@ -75,34 +67,29 @@ class WatchedPacking(Packing):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> Tensor:
-        """Attend as a `Layout`, and keep the weights."""
-        tokens, seen = self.shared + self.own[0], key[:, : self.shared + self.own[0]]
+        """Attend as a `Layout`, and keep what the tokens asked about attend to."""
+        at = self.shares.places
+        seen = [x[:, : self.shared + self.own[0]] for x in (key, value)]
         if self.prefix_kv is not None:
-            seen = torch.cat([self.prefix_kv[layer][0], seen], dim=1)
-        mask = self._mask(tokens, seen.shape[1], scoring.window)
-        self.flow.add(_mean_weights(query[:, :tokens], seen, mask, scoring))
+            pairs = zip(self.prefix_kv[layer], seen, strict=True)
+            seen = [torch.cat(pair, dim=1) for pair in pairs]
+        before = seen[0].shape[1] - self.shared - self.own[0]
+        self.shares.add(query[:, at], *seen, _mask(at + before, seen[0], scoring.window), scoring)
         return super().attend(layer, query, key, value, scoring)
 
     def attend_at(
         self, at: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
     ) -> Tensor:
-        """Attend from some tokens alone, and keep the weights."""
-        tokens = self.shared + self.own[0]
-        mask = Mask(torch.arange(tokens, device=at.device) > at[:, None])
-        weights = _mean_weights(query, key[:, :tokens], mask, Scoring(scale))
-        self.flow.add(weights, at)
+        """Attend from the tokens asked about alone, and keep what they attend to."""
+        seen = [x[:, : self.shared + self.own[0]] for x in (key, value)]
+        self.shares.add(query, *seen, _mask(at, seen[0], None), Scoring(scale))
         return super().attend_at(at, query, key, value, scale)
 
 
-def _mean_weights(query: Tensor, key: Tensor, mask: Mask, scoring: Scoring) -> Tensor:
-    """Weights (Q, S), the mean over heads, of which a group at a time is held."""
-    heads, groups = len(query), len(key)
-    each = heads // groups
-    total = torch.zeros(query.shape[1], key.shape[1], device=query.device)
-    for group in range(groups):
-        own = slice(group * each, (group + 1) * each)
-        sinks = None if scoring.sinks is None else scoring.sinks[own]
-        one = scoring._replace(sinks=sinks)
-        weights = attention_weights(query[own], key[group : group + 1], mask, one)
-        total += weights.view(each, *total.shape).float().sum(0)
-    return total / heads
+def _mask(at: Tensor, key: Tensor, window: int | None) -> Mask:
+    """Hide from each place what follows it, and what left its window."""
+    places = torch.arange(key.shape[1], device=at.device)
+    hidden = places > at[:, None]
+    if window is not None:
+        hidden |= places <= at[:, None] - window
+    return Mask(hidden)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rlchat.evaluation.attribution.flow import AttentionFlow, WatchedPacking
+from rlchat.evaluation.attribution.flow import AttentionShares, WatchedPacking
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
 from rlchat.models.templates.context import prompts_of
@@ -42,13 +42,13 @@ class MessageEffect:
             three dots; below 0 if the message spoke against the reply.
         attention: share of the attention of the reply's tokens that lies on the message, the mean
             over layers and heads.
-        rollout: the same by attention rollout, which follows attention through the layers.
+        contribution: the same with each weight times the length of the value that it takes.
     """
 
     place: int
     occlusion: float
     attention: float
-    rollout: float
+    contribution: float
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Dependence:
     Attributes:
         logprob: of the reply, in nats.
         messages: effects of all messages before it.
-        own: share of attention on the reply itself, and by rollout.
-        marks: share of attention on the chat template's marks, and by rollout; the first token of a
-            row takes much of it in most models, whatever is said.
+        own: share of attention, and of contributions, of the reply itself.
+        marks: those of the chat template's marks; the first token of a row takes much attention in
+            most models, whatever is said.
         agreement: Spearman's rank correlation of the occlusions' sizes with attention, and with
-            rollout; NaN for fewer than three messages.
+            contributions; NaN for fewer than three messages.
     """
 
     logprob: float
@@ -125,9 +125,9 @@ class _Reader:
         prompts = [self.prompts[turn], *(self.blanked[i][0][turn] for i in before)]
         known, *others = self._logprobs(prompts, own)
         spans = self._spans(turn)
-        direct, rolled = self._attention(self.prompts[turn], own, spans)
+        weights, taken = self._attention(self.prompts[turn], own, spans)
         effects = [
-            MessageEffect(i, known - other, direct[i], rolled[i])
+            MessageEffect(i, known - other, weights[i], taken[i])
             for i, other in zip(before, others, strict=True)
         ]
         sizes = [abs(effect.occlusion) for effect in effects]
@@ -135,9 +135,9 @@ class _Reader:
         return Dependence(
             known,
             effects,
-            (direct[count], rolled[count]),
-            (direct[count + 1], rolled[count + 1]),
-            (rank_correlation(sizes, direct[:count]), rank_correlation(sizes, rolled[:count])),
+            (weights[count], taken[count]),
+            (weights[count + 1], taken[count + 1]),
+            (rank_correlation(sizes, weights[:count]), rank_correlation(sizes, taken[:count])),
         )
 
     def _prompts(self, conversation: Conversation, ids: Sequence[list[int]]) -> list[list[int]]:
@@ -190,29 +190,21 @@ class _Reader:
     def _attention(
         self, prompt: list[int], turn: AgentTurn, spans: Sequence[range]
     ) -> tuple[list[float], list[float]]:
-        """Shares of attention, direct and by rollout: of each span, the turn itself, the rest."""
+        """Shares of attention and of contributions: of each span, the turn itself, the rest."""
         (acts,) = torch.tensor(turn.sampled).nonzero(as_tuple=True)
         row = self.policy.packing([torch.tensor([*prompt, *turn.ids])])
         at = row.at(torch.zeros_like(acts), len(prompt) + acts - 1).to(self.policy.device)
-        flow = AttentionFlow(at)
-        watched = WatchedPacking(
-            row.rows,
-            row.virtual,
-            row.before,
-            row.shared,
-            row.own,
-            row.filler,
-            row.positions,
-            flow=flow,
-        )
+        own = {name.name: getattr(row, name.name) for name in fields(row) if name.name != "masks"}
+        watched = WatchedPacking(**own, shares=AttentionShares(at))
         self.policy.trunk_states(watched.ids, watched, at)
         said = range(len(prompt), len(prompt) + len(turn.ids))
 
-        def shares(weights: Tensor) -> list[float]:
-            own = [_sum(weights, watched.first, span) for span in (*spans, said)]
-            return [*own, max(0.0, float(weights.sum()) - sum(own))]
+        def parts(whole: Tensor) -> list[float]:
+            found = [_sum(whole, watched.first, span) for span in (*spans, said)]
+            return [*found, max(0.0, float(whole.sum()) - sum(found))]
 
-        return shares(flow.direct), shares(flow.through_layers)
+        weights, taken = watched.shares.mean()
+        return parts(weights), parts(taken)
 
 
 def _sum(weights: Tensor, first: int, span: range) -> float:

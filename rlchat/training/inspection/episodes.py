@@ -44,7 +44,7 @@ class Episodes:
 
 
 def recorded(
-    opened: OpenedRun, episode: int, iteration: int | None = None, beside: int | None = None
+    opened: OpenedRun, episode: int, iteration: int | None = None, beside: int = 15
 ) -> Episodes:
     """An episode of a run's transcripts, and others of its iteration, with their tokens.
 
@@ -54,7 +54,7 @@ def recorded(
         opened: the run.
         episode: its index in the iteration.
         iteration: None for the last one.
-        beside: how many others; None for all.
+        beside: how many others.
 
     Raises:
         UserError: there is no such episode, or its environment does not play it again, which the
@@ -79,7 +79,7 @@ def played(
     episode: int,
     split: str,
     seed: int,
-    beside: int = 31,
+    beside: int = 15,
     temperature: float = 1.0,
     on_episode: OnEpisode | None = None,
 ) -> Episodes:
@@ -121,8 +121,7 @@ def together(indices: Sequence[int], episode: int, beside: int | None, group_siz
     """Indices of an episode and of so many others, whole groups of those that share a start."""
     own = episode // group_size
     near = sorted(indices, key=lambda i: (abs(i // group_size - own), i))
-    kept = near if beside is None else near[: beside + 1]
-    groups = {i // group_size for i in kept}
+    groups = {i // group_size for i in near[: beside + 1]}
     return {i for i in indices if i // group_size in groups}
 
 

@@ -89,30 +89,34 @@ def test_a_messages_tokens_are_found(policy: Policy) -> None:
 
 
 def test_attention_is_that_of_transformers(policy: Policy) -> None:
-    """Mean over heads and layers, and rollout by products of whole matrices."""
+    """The mean over heads and layers; contributions by the lengths of each layer's values."""
     found = dependences(policy, TALK, turns_of(policy), CONFIG, [1])[0]
     model = copy.deepcopy(policy.generation_model().model)
     model.set_attn_implementation("eager")
     reader = _Reader(policy, TALK, turns_of(policy), CONFIG)
     prompt, own = reader.prompts[1], reader.turns[1].ids
+    ids = torch.tensor([[*prompt, *own]])
     with torch.no_grad():
-        out = model(input_ids=torch.tensor([[*prompt, *own]]), output_attentions=True)
-    layers = [layer[0].mean(0) for layer in out.attentions]
-    asked = slice(len(prompt) - 1, len(prompt) + len(own) - 1)
-    mean = torch.stack(layers).mean(0)[asked].mean(0)
-    rolled = torch.eye(len(mean))
-    for layer in layers:
-        rolled = (0.5 * layer + 0.5 * torch.eye(len(mean))) @ rolled
-    rolled = rolled[asked].mean(0)
+        out = model(input_ids=ids, output_attentions=True, output_hidden_states=True)
+    asked = slice(len(prompt) - 1, ids.shape[1] - 1)
+    weights, taken = torch.zeros(2, ids.shape[1]).unbind()
+    for layer, states, heads in zip(
+        model.model.layers, out.hidden_states, out.attentions, strict=False
+    ):
+        with torch.no_grad():
+            values = layer.self_attn.v_proj(layer.input_layernorm(states))[0]
+        lengths = values.view(len(values), 2, -1).norm(dim=-1)  # of two groups of two heads each
+        each = torch.stack([heads[0, h, asked] * lengths[:, h // 2] for h in range(4)]).sum(0)
+        weights += heads[0].mean(0)[asked].mean(0) / 2
+        taken += (each / each.sum(-1, keepdim=True)).mean(0) / 2
     for effect, span in zip(found.messages, reader._spans(1), strict=True):
-        own_tokens = list(span)
-        assert effect.attention == pytest.approx(float(mean[own_tokens].sum()), abs=1e-5)
-        assert effect.rollout == pytest.approx(float(rolled[own_tokens].sum()), abs=1e-5)
-    for kind in range(2):
-        name = ("attention", "rollout")[kind]
+        tokens = list(span)
+        assert effect.attention == pytest.approx(float(weights[tokens].sum()), abs=1e-5)
+        assert effect.contribution == pytest.approx(float(taken[tokens].sum()), abs=1e-5)
+    for kind, name in enumerate(("attention", "contribution")):
         shares = sum(getattr(effect, name) for effect in found.messages)
         assert shares + found.own[kind] + found.marks[kind] == pytest.approx(1, abs=1e-5)
-    assert found.own[0] == pytest.approx(float(mean[len(prompt) :].sum()), abs=1e-5)
+    assert found.own[0] == pytest.approx(float(weights[len(prompt) :].sum()), abs=1e-5)
 
 
 @pytest.mark.parametrize("method", ["prefix", "prompt"])
