@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,10 +20,10 @@ from rlchat.cli.live.progress import Progress
 from rlchat.cli.tables import ending, label, parts_line, spoken
 from rlchat.cli.terminal import printable, say
 from rlchat.errors import UserError
-from rlchat.evaluation.attribution.counterfactual import Outcome
 from rlchat.evaluation.attribution.messages import Dependence, agent_turns, dependences
 from rlchat.evaluation.summary import with_interval
 from rlchat.listener import Listener
+from rlchat.statistics import Interval
 from rlchat.training.config import TrainConfig
 from rlchat.training.inspection.counterfactuals import WhatIf, what_if
 from rlchat.training.inspection.episodes import Episodes, played, recorded
@@ -34,6 +35,7 @@ from rlchat.training.inspection.explanation import (
 )
 from rlchat.training.inspection.opened_run import OpenedRun, open_run
 from rlchat.training.run_folder import RunFolder, to_json
+from rlchat_envs import Conversation
 
 _SHADES = {"advantage": True, "value": True, "kl": True, "probability": False}  # signed or not
 _BASELINES = {
@@ -41,7 +43,8 @@ _BASELINES = {
     "rloo": "less what the same start brought others",
     "reinforce": "less what others had to come",
 }
-_EXCERPT = 40  # characters of a message in a table
+_EXCERPT = 60  # characters of a message in a table
+_LEAST = 12  # columns of a table's first column
 
 
 def run_explain(options: ExplainOptions, console: Console) -> None:
@@ -149,10 +152,10 @@ def _show(
         number = shown[place]
         turn = explained.turns[number]
         _show_turn(turn, number, options.shade, most, console)
-        console.print(_advantage_table(turn, explained.estimator))
+        console.print(_advantage_table(turn, explained.estimator, console))
         if found:
             dependence = found[turns.index(number)]
-            console.print(_messages_table(dependence, trajectory.conversation))
+            console.print(_messages_table(dependence, trajectory.conversation, console))
             console.print(Text(_agreement(dependence), "dim"))
 
 
@@ -178,41 +181,38 @@ def _show_turn(turn: ExplainedTurn, number: int, shade: str, most: float, consol
     )
 
 
-def _advantage_table(turn: ExplainedTurn, estimator: str) -> Table:
+def _advantage_table(turn: ExplainedTurn, estimator: str, console: Console) -> Table:
     """The parts of a turn's advantage, before whitening and after."""
-    table = _table("advantage, by what gave it", "scaled score", "whitened")
     raw, whitened = turn.advantage.parts(), turn.advantage.parts(whitened=True)
     names = {"KL": "KL to the warm start", "baseline": _BASELINES[estimator]}
     names["whitening"] = "less the mean of all tokens"
-    for name, value in whitened.items():
-        if value == 0.0 and name not in names:
-            continue
-        before = f"{raw[name]:+.3f}" if name in raw else ""
-        table.add_row(Text(printable(names.get(name, name))), before, f"{value:+.3f}")
+    rows = [
+        (names.get(name, name), f"{raw[name]:+.3f}" if name in raw else "", f"{value:+.3f}")
+        for name, value in whitened.items()
+        if value or name in names
+    ]
     total, trained = turn.advantage.total, turn.advantage.whitened
-    table.add_row("sum", f"{total:+.3f}", f"{trained:+.3f}", style="bold")
-    return table
+    rows.append(("sum", f"{total:+.3f}", f"{trained:+.3f}"))
+    return _table(("advantage, by what gave it", "scaled score", "whitened"), rows, console)
 
 
-def _messages_table(dependence: Dependence, conversation: Sequence[Any]) -> Table:
+def _messages_table(dependence: Dependence, conversation: Conversation, console: Console) -> Table:
     """What earlier messages did to a reply."""
-    table = _table("what the reply hung on", "nats lost without", "attention", "of values")
+    rows = []
     for effect in dependence.messages:
         message = conversation[effect.place]
         name = {"assistant": "agent", "tool": "desk"}.get(message.role, message.role)
-        text = Text(f"{effect.place} {name}: {_excerpt(message.content)}")
-        table.add_row(
-            text,
-            f"{effect.occlusion:+.2f}",
-            f"{effect.attention:.1%}",
-            f"{effect.contribution:.1%}",
-        )
+        nats, weights, taken = effect.occlusion, effect.attention, effect.contribution
+        shown = f"{effect.place} {name}: {_excerpt(message.content)}"
+        rows.append((shown, f"{nats:+.2f}", f"{weights:.1%}", f"{taken:.1%}"))
     for name, (weights, taken) in (
         ("the reply itself", dependence.own),
         ("marks of the chat template", dependence.marks),
     ):
-        table.add_row(name, "", f"{weights:.1%}", f"{taken:.1%}", style="dim")
-    return table
+        rows.append((name, "", f"{weights:.1%}", f"{taken:.1%}"))
+    return _table(
+        ("what the reply hung on", "nats without", "attention", "of values"), rows, console
+    )
 
 
 def _agreement(dependence: Dependence) -> str:
@@ -222,48 +222,59 @@ def _agreement(dependence: Dependence) -> str:
     return f"rank correlation with the nats' size: attention {weights:+.2f}, of values {taken:+.2f}"
 
 
-def _table(first: str, *numbers: str) -> Table:
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> Table:
+    """A table whose first column gives way where there is no room."""
+    columns = zip(names, *rows, strict=True)
+    widest = [max(map(cell_len, column)) for column in columns]
+    room = max(_LEAST, console.width - sum(widest[1:]) - 2 * len(names))
     table = Table(box=None, pad_edge=False)
-    table.add_column(first, no_wrap=True, overflow="ellipsis")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(names[0], no_wrap=True, overflow="ellipsis", width=min(widest[0], room))
+    for name, width in zip(names[1:], widest[1:], strict=True):
+        table.add_column(name, justify="right", no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*(Text(printable(text)) for text in row))
     return table
 
 
 def _show_counterfactuals(tried: WhatIf, options: ExplainOptions, console: Console) -> None:
-    """A table of what becomes of the episode after each message."""
-    console.print()
-    names = ("rollouts", "success", "return from here", "difference")
-    table = _table(f"turn {options.turn}: what is said", *names)
+    """What becomes of the episode after each message, and the messages."""
     success = {True: "solved", False: "not solved", None: ""}[tried.recorded_success]
-    table.add_row("as it went", "1", success, f"{tried.recorded_return:+.2f}", "")
+    rows = [("recorded", success, f"{tried.recorded_return:+.2f}", "")]
     for number, outcome in enumerate(tried.outcomes):
-        table.add_row(*_row(outcome, number, tried))
-    console.print(table)
-    note = "mean (95% interval); rollouts of 1 end with the message itself, and leave no chance"
-    if tried.sampled:
-        note += f"; × says how many of {tried.samples} sampled replies said the same"
-    say(console, note)
+        rate, against = outcome.success, outcome.difference
+        rows.append(
+            (
+                f"{_letter(number)} ×{outcome.times}",
+                "" if rate is None else _shown(rate, "{:.0%}"),
+                _shown(outcome.returns, "{:+.2f}"),
+                "" if against is None else _shown(against, "{:+.2f}"),
+            )
+        )
+    console.print()
+    names = (f"from turn {options.turn}", "success", "return", "less that of A")
+    console.print(_table(names, rows, console))
+    for number, outcome in enumerate(tried.outcomes):
+        often = tried.sampled.get(outcome.text, 0)
+        own = f"; {often} of {tried.samples} sampled replies" if tried.samples else ""
+        about = f" (what was said{own})" if number == 0 else f" ({own[2:]})" if own else ""
+        line = f"{_letter(number)}{about}: {' '.join(printable(outcome.text).split())}"
+        say(console, line)
+    say(console, "mean (95% interval); ×1 where the message itself ends the episode")
 
 
-def _row(outcome: Outcome, number: int, tried: WhatIf) -> tuple[Text | str, ...]:
-    often = tried.sampled.get(outcome.text, 0)
-    before = "the same: " if number == 0 else ""
-    times = f" ×{often}" if often else ""
-    text = Text(f"{before}{_excerpt(outcome.text)}{times}")
-    success = "" if outcome.success is None else with_interval(outcome.success, "{:.0%}")
-    difference = outcome.difference
-    return (
-        text,
-        str(outcome.times),
-        success,
-        with_interval(outcome.returns, "{:+.2f}"),
-        "" if difference is None else with_interval(difference, "{:+.2f}"),
-    )
+def _shown(interval: Interval, form: str) -> str:
+    """An interval; what leaves nothing to chance is a number alone."""
+    if interval.low == interval.high:
+        return form.format(interval.mean)
+    return with_interval(interval, form)
+
+
+def _letter(number: int) -> str:
+    return chr(ord("A") + number) if number < 26 else f"A{number}"
 
 
 def _excerpt(text: str) -> str:
-    whole = " ".join(printable(text).split())
+    whole = " ".join(text.split())
     return whole if len(whole) <= _EXCERPT else f"{whole[: _EXCERPT - 1]}…"
 
 
