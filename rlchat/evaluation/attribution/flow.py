@@ -68,21 +68,24 @@ class WatchedPacking(Packing):
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> Tensor:
         """Attend as a `Layout`, and keep what the tokens asked about attend to."""
-        at = self.shares.places
-        seen = [x[:, : self.shared + self.own[0]] for x in (key, value)]
+        at, tokens = self.shares.places, self.shared + self.own[0]
+        keys, values = key[:, :tokens], value[:, :tokens]
         if self.prefix_kv is not None:
-            pairs = zip(self.prefix_kv[layer], seen, strict=True)
-            seen = [torch.cat(pair, dim=1) for pair in pairs]
-        before = seen[0].shape[1] - self.shared - self.own[0]
-        self.shares.add(query[:, at], *seen, _mask(at + before, seen[0], scoring.window), scoring)
+            keys, values = (
+                torch.cat([before, x], dim=1)
+                for before, x in zip(self.prefix_kv[layer], (keys, values), strict=True)
+            )
+        mask = _mask(at + keys.shape[1] - tokens, keys, scoring.window)
+        self.shares.add(query[:, at], keys, values, mask, scoring)
         return super().attend(layer, query, key, value, scoring)
 
     def attend_at(
         self, at: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float
     ) -> Tensor:
         """Attend from the tokens asked about alone, and keep what they attend to."""
-        seen = [x[:, : self.shared + self.own[0]] for x in (key, value)]
-        self.shares.add(query, *seen, _mask(at, seen[0], None), Scoring(scale))
+        tokens = self.shared + self.own[0]
+        keys, values = key[:, :tokens], value[:, :tokens]
+        self.shares.add(query, keys, values, _mask(at, keys, None), Scoring(scale))
         return super().attend_at(at, query, key, value, scale)
 
 

@@ -257,9 +257,9 @@ def _record(model: PreTrainedModel, ids: Tensor) -> list[_Layer]:
         mask = unseen(tokens, tokens, window, query.device) if causal else None
         weights = attention_weights(query[0], key[0], mask, scoring).view(heads, tokens, tokens)
         keys, values = (x[0].repeat_interleave(heads // x.shape[1], 0) for x in (key, value))
-        kept = (x.float().cpu() for x in (query[0], keys, weights))
         plain = scoring.cap is None and scoring.sinks is None
-        layers.append(_Layer(*kept, scale, causal, plain))
+        own, theirs, shares = (x.float().cpu() for x in (query[0], keys, weights))
+        layers.append(_Layer(own, theirs, shares, scale, causal, plain))
         return (weights @ values).transpose(0, 1)[None].contiguous(), None
 
     AttentionInterface.register(NAME, attention)

@@ -117,7 +117,7 @@ def played(
     return Episodes(trajectories, place, split)
 
 
-def together(indices: Sequence[int], episode: int, beside: int | None, group_size: int) -> set[int]:
+def together(indices: Sequence[int], episode: int, beside: int, group_size: int) -> set[int]:
     """Indices of an episode and of so many others, whole groups of those that share a start."""
     own = episode // group_size
     near = sorted(indices, key=lambda i: (abs(i // group_size - own), i))
