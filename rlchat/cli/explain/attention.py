@@ -16,7 +16,7 @@ from rlchat.errors import UserError
 from rlchat.evaluation.attribution.sentence import Head, WorkedPair, attend_to, draw, work_out
 from rlchat.settings import names
 
-_CELL = 3  # columns of a weight
+_CELL = 4  # columns of a weight
 _NUMBERS = 4  # of a query or key that are shown
 
 
@@ -50,6 +50,10 @@ def picture(head: Head, console: Console) -> Iterator[Text]:
     yield Text(printable(title), "bold")
     labels = [_label(i, token) for i, token in enumerate(head.tokens)]
     widest = min(16, max(map(cell_len, labels)))
+    wide = widest + 1 + _CELL * len(labels)
+    if console.is_terminal and console.width < wide:
+        yield Text(f"(the drawing needs {wide} columns; --out FILE.svg draws a picture)", "dim")
+        return
     yield Text(" " * (widest + 1) + "".join(f"{i:>{_CELL}}" for i in range(len(labels))), "dim")
     for i, label in enumerate(labels):
         row = Text(set_cell_size(label, widest) + " ")

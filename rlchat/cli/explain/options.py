@@ -101,7 +101,7 @@ class AttentionOptions:
     random."""
     layer: int | None = None
     """Layer, from 0; below 0 counts from the top. Left out (None), that of the head which looks
-    most at other tokens than itself and the first."""
+    most surely at a token other than itself and the first."""
     head: int | None = None
     """Head, from 0. Left out (None), the one that does so in the layer."""
     from_: Annotated[int | None, tyro.conf.arg(name="from")] = None

@@ -108,7 +108,7 @@ def attend_to(
         model: a model of `rlchat models list`, ``minilm-l6``, a folder, a hub id or a run.
         sentence: is read as it is, without a chat template.
         layer: from 0; below 0 counts from the top. None takes the one of the head that looks most
-            at other tokens than itself and the first.
+            surely at a token other than itself and the first.
         head: from 0; None takes the one that does so in the layer.
         say: told what takes long.
 
@@ -184,15 +184,17 @@ def draw(heads: list[Head], path: Path) -> None:
         raise UserError(f"expected a file ending in {', '.join(FORMATS)}; got {path}; name another")
     most = max(len(head.tokens) for head in heads)
     side = max(4.0, 0.28 * most + 1.5)
-    figure = Figure(figsize=(side * len(heads), side + 1.6), layout="constrained")
-    for axes, head in zip(figure.subplots(1, len(heads), squeeze=False)[0], heads, strict=True):
-        _draw_head(axes, head)
+    figure = Figure(figsize=(side * len(heads), side + 1.2), layout="constrained")
+    above, below = figure.subplots(2, len(heads), squeeze=False, height_ratios=(side, 1.0))
+    for axes, words, head in zip(above, below, heads, strict=True):
+        _draw_head(axes, words, head)
     drawing = io.BytesIO()
     figure.savefig(drawing, format=path.suffix[1:].lower(), dpi=150)
     write_bytes(path, drawing.getvalue())
 
 
-def _draw_head(axes: Any, head: Head) -> None:
+def _draw_head(axes: Any, words: Any, head: Head) -> None:
+    """Draw the weights, and what is to be read below them."""
     pair, places = work_out(head), range(len(head.tokens))
     labels = [token.strip() or repr(token)[1:-1] for token in head.tokens]
     axes.imshow(head.weights, cmap="Blues", vmin=0, vmax=float(head.weights.max()))
@@ -208,7 +210,8 @@ def _draw_head(axes: Any, head: Head) -> None:
         f"{head.scale:.4g} = {pair.scaled:.2f},\n$e^{{{pair.scaled:.2f}}}$ / {pair.total:.4g} = "
         f"{pair.weight:.3f}"
     )
-    axes.text(0.5, -0.42, worked, transform=axes.transAxes, ha="center", va="top", fontsize=9)
+    words.axis("off")
+    words.text(0.5, 1.0, worked, transform=words.transAxes, ha="center", va="top", fontsize=9)
 
 
 def _square(pair: WorkedPair) -> Any:
@@ -228,11 +231,14 @@ def _number(name: str, given: int | None, count: int) -> int | None:
 
 
 def _elsewhere(weights: Tensor) -> Tensor:
-    """How much each head (H, T, T) looks at other tokens than itself and the first: (H,)."""
+    """How surely each head (H, T, T) looks at another token than itself and the first: (H,).
+
+    The mean of the largest weight there: a head that looks everywhere alike shows nothing.
+    """
     others = weights.clone()
     others[..., 0] = 0
     others.diagonal(dim1=-2, dim2=-1).zero_()
-    return others.sum(-1).mean(-1)
+    return others.amax(-1).mean(-1)
 
 
 @torch.no_grad()
