@@ -206,8 +206,8 @@ def _draw_head(axes: Any, words: Any, head: Head) -> None:
     title = f"{head.kind} {head.model}: layer {head.layer}, head {head.head}"
     axes.set_title(title, parse_math=False, fontsize=10)
     worked = (
-        f"{FORMULA}\nthe marked weight: $q\\cdot k$ = {pair.product:.2f}, times "
-        f"{head.scale:.4g} = {pair.scaled:.2f},\n$e^{{{pair.scaled:.2f}}}$ / {pair.total:.4g} = "
+        f"{FORMULA}\nthe marked weight:\n$q\\cdot k$ = {pair.product:.2f}, times "
+        f"{head.scale:.4g} = {pair.scaled:.2f}\n$e^{{{pair.scaled:.2f}}}$ / {pair.total:.4g} = "
         f"{pair.weight:.3f}"
     )
     words.axis("off")
