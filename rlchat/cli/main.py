@@ -70,6 +70,12 @@ VERBS = {
         "cli.train:run_evaluation",
         "measure an agent against simulated users",
     ),
+    "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
+    "play": Verb(
+        "cli.options:PlayOptions",
+        "cli.play:run_play",
+        "play the agent yourself, against a simulated user",
+    ),
     "eval inspect": Verb(
         "cli.options:InspectOptions",
         "cli.train:run_inspect",
@@ -84,12 +90,6 @@ VERBS = {
         "cli.explain.options:AttentionOptions",
         "cli.explain.attention:run_attention",
         "draw a model's attention over a sentence, with the formula and its numbers",
-    ),
-    "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
-    "play": Verb(
-        "cli.options:PlayOptions",
-        "cli.play:run_play",
-        "play the agent yourself, against a simulated user",
     ),
     "reward build": Verb(
         "cli.options:RewardBuildOptions",

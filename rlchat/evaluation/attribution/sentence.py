@@ -189,7 +189,7 @@ def draw(heads: list[Head], path: Path) -> None:
     for axes, words, head in zip(above, below, heads, strict=True):
         _draw_head(axes, words, head)
     drawing = io.BytesIO()
-    figure.savefig(drawing, format=path.suffix[1:].lower(), dpi=150)
+    figure.savefig(drawing, format=path.suffix[1:].lower(), dpi=150, bbox_inches="tight")
     write_bytes(path, drawing.getvalue())
 
 
