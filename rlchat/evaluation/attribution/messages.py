@@ -13,7 +13,7 @@ from torch import Tensor
 from rlchat.evaluation.attribution.flow import AttentionShares, WatchedPacking
 from rlchat.models.logits import token_logprobs
 from rlchat.models.policy import Policy
-from rlchat.models.templates.context import prompts_of
+from rlchat.models.templates.context import prompts_of, turn_of
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Conversation
@@ -151,7 +151,7 @@ class _Reader:
         changed[place] = replace(changed[place], content=blank)
         ids = [turn.ids for turn in self.turns]
         if place in self.said:
-            ids[self.said.index(place)] = self.policy.template.reply(blank)
+            ids[self.said.index(place)] = turn_of(self.policy.template, blank)
         return self._prompts(tuple(changed), ids)
 
     def _spans(self, turn: int) -> list[range]:

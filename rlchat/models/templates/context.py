@@ -136,6 +136,18 @@ class Context:
         return turn[begin:]
 
 
+def turn_of(template: ChatTemplate, text: str, thought: str = "") -> list[int]:
+    """Token ids of an agent's turn, written from its text and its thought.
+
+    Where the prompt begins a thought, an empty one is ended: else the text would be taken for it.
+    """
+    ids, marks = template.reply(text), template.thoughts
+    if marks is None or (marks.begin and not thought):
+        return ids
+    written = template.tokenizer(marks.begin + thought, add_special_tokens=False)["input_ids"]
+    return [*written, *template.end_of_thought(()), *ids]
+
+
 def prompts_of(
     template: ChatTemplate,
     conversation: Conversation,

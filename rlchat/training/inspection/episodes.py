@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlchat.errors import UserError
-from rlchat.models.chat_template import ChatTemplate
-from rlchat.models.templates.context import Context, prompts_of
+from rlchat.models.templates.context import Context, prompts_of, turn_of
 from rlchat.rollout.collect import collect
-from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import TextEnv
 from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.seeding import Purpose
@@ -169,8 +167,9 @@ def retold(opened: OpenedRun, row: Mapping[str, Any]) -> Trajectory:
     conversation = tuple(Message(m["role"], m["content"]) for m in row["messages"])
     thoughts = row.get("thoughts", [])
     replies = [m.content for m in conversation if m.role == "assistant"]
-    turns = [
-        turn_ids(template, text, thought, rollout)
+    most = Context(template, rollout.max_new_tokens).longest_turn
+    turns = [  # one that was cut off has no end
+        turn_of(template, text, thought)[:most]
         for text, thought in zip(replies, thoughts or [""] * len(replies), strict=True)
     ]
     prompts = prompts_of(
@@ -195,17 +194,6 @@ def _follow(trajectory: Trajectory, before: list[int], prompt: list[int]) -> Non
         trajectory.observe(prompt[len(before) :])
     else:
         trajectory.begin(prompt)
-
-
-def turn_ids(template: ChatTemplate, text: str, thought: str, rollout: RolloutConfig) -> list[int]:
-    """The tokens of an agent's turn, written from its text; without its end if it was cut off."""
-    ids = template.reply(text)
-    if thought and template.thoughts is not None:
-        marks = template.thoughts
-        written = template.tokenizer(marks.begin + thought, add_special_tokens=False)["input_ids"]
-        ids = [*written, *template.end_of_thought(()), *ids]
-    most = Context(template, rollout.max_new_tokens).longest_turn
-    return ids[:most]
 
 
 def _privileged(opened: OpenedRun, trajectory: Trajectory) -> list[Mapping[str, Any]]:

@@ -14,8 +14,10 @@ from rlchat.errors import UserError
 from rlchat.evaluation.attribution.counterfactual import alternatives, outcomes, snapshot_of
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.inference.scripted_agent import ObjectAgent, ScenarioAgent
+from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.policy import Policy
-from rlchat.models.templates.context import prompts_of
+from rlchat.models.templates.context import Context, prompts_of, turn_of
+from rlchat.models.tiny import byte_tokenizer
 from rlchat.rollout.branching import BranchingRollouts, Snapshot
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.environment import EnvConfig, TextEnv
@@ -23,6 +25,16 @@ from rlchat_envs import Conversation, Message
 
 ASK_FIRST = EnvConfig("text_envs:tests/AskFirst-v0")
 SHORT = RolloutConfig(rows=64, max_new_tokens=1, max_tokens=300)
+# An agent's prompt begins a thought, which a longer conversation leaves out.
+THINKER = (
+    "{% set ns = namespace(asked=-1) %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}<{{ m.role }}>"
+    "{% if m.role == 'assistant' and m.thinking and loop.index0 > ns.asked %}"
+    "<think>{{ m.thinking }}</think>{% endif %}"
+    "{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% if enable_thinking %}<think>{% endif %}{% endif %}"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +159,27 @@ def test_environments_that_do_not_say_so_are_not_played_again() -> None:
     conversation = talk(config, "train", 1, ("}",))
     with pytest.raises(UserError, match="does not say that its seed decides all"):
         snapshot_of(config, "train", 1, conversation, 0)
+
+
+def test_agents_that_think_go_on_from_what_they_would_have_read(
+    make_policy: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a snapshot they read the same tokens as in the episode itself, and no thought."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = THINKER
+    policy = make_policy()
+    policy.template = ChatTemplate(tokenizer, setting="2")
+    opened: list[list[int]] = []
+    begin = Context.open
+
+    def noted(context: Context, messages: Conversation, room: int) -> None:
+        begin(context, messages, room)
+        opened.append(list(context.ids))
+
+    monkeypatch.setattr(Context, "open", noted)
+    rollouts = BranchingRollouts(ASK_FIRST, rollout=SHORT)
+    (episode,) = rollouts.play_on(ModelAgent.of(policy), [Snapshot(3, ("}", "}"))])
+    said = [turn_of(policy.template, text, "hm") for text in "}}?"]
+    prompts = prompts_of(policy.template, episode.conversation, said, 1, 300)
+    assert opened[0] == prompts[2]
+    assert str(tokenizer.decode(opened[0])).count("<think>") == 1

@@ -21,6 +21,7 @@ from rlchat.evaluation.attribution.messages import (
 )
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.policy import Policy
+from rlchat.models.templates.context import turn_of
 from rlchat.models.tiny import byte_tokenizer
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
@@ -157,6 +158,20 @@ def test_agents_that_think_have_contexts_of_their_own(
             own = [i for i, number in enumerate(t.turns) if number == turn]
             sampled = sum(t.sampled_logprobs[i] for i in own)
             assert found.logprob == pytest.approx(sampled, abs=1e-3)
+
+
+def test_a_thinkers_earlier_reply_is_replaced_and_not_dropped(policy: Policy) -> None:
+    """Its text is in what is read later; without a mark it would be taken for its thought."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = THINKER
+    policy.template = ChatTemplate(tokenizer, setting="9")
+    said = [turn_of(policy.template, m.content, "hm") for m in TALK if m.role == "assistant"]
+    turns = [AgentTurn(ids, [True] * len(ids)) for ids in said]
+    reader = _Reader(policy, TALK, turns, CONFIG)
+    found = [tokenizer.decode([reader.prompts[1][i] for i in s]) for s in reader._spans(1)]
+    assert found == [m.content for m in TALK[:4]]
+    changed = str(tokenizer.decode(reader.blanked[2][0][1]))
+    assert "<assistant>...<|im_end|>" in changed and "Which" not in changed
 
 
 def test_rank_correlation_by_hand() -> None:
