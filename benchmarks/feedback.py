@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.text import Text
 
 from rlchat.cli.chat import Chat, environment_of
-from rlchat.cli.main import guarded, quiet
+from rlchat.cli.libraries import quiet
+from rlchat.cli.main import guarded
 from rlchat.cli.options import ChatOptions
 from rlchat.inference.load_agent import load_agent
 

@@ -18,8 +18,9 @@ from pages import put
 from rich.console import Console
 
 from rlchat.cli.evaluation import column_of
+from rlchat.cli.libraries import quiet
 from rlchat.cli.live.progress import Progress
-from rlchat.cli.main import guarded, quiet
+from rlchat.cli.main import guarded
 from rlchat.errors import UserError
 from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult

@@ -25,7 +25,7 @@ import tyro
 from rich.console import Console
 
 from rlchat import files
-from rlchat.cli.main import quiet
+from rlchat.cli.libraries import quiet
 from rlchat.models.device import choose_dtype
 from rlchat.models.fetching.catalog import fetch
 

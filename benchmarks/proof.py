@@ -21,7 +21,8 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from rlchat.cli.main import guarded, quiet
+from rlchat.cli.libraries import quiet
+from rlchat.cli.main import guarded
 from rlchat.cli.train import run_training
 from rlchat.errors import UserError
 from rlchat.evaluation.config import EvalConfig

@@ -25,7 +25,8 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
-from rlchat.cli.main import guarded, quiet
+from rlchat.cli.libraries import quiet
+from rlchat.cli.main import guarded
 from rlchat.cli.train import run_training
 from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate

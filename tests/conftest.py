@@ -90,6 +90,32 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two iterations in Support-v0, evaluated; tests only read it."""
+    from rlchat.algorithms.config import CriticConfig, PPOConfig
+    from rlchat.models.config import AdapterConfig
+    from rlchat.rollout.config import RolloutConfig
+    from rlchat.training.config import TrainConfig, WarmStartConfig
+    from rlchat.training.pipeline import train_agent
+
+    folder = tmp_path_factory.mktemp("finished") / "demo"
+    config = TrainConfig(
+        policy="tiny",
+        run=folder,
+        iterations=2,
+        episodes=6,
+        evaluation=4,
+        adapter=AdapterConfig(layers=1.0, rank=4, alpha=8, dtype="float32", device="cpu"),
+        warm_start=WarmStartConfig(demonstrations=12, epochs=1),
+        rollout=RolloutConfig(rows=6, max_new_tokens=8, max_tokens=900),
+        ppo=PPOConfig(learning_rate=1e-2, minibatches=2),
+        critic=CriticConfig(width=8, epochs=3),
+    )
+    train_agent(config)
+    return folder
+
+
 @pytest.fixture
 def policy(make_policy: MakePolicy) -> Policy:
     """A perturbed tiny policy; its reference is the fresh adapter, which is the base."""

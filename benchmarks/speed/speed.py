@@ -31,7 +31,8 @@ from bench import Part, Report, SpeedOptions
 from rich.console import Console
 
 from rlchat import files
-from rlchat.cli.main import guarded, quiet
+from rlchat.cli.libraries import quiet
+from rlchat.cli.main import guarded
 from rlchat.models.device import choose_dtype, describe_cpu, peak_memory
 
 

@@ -88,11 +88,8 @@ def estimate(
     """
     batch = annotated.batch
     mask = batch.action_mask
-    unit = _units(scale, batch.envs, settings.score_floor)
-    kl = ppo.k1(annotated.logprobs, annotated.ref_logprobs)
-    # Adam would make full steps of what is rounding between sampler and forward, if nothing else is
-    # rewarded.
-    kl = torch.where(kl.abs() < ROUNDING, 0.0, kl)
+    unit = score_unit(scale, batch.envs, settings.score_floor)
+    kl = penalized_kl(annotated)
     rewards = ppo.rewards(batch.scores / unit, kl, mask, batch.turn_end, beta)
 
     def along(discounts: ppo.Discounts, values: Tensor, bootstrap: Tensor) -> Tensor:
@@ -108,7 +105,7 @@ def estimate(
         # Without a critic: the reward to come, minus what others had to come at the same turn.
         plain = ppo.Discounts(d.gamma_token, 1.0, d.gamma_turn, 1.0)
         to_go = along(plain, torch.zeros_like(values), torch.zeros_like(bootstrap))
-        baseline = _others(to_go, batch, _groups(settings, everyone, envs), everyone, reduce)
+        baseline = others_baseline(to_go, batch, settings, everyone, reduce, envs)
         advantages = torch.where(mask, to_go - baseline, torch.zeros_like(to_go))
     gap = (annotated.logprobs - batch.sampled_logprobs).abs()
     mean_gap, _ = ppo.masked_moments(gap, mask, reduce)
@@ -122,7 +119,17 @@ def estimate(
     )
 
 
-def _units(
+def penalized_kl(annotated: Annotated) -> Tensor:
+    """k1 (B, T) of each token, as it is priced: 0 where it is no more than rounding.
+
+    Adam would make full steps of what is rounding between sampler and forward, if nothing else is
+    rewarded.
+    """
+    kl = ppo.k1(annotated.logprobs, annotated.ref_logprobs)
+    return torch.where(kl.abs() < ROUNDING, 0.0, kl)
+
+
+def score_unit(
     scale: RunningStd | Mapping[str, RunningStd], envs: Sequence[str], floor: float
 ) -> float | Tensor:
     """What scores are divided by: one number, or one (B, 1) a row."""
@@ -144,18 +151,28 @@ def _groups(
     return torch.tensor([numbers[env] for env in envs])
 
 
-def _others(
+def others_baseline(
     to_go: Tensor,
     batch: Batch,
-    groups: Tensor,
+    settings: EstimatorSettings,
     everyone: Sequence[tuple[int, int]],
-    reduce: ppo.Reduce,
+    reduce: ppo.Reduce = ppo.alone,
+    envs: Sequence[str] = (),
 ) -> Tensor:
     """The baseline (B, T) of each token: what other episodes had to come at its turn.
 
     Others are those of the same start (rloo), or all (reinforce), of whichever rank: each rank
     fills in its own rows of one table, and the sum over ranks is the whole table.
+
+    Args:
+        to_go: (B, T), the reward to come of each token.
+        batch: this rank's episodes.
+        settings: the estimator.
+        everyone: see `estimate`.
+        reduce: sums over ranks.
+        envs: see `estimate`.
     """
+    groups = _groups(settings, everyone, envs)
     index = torch.tensor([i for i, _ in everyone])
     turns = torch.tensor([n for _, n in everyone])
     row = {int(i): r for r, i in enumerate(index)}

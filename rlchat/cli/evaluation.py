@@ -1,9 +1,10 @@
-"""The verb `eval`."""
+"""Verbs `eval` and `eval inspect`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -12,10 +13,11 @@ from rich.text import Text
 
 from rlchat import files
 from rlchat.cli.live.progress import Progress
-from rlchat.cli.options import EvalOptions
+from rlchat.cli.options import EvalOptions, InspectOptions
 from rlchat.cli.tables import difference_table, results_table
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, difference, discordance, p_value
+from rlchat.evaluation.inspect_log import read_results, write_logs
 from rlchat.evaluation.matrix import MatrixConfig, evaluate_matrix, with_users
 from rlchat.evaluation.summary import with_interval
 from rlchat.rollout.environment import EnvConfig
@@ -171,3 +173,15 @@ def _to_json(row: Row, corrected: dict[str, float], options: EvalOptions) -> dic
             for result, other in pairs
         ]
     return answer
+
+
+def run_inspect(options: InspectOptions, console: Console) -> None:
+    """Write an evaluation as logs of Inspect."""
+    results = read_results(options.results)
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"expected a folder after --out; {options.out} is a file; name another")
+    made = datetime.fromtimestamp(options.results.stat().st_mtime, UTC)
+    for path in write_logs(results, options.out, made):
+        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+    last = f"Look at them:  inspect view --log-dir {options.out}"
+    console.print(last, highlight=False, markup=False, soft_wrap=True)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from rlchat.cli.libraries import quiet
 from rlchat.cli.live import stopping
-from rlchat.errors import Notice, RunError, UserError, failure_of_machine
-from rlchat.files import cache_folder, has_home
+from rlchat.errors import RunError, UserError, failure_of_machine
 
 if TYPE_CHECKING:  # each takes a tenth of a second
     from rich.console import Console
@@ -80,6 +78,21 @@ VERBS = {
         "cli.options:PlayOptions",
         "cli.play:run_play",
         "play the agent yourself, against a simulated user",
+    ),
+    "eval inspect": Verb(
+        "cli.options:InspectOptions",
+        "cli.evaluation:run_inspect",
+        "write an evaluation as logs that inspect_ai's viewer opens",
+    ),
+    "explain": Verb(
+        "cli.explain.options:ExplainOptions",
+        "cli.explain.episode:run_explain",
+        "show an episode of a run turn by turn, and why the agent said what it did",
+    ),
+    "explain attention": Verb(
+        "cli.explain.options:AttentionOptions",
+        "cli.explain.attention:run_attention",
+        "draw a model's attention over a sentence, with the formula and its numbers",
     ),
     "reward build": Verb(
         "cli.options:RewardBuildOptions",
@@ -156,13 +169,6 @@ VERBS = {
     ),
 }
 _HELP = ("-h", "--help")
-# Libraries whose warnings are for whoever calls them, which is this package; torch lets them come
-# from the line that called it. What a person's own module warns of is for them, and is shown.
-_TALKATIVE = (
-    *("accelerate", "bitsandbytes", "datasets", "gymnasium", "huggingface_hub", "peft", "sklearn"),
-    *("tokenizers", "torch", "transformers", "trl", "mlflow", "tensorboard", "trackio", "wandb"),
-    *("rlchat", "rlchat_envs", "rlchat_reward_models"),
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -312,38 +318,6 @@ def _with_config(options: type[Options], default: Options) -> type[Any]:
     )
     told.__doc__ = options.__doc__
     return told
-
-
-def quiet() -> None:
-    """Keep libraries from talking between our lines, and from forgetting what they prepared."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", module=rf"({'|'.join(_TALKATIVE)})(\.|$)")
-    warnings.filterwarnings("always", category=Notice)
-    warnings.formatwarning = _in_a_line
-    if not has_home():  # the hub's client would make a folder called ~ where it is
-        os.environ.setdefault("HF_HOME", str(cache_folder() / "huggingface"))
-    for name in ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-_format_warning = warnings.formatwarning
-
-
-def _in_a_line(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    line: str | None = None,
-) -> str:
-    """A warning as text: a notice of ours without the place in the code that gave it."""
-    if issubclass(category, Notice):
-        return f"rlchat: {message}\n"
-    return _format_warning(message, category, filename, lineno, line)
 
 
 if __name__ == "__main__":

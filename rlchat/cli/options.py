@@ -80,6 +80,21 @@ class EvalOptions(EvalConfig, AgentEnvOptions):
 
 
 @dataclass(frozen=True)
+class InspectOptions:
+    """Write an evaluation as logs of Inspect (inspect_ai), a file for each agent and environment.
+
+    Every episode is a sample with its messages and scores; metrics have their intervals. Open them
+    with `inspect view --log-dir FOLDER`, or read them with inspect_ai.log.read_eval_log.
+    """
+
+    results: Annotated[Path, tyro.conf.Positional]
+    """JSON file of an evaluation: what `rlchat eval AGENT --json FILE` wrote, or a run's
+    evaluation.json."""
+    out: Path = Path("logs")
+    """Folder for the logs, which is made if it is not there."""
+
+
+@dataclass(frozen=True)
 class ChatOptions(AgentEnvOptions):
     """Talk to an agent: you are the user, and /help lists what else you can do.
 

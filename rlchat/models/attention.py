@@ -188,10 +188,20 @@ def attend(
     Returns:
         (…, H, Q, E).
     """
+    weights = attention_weights(query, key, mask, scoring)
+    values = value.reshape(-1, value.shape[-2], value.shape[-1])
+    return torch.bmm(weights, values).view(*query.shape[:-1], -1)
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Mask | None, scoring: Scoring) -> Tensor:
+    """The softmax of scaled products, (… G, H / G Q, S), with heads of a group folded together.
+
+    Viewed as (…, H, Q, S) they are each head's. The arguments are those of `attend`.
+    """
     heads, queries, dim = query.shape[-3:]
     groups, seen = key.shape[-3:-1]
     folded = query.reshape(-1, heads // groups * queries, dim)
-    keys, values = key.reshape(-1, seen, dim).mT, value.reshape(-1, seen, value.shape[-1])
+    keys = key.reshape(-1, seen, dim).mT
     added = None if mask is None else mask.added(heads, groups, query.dtype)
     if scoring.cap is not None:
         scores = torch.tanh(torch.bmm(folded * scoring.scale, keys) / scoring.cap) * scoring.cap
@@ -201,9 +211,7 @@ def attend(
     else:
         scores = torch.baddbmm(added, folded, keys, alpha=scoring.scale)
     if scoring.sinks is None:
-        weights = scores.softmax(-1)
-    else:
-        sinks = scoring.sinks.view(groups, -1).repeat_interleave(queries, 1)
-        sinks = sinks.repeat(len(scores) // groups, 1)[..., None]
-        weights = torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
-    return torch.bmm(weights, values).view(*query.shape[:-1], -1)
+        return scores.softmax(-1)
+    sinks = scoring.sinks.view(groups, -1).repeat_interleave(queries, 1)
+    sinks = sinks.repeat(len(scores) // groups, 1)[..., None]
+    return torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]

@@ -1,7 +1,7 @@
 """Branching rollouts: an episode goes on from a snapshot of it again, with another reply.
 
-An environment depends on nothing but its seed and what is said to it, so a snapshot is brought back
-by saying the same things again.
+Of an environment that depends on nothing but its seed and what is said to it, a snapshot is brought
+back by saying the same things again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rlchat.inference.agents import Agent
 from rlchat.listener import Listener
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import BranchConfig, RolloutConfig
-from rlchat.rollout.env_pool import EnvPool
+from rlchat.rollout.env_pool import EnvPool, replays
 from rlchat.rollout.environment import EnvConfig, StepResult, TextEnv
 from rlchat.rollout.episodes import conversation_settings, go_on, play_episodes, speaking
 from rlchat.rollout.seeding import Purpose, episode_seeds
@@ -130,11 +130,11 @@ class BranchingRollouts:
         self._pool()
         seeds = [episode_seeds(self.seed, Purpose.BRANCH, i)[0] for i in range(dialogues)]
         many = [Snapshot(seed) for seed in seeds for _ in range(times)]
-        played = self._play(agent, many, once=False)
+        played = self.play_on(agent, many)
         return [
             [
-                Branch(Snapshot(seed), *split_whole(conversation), [score])
-                for conversation, score in played[i * times : (i + 1) * times]
+                Branch(Snapshot(seed), *split_whole(episode.conversation), [episode.score])
+                for episode in played[i * times : (i + 1) * times]
             ]
             for i, seed in enumerate(seeds)
         ]
@@ -153,12 +153,12 @@ class BranchingRollouts:
             turn = int(noise.integers(len(said)))
             snapshots.append(Snapshot(trajectory.seed, tuple(said[:turn])))
         many = [snapshot for snapshot in snapshots for _ in range(config.replies)]
-        replies = self._play(agent, many, once=True)
+        replies = self.play_on(agent, many, once=True)
         siblings: list[list[Branch]] = []
         for i, snapshot in enumerate(snapshots):
             own = replies[i * config.replies : (i + 1) * config.replies]
-            context = own[0][0][:-1]
-            different = dict.fromkeys(conversation[-1:] for conversation, _ in own)
+            context = own[0].conversation[:-1]
+            different = dict.fromkeys(episode.conversation[-1:] for episode in own)
             siblings.append([Branch(snapshot, context, reply) for reply in different])
         return siblings
 
@@ -177,34 +177,56 @@ class BranchingRollouts:
                     firsts.append(first)
         self.listener.say(f"{len(open_ones)} of {len(branches)} replies leave the episode open")
         many = [b.snapshot.then(b.text) for b in open_ones for _ in range(times)]
-        for number, (_, score) in enumerate(self._play(follower, many, once=False)):
-            open_ones[number // times].returns.append(firsts[number // times] + score)
+        for number, episode in enumerate(self.play_on(follower, many)):
+            open_ones[number // times].returns.append(firsts[number // times] + episode.score)
 
-    def _pool(self) -> EnvPool:
-        pool = EnvPool(self.env, self.split)
-        if not pool.ours:
-            raise UserError(
-                "expected an environment of rlchat envs, whose seed decides all that happens; got "
-                f"{self.env.env}; give preferences as files instead"
-            )
-        return pool
+    def play_on(
+        self,
+        agent: Agent,
+        snapshots: Sequence[Snapshot],
+        once: bool = False,
+        noises: Sequence[int] | None = None,
+    ) -> list[Episode]:
+        """Go on from snapshots to the end, or by one reply, each time with another noise.
 
-    def _play(
-        self, agent: Agent, snapshots: Sequence[Snapshot], once: bool
-    ) -> list[tuple[Conversation, float]]:
-        """Go on from snapshots, each time with another noise: conversations and later scores."""
+        Args:
+            agent: goes on.
+            snapshots: where each begins.
+            once: by one reply alone, which no user hears.
+            noises: number of each one's noise, alike for those that are to be compared; None for
+                another each time.
+
+        Returns:
+            The episodes, with the whole conversation of each and the parts of what was played.
+        """
         count = self.listener.counter("replies" if once else "continuations", len(snapshots))
         purpose = Purpose.REPLY if once else Purpose.FOLLOW
-        keys = [(self.seed, purpose, i) for i in range(len(snapshots))]
+        numbers = range(len(snapshots)) if noises is None else noises
+        keys = [(self.seed, purpose, i) for i in numbers]
         if (model := agent.batched) is not None:
             episodes = [(i, key, key) for i, key in enumerate(keys)]
             with ReplayPool(self.env, self.split, snapshots=snapshots, once=once) as pool:
-                played = collect(
-                    model.generation, model.template, pool, episodes, self.rollout, on_episode=count
-                )
-            return [(t.conversation, t.score) for t in played]
+                return [
+                    *collect(
+                        model.generation,
+                        model.template,
+                        pool,
+                        episodes,
+                        self.rollout,
+                        on_episode=count,
+                    )
+                ]
         with TextEnv(self.env, self.split) as env:
             return self._play_alone(agent, env, snapshots, keys, once, count)
+
+    def _pool(self) -> EnvPool:
+        if not replays(self.env):
+            raise UserError(
+                "expected an environment of rlchat envs, or one whose metadata says that it is "
+                f"deterministic, so that its seed decides all that happens; got {self.env.env}; "
+                "give preferences as files instead"
+            )
+        return EnvPool(self.env, self.split)
 
     def _play_alone(
         self,
@@ -214,7 +236,7 @@ class BranchingRollouts:
         keys: Sequence[tuple[int, ...]],
         once: bool,
         count: Callable[[object], None],
-    ) -> list[tuple[Conversation, float]]:
+    ) -> list[Episode]:
         """Go on from snapshots with an agent that plays one episode at a time."""
         found = []
         settings = conversation_settings(env, 1.0, self.rollout)
@@ -223,11 +245,13 @@ class BranchingRollouts:
             _, noise = episode_seeds(*keys[number])
             replay(env, snapshot)
             speak = speaking(agent.start(int(noise.integers(2**31)), settings))
+            episode = Episode(number, snapshot.seed)
             if once:
-                found.append(((*env.conversation, Message("assistant", speak(env))), 0.0))
+                reply = Message("assistant", speak(env))
+                episode.conversation, episode.terminated = (*env.conversation, reply), True
             else:
-                episode = go_on(env, speak, Episode(number, snapshot.seed))
-                found.append((episode.conversation, episode.score))
+                go_on(env, speak, episode)
+            found.append(episode)
         return found
 
 

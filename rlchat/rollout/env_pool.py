@@ -11,7 +11,7 @@ from typing import Any
 from rlchat.errors import UserError
 from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.hosting.answers import EnvError
-from rlchat.rollout.hosting.making import entry_of, single_threaded
+from rlchat.rollout.hosting.making import deterministic, entry_of, single_threaded
 from rlchat.rollout.hosting.workers import EnvThread, WorkerPool, close_all, drop
 from rlchat_envs import Conversation, DialogueEnv, Maker
 
@@ -176,3 +176,18 @@ def is_ours(config: EnvConfig) -> bool:
             return made.ours
     with EnvPool(config) as pool:
         return pool.first(MAKING).ours
+
+
+def replays(config: EnvConfig) -> bool:
+    """Whether episodes of an environment can be played again: its seed and messages decide all.
+
+    Those of `rlchat_envs` can; others if their ``metadata["deterministic"]`` says so.
+
+    Raises:
+        UserError: the id is unknown.
+        EnvError: one had to be made to find out, and cannot be made.
+    """
+    if deterministic(entry_of(config.env)) or is_ours(config):
+        return True
+    with EnvPool(config) as pool:
+        return deterministic(pool.first(MAKING).env)

@@ -24,6 +24,7 @@ from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.probe import probe
 from rlchat.training.comparison import measure_end, measure_start
 from rlchat.training.config import SFTConfig, TrainConfig, WarmStartConfig
+from rlchat.training.inspection.model_card import leave_card
 from rlchat.training.learning_curve import leave_curve
 from rlchat.training.loop import train
 from rlchat.training.metrics import Clock
@@ -95,6 +96,7 @@ class Training:
                 self.clock.lap("measuring again")
         if ranks.main:
             leave_curve(run, self.results, config)
+            leave_card(run, self.results, config)
 
 
 def train_agent(config: TrainConfig, listener: Listener | None = None) -> Training:
@@ -168,6 +170,11 @@ def prepare(config: TrainConfig, run: RunFolder, ranks: Distributed, listener: L
         _begin(config, run, ranks, listener, base, start)
         gc.collect()  # the policy of the warm start, before there is another
     ranks.wait()
+    return reference_policy(config, run, listener)
+
+
+def reference_policy(config: TrainConfig, run: RunFolder, listener: Listener) -> Policy:
+    """Load the policy that PPO starts from, which is its own reference, from the run folder."""
     base = base_spec(run.warm_start)
     # One precision for warm start, PPO and all ranks: measuring it twice might give two.
     adapter = replace(config.adapter, dtype=run.read_config()["resolved"]["dtype"])

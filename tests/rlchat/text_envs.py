@@ -29,6 +29,7 @@ class TextEnv(gym.Env[str, str]):
     observation_space = Text(64, charset=PRINTABLE)
     action_space = Text(64, min_length=0, charset=PRINTABLE)
     opening = "aaaaaaaa"
+    metadata = {"deterministic": True}  # noqa: RUF012  # as Gymnasium has it
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

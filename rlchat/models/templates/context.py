@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.templates.thoughts import thought_budget
-from rlchat_envs import Conversation, Tool, declared
+from rlchat_envs import Conversation, Message, Tool, declared
 
 
 class Context:
@@ -146,6 +146,62 @@ class Context:
         if begin is None:  # it never came to its text
             return [] if cut else said[-1:]
         return said[begin:]
+
+
+def turn_of(
+    template: ChatTemplate, text: str, thought: str = "", tools: Sequence[Tool] = ()
+) -> list[int]:
+    """Token ids of an agent's turn, written from its text and its thought.
+
+    Where the prompt begins a thought, an empty one is ended: else the text would be taken for it.
+    """
+    ids, marks, encoding = template.reply(text, tools), template.thoughts, template.encoding
+    opened = template.opened(encoding.template(encoding.prompt)) > 0
+    if marks is None or not (opened or thought):
+        return ids
+    written = encoding.tokenize(thought if opened else marks.begin + thought)
+    return [*written, *template.end_of_thought(()), *ids]
+
+
+def prompts_of(
+    template: ChatTemplate,
+    conversation: Conversation,
+    turns: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    max_tokens: int,
+    following: bool = False,
+) -> list[list[int]]:
+    """What an agent reads before each of its turns in a conversation, as a rollout writes it.
+
+    Args:
+        template: writes it.
+        conversation: all messages.
+        turns: token ids of each of the agent's messages, thoughts included.
+        max_new_tokens: of a turn.
+        max_tokens: of the conversation; of a longer opening the end counts.
+        following: also give what would be read before the turn after the last message.
+    """
+    context = Context(template, max_new_tokens)
+    between: list[Message] = []
+    found: list[list[int]] = []
+
+    def come_to(number: int) -> None:
+        if number:
+            context.hear(tuple(between), cut=turns[number - 1][-1] not in template.stop_ids)
+        else:
+            context.open(tuple(between), max_tokens - context.longest_turn)
+        found.append(list(context.ids))
+        between.clear()
+
+    for message in conversation:
+        if message.role != "assistant":
+            between.append(message)
+            continue
+        come_to(len(found))
+        context.add(turns[len(found) - 1])
+    if following:
+        come_to(len(found))
+    return found
 
 
 def _same(one: Sequence[int], other: Sequence[int]) -> int:

@@ -115,8 +115,17 @@ def entry_of(name: str) -> object:
 
 def single_threaded(env: object) -> bool:
     """Whether an environment, or what makes it, says that it bears the main thread only."""
+    return _declares(env, "single_threaded")
+
+
+def deterministic(env: object) -> bool:
+    """Whether an environment, or what makes it, says that seed and messages decide all it does."""
+    return _declares(env, "deterministic")
+
+
+def _declares(env: object, name: str) -> bool:
     try:
-        return bool(env.metadata.get("single_threaded"))  # type: ignore[attr-defined]
+        return bool(env.metadata.get(name))  # type: ignore[attr-defined]
     except Exception:  # there is no metadata, or it is no dictionary
         return False
 

@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from rlchat.algorithms.config import PPOConfig
 from rlchat.cli.chat import environment_of
-from rlchat.cli.main import VERBS, main, parse, quiet
+from rlchat.cli.libraries import quiet
+from rlchat.cli.main import VERBS, main, parse
 from rlchat.cli.options import ChatOptions
 from rlchat.cli.train import next_steps
 from rlchat.errors import Notice

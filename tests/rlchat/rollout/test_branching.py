@@ -136,13 +136,14 @@ def test_snapshots_are_told_apart_where_seeds_collide(
     monkeypatch.setattr(
         collect_module, "episode_seeds", lambda *keys: (5, np.random.default_rng(0))
     )
-    played = BranchingRollouts(EnvConfig())._play(ModelAgent.of(policy), [one, other], once=True)
+    agent = ModelAgent.of(policy)
+    played = BranchingRollouts(EnvConfig()).play_on(agent, [one, other], once=True)
     expected = []
     for snapshot in (one, other):
         env = TextEnv(EnvConfig())
         replay(env, snapshot)
         expected.append(env.conversation)
-    assert [conversation[:-1] for conversation, _ in played] == expected
+    assert [episode.conversation[:-1] for episode in played] == expected
 
 
 def test_scripted_replies_and_continuations_draw_from_streams_of_their_own(
@@ -158,7 +159,7 @@ def test_scripted_replies_and_continuations_draw_from_streams_of_their_own(
                 drawn[once].append(seed) or start(agent, seed, settings)
             ),
         )
-        BranchingRollouts(EnvConfig())._play(DEMONSTRATOR, [Snapshot(i) for i in range(3)], once)
+        BranchingRollouts(EnvConfig()).play_on(DEMONSTRATOR, [Snapshot(i) for i in range(3)], once)
     assert len({*drawn[True], *drawn[False]}) == 6
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -307,6 +308,7 @@ def test_a_run_goes_on_in_its_own_precision(
     run.warm_start.mkdir()
     made: list[AdapterConfig] = []
     monkeypatch.setattr(pipeline, "base_spec", lambda _: "tiny")
-    monkeypatch.setattr(Policy, "create", lambda _, adapter, *more: made.append(adapter))
+    create = Mock(side_effect=lambda _, adapter, *more: made.append(adapter) or Mock())
+    monkeypatch.setattr(Policy, "create", create)
     pipeline.prepare(config, run, Distributed(cpu=True), Listener())
     assert [adapter.dtype for adapter in made] == ["bfloat16"]
