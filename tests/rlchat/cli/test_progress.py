@@ -11,7 +11,8 @@ from rich.console import Console
 
 from rlchat.cli.live import progress
 from rlchat.cli.live.pace import Beat, Load, Pace, Tally, Used
-from rlchat.cli.live.progress import Progress, signs
+from rlchat.cli.live.progress import Progress
+from rlchat.cli.live.signs import signs
 from rlchat.rollout.trajectory import Trajectory
 from rlchat_envs import Message
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlchat.cli.live.progress import signs
+from rlchat.cli.live.signs import signs
 from rlchat.rollout.trajectory import Episode
 from rlchat.statistics.dependence import text_information
 from rlchat.training.collapse import collapse, same_reward
