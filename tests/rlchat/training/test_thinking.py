@@ -11,7 +11,7 @@ import torch
 
 from rlchat.algorithms import ppo
 from rlchat.algorithms.advantages import estimate, estimator_settings
-from rlchat.algorithms.annotate import annotate
+from rlchat.algorithms.annotate import ALTERNATIVES, annotate
 from rlchat.algorithms.batch import pack
 from rlchat.algorithms.config import CriticConfig, PPOConfig
 from rlchat.algorithms.critic import Critic
@@ -25,7 +25,7 @@ from rlchat.inference.model_agent import ModelAgent
 from rlchat.models.adapter_io import reading_of
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.logits import token_logprobs
-from rlchat.models.policy import Policy
+from rlchat.models.policy import POLICY, Policy
 from rlchat.models.tiny import byte_tokenizer
 from rlchat.rollout.collect import collect
 from rlchat.rollout.config import RolloutConfig
@@ -121,6 +121,23 @@ def test_a_thought_is_ended_with_tokens_that_are_no_actions(thinking: Policy) ->
                 assert between[0] == acts[0] + 3
             assert len(acts) <= 3 + 4
     assert ended
+
+
+def test_what_was_considered_is_read_in_each_context_alone(thinking: Policy) -> None:
+    """Of several contexts one behind the other, the one in which a token was sampled."""
+    batch = pack(played(thinking))
+    critic = Critic(thinking.hf.config.hidden_size, CriticConfig(width=8))
+    annotated = annotate(thinking, critic, batch, 60, range(5))
+    for b in range(5):
+        best: list[torch.Tensor] = []
+        for begin, end in contexts_of(batch.begins[b], int(batch.lengths[b])):
+            (acts,) = batch.action_mask[b, begin:end].nonzero(as_tuple=True)
+            with torch.no_grad(), thinking.using(POLICY):
+                logits = thinking.model(input_ids=batch.ids[b, None, begin:end]).logits[0]
+            best.append(logits.log_softmax(-1)[acts - 1].topk(ALTERNATIVES).values)
+        torch.testing.assert_close(
+            annotated.alternatives[b][1], torch.cat(best), atol=1e-4, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("budget", [1, 60, 10_000])
