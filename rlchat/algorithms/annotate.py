@@ -52,13 +52,7 @@ def annotate(
     here and not from the sampler, so that the first ratio is exactly 1. Where the rollout kept what
     tokens were drawn from, which it does if its arithmetic is the forward's, that is read instead.
     A policy that is still the reference, as in a run's first iteration, needs no forward of that.
-
-    Args:
-        policy: is read.
-        critic: is read.
-        batch: the episodes.
-        budget: tokens of a forward, at most.
-        considered: rows whose alternatives are read too, which takes one more product a token.
+    Of the rows ``considered`` the alternatives are read too: one more product a token.
     """
     shape = batch.ids.shape
     logprobs, ref_logprobs, values = (torch.zeros(shape) for _ in range(3))
@@ -86,8 +80,7 @@ def annotate(
             turns = batch.turns[b, acted]
             states[b] = with_privileged(read.acted[row], batch, critic, b, turns)
             if b in considered:
-                own_states = read.last[(where.row == row).to(read.last.device)]
-                alternatives[b] = top_logprobs(policy.head, own_states, ALTERNATIVES)
+                alternatives[b] = _alternatives(policy, read, where.row == row)
             values[b, acted] = critic(states[b])
             if not batch.terminated[b]:
                 after = with_privileged(read.after[row], batch, critic, b, turns[-1:] + 1)
@@ -100,15 +93,10 @@ def annotate(
             last, _ = policy.trunk_states(start, packing, at, middle=True)
         ref_logprobs[own] = token_logprobs(policy.head, last[: len(targets)], targets).cpu()
     everyone = range(shape[0])
+    features_of_all = torch.cat([states[b] for b in everyone])
+    kept = [starts[b] for b in everyone]
     return Annotated(
-        batch,
-        logprobs,
-        ref_logprobs,
-        values,
-        bootstrap,
-        torch.cat([states[b] for b in everyone]),
-        [starts[b] for b in everyone],
-        alternatives,
+        batch, logprobs, ref_logprobs, values, bootstrap, features_of_all, kept, alternatives
     )
 
 
@@ -125,6 +113,13 @@ class _Read:
     last: Tensor
     acted: Sequence[Tensor]
     after: Sequence[Tensor]
+
+
+def _alternatives(policy: Policy, read: _Read, own: Tensor) -> Alternatives:
+    """The most probable tokens at those of the action tokens read that ``own`` (N,) says."""
+    states = read.last[own.to(read.last.device)]
+    ids, logprobs = top_logprobs(policy.head, states, ALTERNATIVES)
+    return ids.cpu(), logprobs.cpu()
 
 
 def _sampled(batch: Batch, rows: Tensor) -> _Read | None:

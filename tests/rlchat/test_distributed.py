@@ -99,8 +99,9 @@ def test_the_script_trains_under_torchrun(tmp_path: Path) -> None:
     assert folder.read_config()["resolved"]["processes"] == 2
     assert [row["iteration"] for row in read_metrics(folder.metrics)] == [0, 1]
     for i in range(2):
-        lines = (folder.transcripts / f"{i:04d}.jsonl").read_text("utf-8").splitlines()
-        assert [json.loads(line)["index"] for line in lines] == [0, 1, 2, 3]
+        for place in (folder.transcripts, folder.tokens):
+            lines = (place / f"{i:04d}.jsonl").read_text("utf-8").splitlines()
+            assert [json.loads(line)["index"] for line in lines] == [0, 1, 2, 3]
     assert (folder.adapter / "adapter_model.safetensors").is_file()
     assert done.stdout.count("Talk to it:") == 1
     assert done.stdout.count("iteration 1 ") == 1
