@@ -122,7 +122,7 @@ def attribute(
     """
     batch, mask = annotated.batch, annotated.batch.action_mask
     unit, nothing = score_unit(scale, batch.envs, settings.score_floor), torch.zeros(mask.shape)
-    nothing, discounts = nothing.double(), settings.discounts
+    nothing, discounts = ppo.wide(nothing), settings.discounts
     none_left = torch.zeros(len(mask), dtype=torch.double)
     if settings.estimator != "gae":
         discounts = ppo.Discounts(discounts.gamma_token, 1.0, discounts.gamma_turn, 1.0)
@@ -134,10 +134,10 @@ def attribute(
         name: from_here(scores / unit) for name, scores in component_scores(batch, parts).items()
     }
     kl = from_here(
-        ppo.rewards(nothing, penalized_kl(annotated).double(), mask, batch.turn_end, beta)
+        ppo.rewards(nothing, ppo.wide(penalized_kl(annotated)), mask, batch.turn_end, beta)
     )
     if settings.estimator == "gae":
-        values, bootstrap = annotated.values.double(), annotated.bootstrap.double()
+        values, bootstrap = ppo.wide(annotated.values), ppo.wide(annotated.bootstrap)
         baseline = ppo.gae(nothing, values, bootstrap, mask, batch.turn_end, discounts)
     else:
         to_go = sum(components.values(), kl)

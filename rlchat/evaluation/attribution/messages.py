@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlchat.algorithms import ppo
 from rlchat.errors import UserError
 from rlchat.evaluation.attribution.flow import AttentionShares, WatchedPacking
 from rlchat.models.logits import token_logprobs
@@ -188,7 +189,7 @@ class _Reader:
             last, _ = policy.trunk_states(packing.ids, packing, at)
             targets = ids[acts].repeat(len(some)).to(policy.device)
             logprobs = token_logprobs(policy.head, last, targets)
-            found += logprobs.view(len(some), -1).double().sum(1).tolist()
+            found += ppo.wide(logprobs.view(len(some), -1)).sum(1).tolist()
         return found
 
     def _attention(

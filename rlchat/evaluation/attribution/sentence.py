@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerBase
 
+from rlchat.algorithms.ppo import wide
 from rlchat.errors import UserError
 from rlchat.files import write_bytes
 from rlchat.models.adapter_io import adapter_folder, base_spec
@@ -165,7 +166,7 @@ def work_out(head: Head, row: int | None = None, column: int | None = None) -> W
             f"expected a token that token {i} sees; in a decoder it does not see the later token "
             f"{j}; name one from 0 to {i} with --to"
         )
-    products = head.query[i].double() @ head.key.double().T
+    products = wide(head.query[i]) @ wide(head.key).T
     scaled = products * head.scale
     total = float(scaled[head.weights[i] > 0].exp().sum())  # the others are not seen
     exact = float(scaled[j].exp()) / total

@@ -81,8 +81,8 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "trian",
-            "expected a verb out of train, sft, eval, chat, *, models list, models fetch; got "
-            "'trian'; did you mean train?",
+            "expected a verb out of train, sft, eval, report, chat, *, models list, models fetch; "
+            "got 'trian'; did you mean train?",
         ),
         ("train --episodes 0", "expected episodes of at least 1; got 0; rlchat train --help *"),
         ("train --ppo.learning-rate -1", "expected learning_rate above 0; got -1.0; *"),

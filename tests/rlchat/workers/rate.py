@@ -12,7 +12,7 @@ from rlchat.feedback.pii import masked
 from rlchat.feedback.recorder import RatingContext, RatingRecorder
 
 Said = namedtuple("Said", "text ids logprobs temperature")
-Message = namedtuple("Message", "role content")
+Message = namedtuple("Message", "role content tools", defaults=((),))
 
 
 def acknowledge(*words: object) -> None:
