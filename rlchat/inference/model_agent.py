@@ -79,12 +79,16 @@ class ModelConversation:
             template: the chat template of its tokenizer.
             settings: budgets and temperature.
             noise: what sampling draws from.
+
+        Raises:
+            UserError: the template has no thoughts, or there is no room for them.
         """
         most = getattr(generation.model.config, "max_position_embeddings", None)
         most = min(most or settings.max_tokens, row_limit(generation.model) or settings.max_tokens)
         self._room = min(settings.max_tokens, most)
         self._template = template.thinking(settings.thinking)
         self._context = Context(self._template, settings.max_new_tokens)
+        self._context.check_room(self._room)
         self._noise = noise
         self._temperature = settings.temperature
         self._decoder = decoder_of(generation, 2, self._room, template.stop_ids)

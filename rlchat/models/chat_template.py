@@ -19,8 +19,8 @@ from rlchat.models.templates.call_tokens import CallTokens, Encoders, by_respons
 from rlchat.models.templates.cuts import MAX_MESSAGE_TOKENS, Cuts
 from rlchat.models.templates.encoding import Encoding
 from rlchat.models.templates.forging import Guard, ordinary_marks
-from rlchat.models.templates.rendering import Rendering
-from rlchat.models.templates.thoughts import OFF, NoThoughtsError
+from rlchat.models.templates.taken_apart import taken_apart
+from rlchat.models.templates.thoughts import OFF
 from rlchat_envs import Conversation, Message, Tool, declared
 
 # What is said where it is found out whether texts can be tokenized by themselves.
@@ -88,19 +88,7 @@ class ChatTemplate:
         self.tokenizer, self.cuts, self.setting = tokenizer, Cuts(max_message_tokens), setting
         self._given_stop_ids = stop_ids
         self._others: dict[str, ChatTemplate] = {setting: self}
-        try:
-            self._rendering = Rendering(tokenizer, setting != OFF)
-            segments = self._rendering.segments()
-        except NoThoughtsError as error:
-            raise UserError(
-                "expected a model whose chat template has thoughts; this model's has none; leave "
-                "--rollout.thinking at off, or choose another model"
-            ) from error
-        except Exception as error:  # a template is somebody's program and may raise anything
-            raise UserError(
-                "expected a chat template in which messages follow one another unchanged; this "
-                "model's differs; choose another model"
-            ) from error
+        self._rendering, segments = taken_apart(tokenizer, setting != OFF)
         self.thoughts = self._rendering.thoughts
         self.encoding = encoding = Encoding(tokenizer, self.cuts)
         self._added = tokenizer.added_tokens_decoder

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rlchat.errors import UserError
 from rlchat.inference.engine import Engine, engine
 from rlchat.inference.rows import Sampled
 from rlchat.models.chat_template import ChatTemplate
@@ -94,13 +93,9 @@ def collect(
     if rows == 0:
         return []
     template = template.thinking(config.thinking)
-    longest = Context(template, config.max_new_tokens).longest_turn
-    if config.max_tokens < 2 * longest:
-        raise UserError(
-            f"expected --rollout.max-tokens of at least two turns with their thoughts "
-            f"({2 * longest}); got {config.max_tokens}; raise it, or give thoughts fewer tokens"
-        )
-    slots = config.max_tokens + longest
+    context = Context(template, config.max_new_tokens)
+    context.check_room(config.max_tokens)
+    slots = config.max_tokens + context.longest_turn
     with (
         pool.worker_pool(config.workers, config.timeout) as workers,
         engine(

@@ -19,6 +19,7 @@ from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_folder, base_spec, read_config
 from rlchat.models.adapters import check_share, leave_shape
 from rlchat.models.policy import Policy
+from rlchat.models.templates.context import Context
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.probe import probe
@@ -198,6 +199,7 @@ def _begin(
         listener.say(f"no warm start: {config.policy} is what PPO goes on from")
     policy = Policy.create(base, config.adapter, start, config.seed, listener.say)
     policy.think(config.rollout.thinking)
+    Context(policy.template, config.rollout.max_new_tokens).check_room(config.rollout.max_tokens)
     resolved = {
         "dtype": str(policy.dtype).removeprefix("torch."),
         "device": str(policy.device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+from rlchat.errors import UserError
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.templates.thoughts import thought_budget
 from rlchat_envs import Conversation, Message, Tool, declared
@@ -60,6 +61,18 @@ class Context:
     def first_tokens(self) -> int:
         """Most tokens that are sampled before `goes_on` decides on more."""
         return self._budget or self._most
+
+    def check_room(self, tokens: int) -> None:
+        """Refuse conversations without room for two turns with their thoughts.
+
+        Raises:
+            UserError: ``tokens`` are too few.
+        """
+        if self._template.thoughts is not None and tokens < 2 * self.longest_turn:
+            raise UserError(
+                f"expected --rollout.max-tokens of at least two turns with their thoughts "
+                f"({2 * self.longest_turn}); got {tokens}; raise it, or give thoughts fewer tokens"
+            )
 
     def open(self, messages: Conversation, room: int) -> None:
         """Begin with the messages before the agent's first turn; of too long ones the end counts.

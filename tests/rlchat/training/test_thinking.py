@@ -279,3 +279,8 @@ def test_demonstrations_are_written_without_thoughts() -> None:
     talk = (*talk, Message("assistant", "d"))
     assert thinker("3").conversation(talk) == thinker("off").conversation(talk)
     assert thinker("3").opening(talk[:1]) != thinker("off").opening(talk[:1])
+
+
+def test_a_conversation_has_room_for_its_thoughts_or_is_refused(thinking: Policy) -> None:
+    with pytest.raises(UserError, match=r"at least two turns with their thoughts \(30\); got 29"):
+        ModelAgent.of(thinking).start(0, ConversationSettings(max_new_tokens=4, max_tokens=29))
