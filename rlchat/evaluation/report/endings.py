@@ -14,7 +14,8 @@ from rlchat.evaluation.report.sources import Source
 from rlchat.evaluation.report.svg import SERIES, drawn
 from rlchat.evaluation.summary import with_interval
 from rlchat.rollout.trajectory import Ending
-from rlchat.statistics import wilson
+from rlchat.statistics import by_cluster
+from rlchat.statistics.intervals import interval_of_rate
 
 _WORDS = {
     str(Ending.GOAL): "goal reached",
@@ -94,8 +95,9 @@ def failures(sources: Sequence[Source]) -> Section:
     tables = [_by_fact(fact, groups) for fact in facts]
     if tables:
         about = (
-            "Share of dialogues that failed, with 95% intervals (Wilson). What tells failures "
-            "apart best comes first; a row's button shows its failures below."
+            "Share of dialogues that failed, with 95% intervals; dialogues with the same user and "
+            "goal count as one observation. What tells failures apart best comes first; a row's "
+            "button shows its failures below."
         )
         return Section("failures", "Failures by what was asked for", about, tables=tables)
     note = "No dialogue failed, or success is not told."
@@ -130,9 +132,15 @@ def _by_fact(fact: str, groups: dict[str, list[Dialogue]]) -> Table:
         cells = [value]
         for own in known.values():
             same = [d for d in own if d.facts[fact] == value]
-            failed = sum(d.failed for d in same)
-            interval = with_interval(wilson(failed, len(same)), "{:.0%}")
-            cells.append(f"{interval}, {failed} of {len(same)}" if same else "–")
+            cells.append(_failed(same) if same else "–")
         rows.append(cells)
     filters = [(fact, row[0]) for row in rows]
     return Table(f"Failures by {fact}", [fact, *known], rows, filters)
+
+
+def _failed(dialogues: Sequence[Dialogue]) -> str:
+    """The share that failed, with the interval of users rather than of dialogues."""
+    rates = by_cluster([float(d.failed) for d in dialogues], [d.goal for d in dialogues])
+    told = with_interval(interval_of_rate(rates), "{:.0%}")
+    told += f", {sum(d.failed for d in dialogues)} of {len(dialogues)}"
+    return told if len(rates) == len(dialogues) else f"{told}, {len(rates)} users"

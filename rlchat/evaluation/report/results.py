@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlchat.evaluation.evaluate import EvaluationResult, difference
+from rlchat.evaluation.evaluate import EvaluationResult, difference, p_value
 from rlchat.evaluation.report.elements import Figure, Section, Table, number, plain
 from rlchat.evaluation.report.sources import Source
 from rlchat.evaluation.report.svg import LEVELS, drawn
 from rlchat.evaluation.summary import FORMATS, cells, measured_names, with_interval
+from rlchat.statistics.significance import holm
 
 _DIFFERENCES = {"success": "{:+.0%}", "score": "{:+.2f}", "turns": "{:+.1f}", "cost": "{:+.2f}"}
 Named = tuple[str, EvaluationResult]
@@ -23,6 +24,7 @@ def evaluations(sources: Sequence[Source]) -> Section:
     """All evaluations, those of the same users side by side."""
     tables: list[Table] = []
     groups = by_cell(sources)
+    corrected = _corrected(groups)
     for cell, named in groups.items():
         results = [result for _, result in named]
         names, counts = measured_names(results), sorted({len(r.episodes) for r in results})
@@ -33,9 +35,16 @@ def evaluations(sources: Sequence[Source]) -> Section:
                 [[name, *cells(result, names)] for name, result in named],
             )
         )
-        tables += _differences(cell, named)
+        tables += _differences(cell, named, corrected)
     notes = [] if tables else ["There is no evaluation yet; rlchat eval makes one."]
-    about = "Means with 95% intervals. Differences are paired: the same users, one by one."
+    about = "Means with 95% intervals."
+    if corrected:
+        about += (
+            " Differences are paired: the same users, one by one. p is of success, or of the score "
+            "where no success is told."
+        )
+    if len(corrected) > 1:
+        about += f" Holm's p holds for all {len(corrected)} comparisons of this page together."
     return Section("results", "Results", about if tables else "", tables=tables, notes=notes)
 
 
@@ -61,24 +70,44 @@ def told(cell: Cell) -> str:
     return f"{env}, {split} side{more}"
 
 
-def _differences(cell: Cell, named: Sequence[Named]) -> list[Table]:
+def _compared(cell: Cell, named: Sequence[Named]) -> list[tuple[str, str, EvaluationResult]]:
+    """Agents that talked to the same users as the first: a key, the name and the result of each."""
+    (_, base), *others = named
+    seeds = [e.seed for e in base.episodes]
+    return [
+        (f"{place} in {cell}", name, result)
+        for place, (name, result) in enumerate(others)
+        if [e.seed for e in result.episodes] == seeds
+    ]
+
+
+def _corrected(groups: Mapping[Cell, Sequence[Named]]) -> dict[str, float]:
+    """P-values of all comparisons by their keys, corrected for one another (Holm)."""
+    return holm(
+        {
+            key: p_value(result, named[0][1])
+            for cell, named in groups.items()
+            for key, _, result in _compared(cell, named)
+        }
+    )
+
+
+def _differences(cell: Cell, named: Sequence[Named], corrected: Mapping[str, float]) -> list[Table]:
     """Paired differences of all agents against the first that talked to the same users."""
-    (first, base), *others = named
+    first, base = named[0]
     known = measured_names([result for _, result in named])
     rows, names = [], [name for name in _DIFFERENCES if name in known]
-    for name, result in others:
-        if [e.seed for e in result.episodes] != [e.seed for e in base.episodes]:
-            continue
+    for key, name, result in _compared(cell, named):
         found = difference(result, base)
-        rows.append(
-            [
-                f"{name} minus {first}",
-                *(with_interval(found[n], _DIFFERENCES[n]) if n in found else "" for n in names),
-            ]
-        )
+        row = [with_interval(found[n], _DIFFERENCES[n]) if n in found else "" for n in names]
+        row.append(f"{p_value(result, base):.2g}")
+        if len(corrected) > 1:
+            row.append(f"{corrected[key]:.2g}")
+        rows.append([f"{name} minus {first}", *row])
     if not rows:
         return []
-    return [Table(f"Paired differences, {told(cell)}", ["agents", *names], rows)]
+    head = ["agents", *names, "p", *(["p, Holm"] if len(corrected) > 1 else [])]
+    return [Table(f"Paired differences, {told(cell)}", head, rows)]
 
 
 def matrix(sources: Sequence[Source]) -> Section | None:

@@ -16,6 +16,7 @@ from rlchat.evaluation.config import EvalConfig
 from rlchat.evaluation.evaluate import EvaluationResult, evaluate
 from rlchat.evaluation.report.dialogues import Dialogue, Played
 from rlchat.evaluation.report.elements import thinned
+from rlchat.evaluation.report.endings import _failed
 from rlchat.evaluation.report.goals import grouping_facts, tell_goals
 from rlchat.evaluation.report.page import LARGEST, Page, report, sections_of
 from rlchat.evaluation.report.selection import as_data, chosen
@@ -112,6 +113,54 @@ def test_every_section_is_there(make_run: MakeRun) -> None:
         for figure in section.figures:
             assert "style=" not in figure.svg and "<metadata" not in figure.svg
             assert re.search(r'role="img"', figure.svg) and figure.table.rows
+
+
+def result(agent: str, outcomes: list[bool], trials: int = 1) -> EvaluationResult:
+    """An evaluation with these successes, so many of each user in a row."""
+    episodes = [
+        Episode(i, i // trials, parts=[{"a": 1.0}], success=success)
+        for i, success in enumerate(outcomes)
+    ]
+    return EvaluationResult(agent, EnvConfig(), "dev", 0, 0.0, episodes, None, trials)
+
+
+def written(place: Path, *results: EvaluationResult) -> Path:
+    place.write_text(json.dumps([r.to_json() for r in results]), "utf-8")
+    return place
+
+
+def test_differences_have_p_values_that_hold_together(tmp_path: Path) -> None:
+    """Six gained and none lost: 1/64 by McNemar's mid-p; eight and none: 1/256; so twice the less."""
+    none = result("base", [False] * 20)
+    six, eight = (result(f"of {n}", [i < n for i in range(20)]) for n in (6, 8))
+    one = sections_of(read_sources([written(tmp_path / "a.json", none, six)]))[0]
+    assert one.tables[1].head[-1] == "p" and one.tables[1].rows[0][-1] == "0.016"
+    assert "Holm" not in one.about
+    both = sections_of(read_sources([written(tmp_path / "b.json", none, six, eight)]))[0]
+    assert list(both.tables[1].head[-2:]) == ["p", "p, Holm"]
+    assert [list(row[-2:]) for row in both.tables[1].rows] == [
+        ["0.016", "0.016"],
+        ["0.0039", "0.0078"],
+    ]
+    assert "all 2 comparisons" in both.about
+    again = sections_of(read_sources([written(tmp_path / "c.json", none), tmp_path / "b.json"]))[0]
+    assert [row[-1] for row in again.tables[1].rows] == ["1", "0.031", "0.012"]
+
+
+def test_failures_of_one_user_count_once() -> None:
+    """Ten users, four episodes each, all alike: the interval is of 10, not of 40."""
+    alone, together = (
+        [
+            Dialogue(played(), i, i // trials, [], [], [], i // trials % 2 == 0, "goal")
+            for i in range(10 * trials)
+        ]
+        for trials in (1, 4)
+    )
+    assert _failed(alone) == "50% (24% … 76%), 5 of 10"
+    assert _failed(together) == "50% (24% … 76%), 20 of 40, 10 users"
+    mixed = [Dialogue(played(), i, i // 4, [], [], [], i % 2 == 0, "goal") for i in range(40)]
+    # All users are alike, half of each: narrower, but for what was not seen.
+    assert _failed(mixed) == "50% (38% … 62%), 20 of 40, 10 users"
 
 
 def test_failures_are_grouped_by_what_was_asked_for(make_run: MakeRun) -> None:
