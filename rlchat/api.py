@@ -65,6 +65,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 0,
     temperature: float = 0.0,
+    trials: int = 1,
     rollout: RolloutConfig | None = None,
     on_episode: OnEpisode | None = None,
 ) -> EvaluationResult:
@@ -76,6 +77,8 @@ def evaluate(
         episodes: how many users the agent talks to.
         seed: decides users and goals.
         temperature: of the agent's sampling; 0 is greedy, 1 is how it was trained.
+        trials: episodes with each user and goal; with several, they count as one observation in
+            all intervals, and ``pass^k`` tells how often k of them all succeed.
         rollout: budgets of turns and episodes.
         on_episode: called with each episode as it ends.
 
@@ -95,7 +98,9 @@ def evaluate(
         True
     """
     settings, split = (env.config, env.split) if isinstance(env, TextEnv) else (env, "dev")
-    config = EvalConfig(cast(Split, split), episodes, seed, temperature, rollout or RolloutConfig())
+    config = EvalConfig(
+        cast(Split, split), episodes, seed, temperature, rollout or RolloutConfig(), trials
+    )
     return measure(load_agent(agent), settings, config, on_episode=on_episode)
 
 

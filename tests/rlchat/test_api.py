@@ -110,6 +110,14 @@ def test_an_object_with_reply_is_an_agent() -> None:
         expert.minus(rlchat.evaluate("expert", env, episodes=2))
 
 
+def test_trials_are_episodes_with_the_same_user() -> None:
+    env = rlchat.make_env(split="dev")
+    found = rlchat.evaluate("demonstrator", env, episodes=3, trials=2)
+    seeds = [e.seed for e in found.episodes]
+    assert len(seeds) == 6 and seeds[::2] == seeds[1::2] and len(set(seeds)) == 3
+    assert found.trials == 2 and "pass^2" in found.metrics
+
+
 def test_a_string_is_one_name() -> None:
     assert rlchat.make_env(users="terse").config.users == ("terse",)
 
