@@ -46,6 +46,7 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
         options.out,
         options.policy,
         options.adapter,
+        options.against,
     )
     with Progress(console) as progress:
         played = evaluate_matrix(options.agents, envs, config, progress)

@@ -42,9 +42,9 @@ class EvalOptions(EvalConfig, AgentEnvOptions):
     default for the usual ones; in the place of --users, which are in one column."""
     until_width: float = 0.0
     """Stop where the 95% interval of success of every agent is as narrow as this, from its low to
-    its high end, as in 0.1; --episodes is then how many there are at most. With 0 all are played.
-    The width is looked at after 50 episodes or more, each time a quarter more: the interval stays
-    as good as one of as many episodes."""
+    its high end, as in 0.1, and with --against that of every paired difference too; --episodes is
+    then how many there are at most. With 0 all are played. The width is looked at after 50 users,
+    and each time a quarter more: the intervals stay as good as those of as many episodes."""
     power: float = 0.0
     """A difference of success, as in 0.1: say how many episodes show it 8 times of 10, given how
     often the agents disagreed here. With 0 nothing is said."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from rlchat.errors import NotThere, UserError
 from rlchat.evaluation.blocks import BlockPlayer, Where
 from rlchat.evaluation.config import EvalConfig
-from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.evaluation.evaluate import EvaluationResult, difference
 from rlchat.evaluation.kept import KeptEpisodes
 from rlchat.inference.agents import Agent
 from rlchat.inference.load_agent import load_agent
@@ -19,6 +19,7 @@ from rlchat.models.config import AdapterConfig
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.trajectory import Episode
 from rlchat.settings import expect
+from rlchat.statistics import Interval
 from rlchat.statistics.power import looks
 
 
@@ -28,11 +29,14 @@ class MatrixConfig:
 
     Attributes:
         evaluation: which users, how many; with ``until_width`` how many at most.
-        until_width: width of the interval of success at which an environment is done; 0 plays all.
+        until_width: width of the intervals of success at which an environment is done; 0 plays
+            all.
         processes: that play side by side.
         out: folder that episodes are kept in, from which the same evaluation goes on.
         base: the model that the agent ``base`` stands for.
         adapter: precision and device of models.
+        against: agent whose paired differences of success to all others have to be as narrow as
+            ``until_width`` too; none if empty.
     """
 
     evaluation: EvalConfig = field(default_factory=EvalConfig)
@@ -41,6 +45,7 @@ class MatrixConfig:
     out: Path | None = None
     base: str = "smollm2-135m"
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    against: str = ""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -195,20 +200,31 @@ class _Play:
             yield first * trials, min(first + block, users) * trials
 
     def enough(self, row: Sequence[Cell]) -> bool:
-        """Whether every agent's interval of success in an environment is narrow enough."""
+        """Whether an environment's intervals of success are narrow enough.
+
+        They are every agent's own, and where a comparison is asked for those of the differences.
+        """
         width = self.config.until_width
         if not width:
             return True
-        for cell in (cell for cell in row if cell.there):
-            success = cell.result(self.config.evaluation).metrics.get("success")
+        results = [cell.result(self.config.evaluation) for cell in row if cell.there]
+        for result in results:
+            success = result.metrics.get("success")
             if success is None:
                 raise UserError(
                     "expected an environment that tells success, to stop at a width of its "
-                    f"interval; {cell.env.env} does not; leave --until-width out"
+                    f"interval; {result.env.env} does not; leave --until-width out"
                 )
-            if success.high - success.low > width:
+            if _width(success) > width:
                 return False
-        return True
+        other = next((r for r in results if r.agent == self.config.against), None)
+        return other is None or all(
+            _width(difference(r, other)["success"]) <= width for r in results if r is not other
+        )
+
+
+def _width(interval: Interval) -> float:
+    return interval.high - interval.low
 
 
 def with_users(envs: Sequence[EnvConfig], families: Sequence[tuple[str, ...]]) -> list[EnvConfig]:

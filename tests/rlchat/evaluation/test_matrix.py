@@ -12,7 +12,7 @@ import pytest
 from rlchat.errors import NotThere, UserError
 from rlchat.evaluation import blocks
 from rlchat.evaluation.config import EvalConfig
-from rlchat.evaluation.evaluate import EvaluationResult, evaluate
+from rlchat.evaluation.evaluate import EvaluationResult, difference, evaluate
 from rlchat.evaluation.matrix import MatrixConfig, evaluate_matrix, with_users
 from rlchat.inference.agents import ConversationSettings
 from rlchat.inference.load_agent import load_agent
@@ -150,3 +150,19 @@ def test_it_stops_at_the_width_with_as_many_episodes_for_each() -> None:
     assert 50 < count < 150
     success = row[1].metrics["success"] if row[1] else None
     assert success is not None and success.high - success.low <= 0.2
+
+
+def test_with_a_comparison_the_difference_has_to_be_as_narrow() -> None:
+    """Two agents that fail on other users: their difference is the wider interval."""
+    config = MatrixConfig(EvalConfig("dev", 400, rollout=RolloutConfig(rows=10)), 0.25)
+    counts = []
+    for against in ("", "retrieval", "expert"):  # the last one plays no part
+        (row,) = evaluate_matrix(
+            ["demonstrator", "retrieval"], [EnvConfig()], replace(config, against=against)
+        )
+        a, b = row
+        assert a is not None and b is not None
+        gain = difference(a, b)["success"]
+        counts.append(len(a.episodes))
+        assert (gain.high - gain.low <= 0.25) == (against == "retrieval")
+    assert counts[0] == counts[2] < counts[1] < 400
