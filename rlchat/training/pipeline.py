@@ -26,6 +26,7 @@ from rlchat.rollout.probe import probe
 from rlchat.training.comparison import measure_end, measure_start
 from rlchat.training.config import SFTConfig, TrainConfig, WarmStartConfig
 from rlchat.training.inspection.model_card import leave_card
+from rlchat.training.inspection.sft_card import leave_sft_card
 from rlchat.training.learning_curve import leave_curve
 from rlchat.training.loop import train
 from rlchat.training.metrics import Clock
@@ -150,7 +151,10 @@ def sft(config: SFTConfig, listener: Listener | None = None) -> Path:
         conversations is None
     ):  # last: playing them takes seconds, and a wrong policy is told at once
         conversations = demonstrate(config.mixture, config.warm_start.demonstrations, config.seed)
-    warm(policy, conversations, config.warm_start, config.seed, config.out, listener, drawn)
+    losses = warm(
+        policy, conversations, config.warm_start, config.seed, config.out, listener, drawn
+    )
+    leave_sft_card(config, policy.base, len(conversations), losses)
     return config.out
 
 
@@ -227,8 +231,8 @@ def warm(
     out: Path,
     listener: Listener,
     in_random_order: bool = True,
-) -> None:
-    """Warm-start a policy on conversations, and record how the validation loss fell.
+) -> list[float]:
+    """Warm-start a policy on conversations; record and give how the validation loss fell.
 
     Those of simulators come in random order; others may not.
     """
@@ -246,6 +250,7 @@ def warm(
         policy, conversations, config, seed, out, in_random_order, report, listener.warn
     )
     files.write_json(out / "validation_losses.json", losses)
+    return losses
 
 
 def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:

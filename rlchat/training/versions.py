@@ -14,6 +14,7 @@ from rlchat import files
 from rlchat.errors import UserError
 from rlchat.models.adapter_io import adapter_hash
 from rlchat.training.gate import GateDecision
+from rlchat.training.inspection.version_card import tell_version
 from rlchat.training.run_folder import RunFolder
 
 
@@ -96,12 +97,12 @@ class Versions:
         return current
 
     def use(self, number: int) -> None:
-        """Make a version the run's adapter.
+        """Make a version the run's adapter, and say so in its model card.
 
         Raises:
             UserError: there is none of that number.
         """
-        known = [v.number for v in self.all()]
+        known = {v.number: v for v in self.all()}
         if number not in known:
             raise UserError(
                 f"expected a version out of {', '.join(map(str, known)) or 'none'}; got {number}; "
@@ -109,6 +110,7 @@ class Versions:
             )
         with files.atomic_folder(self.run.adapter) as new:
             _copy(self.place(number), new)
+        tell_version(self.run, number, known[number].origin, known[number].reason)
 
 
 def _copy(adapter: Path, new: Path) -> None:

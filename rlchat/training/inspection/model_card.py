@@ -20,12 +20,14 @@ from rlchat.training.config import TrainConfig
 from rlchat.training.run_folder import RunFolder
 
 CARD = "README.md"
-_MARK = "<!-- rlchat train wrote this card, and writes it anew unless this line is deleted. -->"
+_KEPT = "writes it anew unless this line is deleted"
+MARK = f"<!-- rlchat wrote this card, and {_KEPT}. -->"
+WITHOUT_PEOPLE = "; no conversation of a person is among those it was trained on in this run"
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class _Base:
+class Base:
     """What is known of a base model.
 
     Attributes:
@@ -50,30 +52,45 @@ def leave_card(run: RunFolder, results: Sequence[EvaluationResult], config: Trai
         config: of the run.
     """
     path = run.folder / CARD
-    if not run.adapter.is_dir() or (path.is_file() and _MARK not in path.read_text("utf-8")):
+    if not run.adapter.is_dir() or (path.is_file() and not is_ours(path.read_text("utf-8"))):
         return
-    base = _base_of(run)
-    front = yaml.safe_dump(
-        front_matter(run.folder.resolve().name, base, results, config),
-        sort_keys=False,
-        allow_unicode=True,
-    )
+    name, base = run.folder.resolve().name, base_of(run.read_config()["resolved"].get("base", {}))
     sections = [
-        f"---\n{front}---\n\n{_MARK}\n\n# {run.folder.resolve().name}",
+        heading(name, front_matter(name, base, results, config)),
         _summary(base, config, run),
         _results(results),
         _data(config, run),
         _settings(config, base, run),
         _limits(results, config),
-        _use(base),
+        use(base, "FOLDER/adapter"),
     ]
     write_text(path, "\n\n".join(section for section in sections if section) + "\n")
 
 
+def is_ours(card: str) -> bool:
+    """Whether rlchat wrote a card, and no person has taken it over."""
+    return _KEPT in card
+
+
+def heading(name: str, front: Mapping[str, Any]) -> str:
+    """What a card begins with: its data for the hub, the mark of who wrote it, and its name."""
+    data = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True)
+    return f"---\n{data}---\n\n{MARK}\n\n# {name}"
+
+
 def front_matter(
-    name: str, base: _Base, results: Sequence[EvaluationResult], config: TrainConfig
+    name: str, base: Base, results: Sequence[EvaluationResult], config: TrainConfig
 ) -> dict[str, Any]:
     """What the hub reads of a card: base, licence, tags, and results with their intervals."""
+    front = common_front(base, "reinforcement-learning", "ppo", config.adapter.method)
+    if results:
+        own = [_indexed(group) for group in by_environment(results)]
+        front["model-index"] = [{"name": name, "results": own}]
+    return front
+
+
+def common_front(base: Base, *tags: str) -> dict[str, Any]:
+    """What the hub reads of any card of an adapter."""
     front: dict[str, Any] = {}
     if base.hub_id:
         front["base_model"] = base.hub_id
@@ -81,10 +98,7 @@ def front_matter(
     if base.licence:
         front["license"] = base.licence.lower()
     front["pipeline_tag"] = "text-generation"
-    front["tags"] = ["rlchat", "reinforcement-learning", "ppo", "dialogue", config.adapter.method]
-    if results:
-        own = [_indexed(group) for group in by_environment(results)]
-        front["model-index"] = [{"name": name, "results": own}]
+    front["tags"] = ["rlchat", "dialogue", *tags]
     return front
 
 
@@ -130,19 +144,18 @@ def _bounds(name: str, interval: Interval) -> str:
     return f"{form.format(interval.low)} to {form.format(interval.high)}"
 
 
-def _base_of(run: RunFolder) -> _Base:
-    """The base model, from the run's record."""
-    recorded = run.read_config()["resolved"].get("base", {})
+def base_of(recorded: Mapping[str, Any]) -> Base:
+    """The base model, from what an adapter or a run recorded of it."""
     spec, sha256 = str(recorded.get("spec", "")), str(recorded.get("weights_sha256", ""))
     if spec in CATALOGUE:
         known = CATALOGUE[spec]
-        return _Base(known.hub_id, known.licence, spec, sha256)
+        return Base(known.hub_id, known.licence, spec, sha256)
     if is_hub_id(spec) and "@" in str(recorded.get("source", "")):
-        return _Base(spec, "", spec, sha256)
-    return _Base("", "", "a model in a local folder", sha256)
+        return Base(spec, "", spec, sha256)
+    return Base("", "", "a model in a local folder", sha256)
 
 
-def _summary(base: _Base, config: TrainConfig, run: RunFolder) -> str:
+def _summary(base: Base, config: TrainConfig, run: RunFolder) -> str:
     return (
         f"A dialogue agent: an adapter ({config.adapter.method}) over {base.shown}, trained by "
         f"multi-turn PPO (rlchat) in conversations with simulated users, {run.iterations} "
@@ -201,14 +214,14 @@ def _data(config: TrainConfig, run: RunFolder) -> str:
     lines.append(
         "- Users are simulated"
         + (", some by a language model" if written else " by rules")
-        + "; no conversation of a person is among those it was trained on in this run."
+        + f"{WITHOUT_PEOPLE}."
     )
     if reward.person:
         lines.append("- Style: what a person's comparisons of replies say of how they like them.")
     return "\n".join(lines)
 
 
-def _settings(config: TrainConfig, base: _Base, run: RunFolder) -> str:
+def _settings(config: TrainConfig, base: Base, run: RunFolder) -> str:
     ppo, resolved = config.ppo, run.read_config()["resolved"]
     rows: Mapping[str, object] = {
         "base model": f"{base.shown}, weights {base.sha256[:12]}",
@@ -247,7 +260,8 @@ def _limits(results: Sequence[EvaluationResult], config: TrainConfig) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _use(base: _Base) -> str:
+def use(base: Base, place: str) -> str:
+    """How an adapter in such a place is used."""
     lines = ["## Use", "", "`rlchat chat FOLDER` talks to it, `rlchat eval FOLDER` measures it."]
     if base.hub_id and is_hub_id(base.hub_id):
         lines += [
@@ -258,7 +272,7 @@ def _use(base: _Base) -> str:
             "from transformers import AutoModelForCausalLM",
             "",
             f'base = AutoModelForCausalLM.from_pretrained("{base.hub_id}")',
-            'model = PeftModel.from_pretrained(base, "FOLDER/adapter")',
+            f'model = PeftModel.from_pretrained(base, "{place}")',
             "```",
         ]
         if base.shown in CATALOGUE:
