@@ -21,12 +21,15 @@ def considered(batch: Batch) -> list[int]:
     return [row for row, index in enumerate(batch.index.tolist()) if index < CONSIDERED]
 
 
-def token_records(tokenizer: PreTrainedTokenizerBase, estimated: Estimated) -> list[dict[str, Any]]:
+def token_records(
+    tokenizer: PreTrainedTokenizerBase, estimated: Estimated, most: int | None = RECORDED
+) -> list[dict[str, Any]]:
     """What is known of the action tokens of an iteration's first episodes.
 
     Args:
         tokenizer: turns ids into text.
         estimated: this rank's episodes.
+        most: episodes with an index below that; None for all.
 
     Returns:
         An object an episode: its ``index``; for each action token its ``turn``, ``text``,
@@ -38,7 +41,7 @@ def token_records(tokenizer: PreTrainedTokenizerBase, estimated: Estimated) -> l
     batch = annotated.batch
     records = []
     for row, index in enumerate(batch.index.tolist()):
-        if index >= RECORDED:
+        if most is not None and index >= most:
             continue
         acts = batch.action_mask[row].nonzero()[:, 0]
         ids, turns = batch.ids[row, acts].tolist(), batch.turns[row, acts].tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,19 @@ _MARGIN = 100_000  # what the frame around sections and transcripts takes, and m
 _HERE = Path(__file__).parent
 
 
-def report(places: Sequence[Path], out: Path, most: int = 1000) -> Page:
+def report(
+    places: Sequence[Path],
+    out: Path,
+    most: int = 1000,
+    prepare: Callable[[Sequence[Source]], None] = lambda sources: None,
+) -> Page:
     """Write a report of runs and evaluations into one HTML file.
 
     Args:
         places: run folders, and files that ``rlchat eval --json`` wrote.
         out: the file.
         most: episodes whose transcripts it has; fewer if they would make it larger than 5 MB.
+        prepare: is given what was read, a source a place, and may add to it.
 
     Returns:
         What was written.
@@ -36,7 +42,9 @@ def report(places: Sequence[Path], out: Path, most: int = 1000) -> Page:
     Raises:
         UserError: a place that is neither.
     """
-    page = Page(read_sources(places), most)
+    sources = read_sources(places)
+    prepare(sources)
+    page = Page(sources, most)
     write_bytes(out, page.encoded)
     return page
 

@@ -55,7 +55,7 @@ function drawScale(shown) {
   const shade = SHADES[$("shade").value], some = shown.some((e) => e.tokens);
   $("scale").replaceChildren();
   if (!shown.length) return;
-  if (!some) { $("scale").textContent = "Numbers of tokens were not recorded for this dialogue."; return; }
+  if (!some) { $("scale").textContent = "Numbers of tokens were not recorded for this dialogue; rlchat report --evaluation-tokens N reads those of evaluations."; return; }
   if (!shade) return;
   $("scale").append(make("span", shade.low, { class: "n3" }));
   if (shade.high) $("scale").append(" ", make("span", shade.high, { class: "p3" }));

@@ -158,8 +158,8 @@ def read_transcripts(run: RunFolder, iteration: int | None = None) -> list[dict[
     return rows
 
 
-def retold(opened: OpenedRun, row: Mapping[str, Any]) -> Trajectory:
-    """An episode of the transcripts with the tokens of its text.
+def retold(opened: OpenedRun, row: Mapping[str, Any], split: str = "train") -> Trajectory:
+    """An episode of the transcripts, or of an evaluation, with the tokens of its text.
 
     Raises:
         UserError: its environment does not play it again; see `recorded`.
@@ -185,7 +185,7 @@ def retold(opened: OpenedRun, row: Mapping[str, Any]) -> Trajectory:
     trajectory.costs, trajectory.success = row["costs"], row["success"]
     trajectory.terminated, trajectory.truncated = row["terminated"], row["truncated"]
     trajectory.env, trajectory.thoughts = row.get("env", ""), thoughts
-    trajectory.privileged = _privileged(opened, trajectory)
+    trajectory.privileged = _privileged(opened, trajectory, split)
     return trajectory
 
 
@@ -197,13 +197,13 @@ def _follow(trajectory: Trajectory, before: list[int], prompt: list[int]) -> Non
         trajectory.begin(prompt)
 
 
-def _privileged(opened: OpenedRun, trajectory: Trajectory) -> list[Mapping[str, Any]]:
+def _privileged(opened: OpenedRun, trajectory: Trajectory, split: str) -> list[Mapping[str, Any]]:
     """What the environment hid before each turn, found by saying the same things again."""
     turns = len(trajectory.parts) + trajectory.truncated
     config = opened.env_of(trajectory.env)
     if not opened.config.critic.privileged:
         return [{}] * turns
-    with TextEnv(config, "train") as env:
+    with TextEnv(config, split) as env:
         if not env.ours:
             return [{}] * turns
         env.reset(trajectory.seed)
@@ -214,7 +214,7 @@ def _privileged(opened: OpenedRun, trajectory: Trajectory) -> list[Mapping[str, 
         if not _same_talk(env.conversation, trajectory.conversation):
             raise UserError(
                 f"expected {config.env} to play episode {trajectory.index} again; other things "
-                "were said than in the transcript; play an episode with --split dev"
+                "were said than was kept; play an episode with rlchat explain --split dev"
             )
     return found[:turns]
 

@@ -55,6 +55,8 @@ def test_without_a_browser_it_says_so(
         (["RUN/config.json", "--out", "RUN/config.json"], "expected an HTML file to write"),
         (["RUN/config.json"], "config.json is none; make one"),
         (["RUN", "--episodes", "-1"], "of at least 0"),
+        (["RUN", "--evaluation-tokens", "-1"], "of at least 0"),
+        (["RUN", "--evaluation-tokens", "1"], "expected a run"),
     ],
 )
 def test_a_mistake_is_a_sentence(

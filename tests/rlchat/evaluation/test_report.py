@@ -130,7 +130,7 @@ def written(place: Path, *results: EvaluationResult) -> Path:
 
 
 def test_differences_have_p_values_that_hold_together(tmp_path: Path) -> None:
-    """Six gained and none lost: 1/64 by McNemar's mid-p; eight and none: 1/256; so twice the less."""
+    """Six gained, none lost: 1/64 by McNemar's mid-p; eight: 1/256, twice which holds for both."""
     none = result("base", [False] * 20)
     six, eight = (result(f"of {n}", [i < n for i in range(20)]) for n in (6, 8))
     one = sections_of(read_sources([written(tmp_path / "a.json", none, six)]))[0]
