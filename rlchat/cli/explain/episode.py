@@ -204,22 +204,29 @@ def _messages_table(dependence: Dependence, conversation: Conversation, console:
         name = {"assistant": "agent", "tool": "desk"}.get(message.role, message.role)
         nats, weights, taken = effect.occlusion, effect.attention, effect.contribution
         shown = f"{effect.place} {name}: {_excerpt(message.content)}"
-        rows.append((shown, f"{nats:+.2f}", f"{weights:.1%}", f"{taken:.1%}"))
+        rows.append((shown, f"{nats:+.2f}", _share(weights), _share(taken)))
     for name, (weights, taken) in (
         ("the reply itself", dependence.own),
         ("marks of the chat template", dependence.marks),
     ):
-        rows.append((name, "", f"{weights:.1%}", f"{taken:.1%}"))
+        rows.append((name, "", _share(weights), _share(taken)))
     return _table(
         ("what the reply hung on", "nats without", "attention", "of values"), rows, console
     )
 
 
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1%}"
+
+
 def _agreement(dependence: Dependence) -> str:
     weights, taken = dependence.agreement
+    if math.isnan(dependence.own[0]):
+        return "This model has no attention that tells what it looks at."
     if math.isnan(weights):
         return "rank correlation with the nats: too few messages to tell"
-    return f"rank correlation with the nats' size: attention {weights:+.2f}, of values {taken:+.2f}"
+    values = "" if math.isnan(taken) else f", of values {taken:+.2f}"
+    return f"rank correlation with the nats' size: attention {weights:+.2f}{values}"
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> Table:

@@ -1,4 +1,4 @@
-"""Attention of some tokens of a row, kept while the policy's own forward goes by."""
+"""Attention of some tokens of a row: kept while a forward goes by, or as the model itself tells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from rlchat.models.attention import Mask, Scoring, attention_weights
 from rlchat.models.packing import Packing
@@ -87,6 +88,31 @@ class WatchedPacking(Packing):
         keys, values = key[:, :tokens], value[:, :tokens]
         self.shares.add(query, keys, values, _mask(at, keys, None), Scoring(scale))
         return super().attend_at(at, query, key, value, scale)
+
+
+def told_attention(model: PreTrainedModel, ids: Tensor, at: Tensor) -> Tensor | None:
+    """What some tokens attend to, as a model that is run row by row tells of itself.
+
+    Args:
+        model: with transformers' plain attention.
+        ids: (T,), a row.
+        at: (A,), places of the tokens.
+
+    Returns:
+        The weights (T,), the mean over tokens, heads and layers that attend; None if no layer does.
+    """
+    told = model(input_ids=ids[None], output_attentions=True, use_cache=False)
+    layers = getattr(told, "attentions", None) or ()
+    found = [w[0, :, at, -len(ids) :].float().mean((0, 1)) for w in layers if _attends(w, ids)]
+    return torch.stack(found).mean(0) if found else None
+
+
+def _attends(weights: Tensor | None, ids: Tensor) -> bool:
+    """Whether they are shares of all places: some models tell states of linear layers there."""
+    if weights is None or weights.dim() != 4 or weights.shape[2] != len(ids):
+        return False
+    sums = weights.float().sum(-1)
+    return bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-2))
 
 
 def _mask(at: Tensor, key: Tensor, window: int | None) -> Mask:

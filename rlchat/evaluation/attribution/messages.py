@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from rlchat.algorithms import ppo
-from rlchat.errors import UserError
-from rlchat.evaluation.attribution.flow import AttentionShares, WatchedPacking
+from rlchat.evaluation.attribution.flow import AttentionShares, WatchedPacking, told_attention
 from rlchat.models.logits import token_logprobs
 from rlchat.models.packing import Packing
 from rlchat.models.policy import Policy
@@ -44,8 +43,9 @@ class MessageEffect:
         occlusion: nats that the reply's log-probability loses where the message is replaced by
             three dots; below 0 if the message spoke against the reply.
         attention: share of the attention of the reply's tokens that lies on the message, the mean
-            over layers and heads.
-        contribution: the same with each weight times the length of the value that it takes.
+            over layers and heads; NaN in a model without attention.
+        contribution: the same with each weight times the length of the value that it takes; NaN in
+            models that are run row by row, which do not tell values.
     """
 
     place: int
@@ -65,7 +65,7 @@ class Dependence:
         marks: those of the chat template's marks; the first token of a row takes much attention in
             most models, whatever is said.
         agreement: Spearman's rank correlation of the occlusions' sizes with attention, and with
-            contributions; NaN for fewer than three messages.
+            contributions; NaN for fewer than three messages, or where those are NaN.
     """
 
     logprob: float
@@ -199,27 +199,31 @@ class _Reader:
         (acts,) = torch.tensor(turn.sampled).nonzero(as_tuple=True)
         row = self.policy.packing([torch.tensor([*prompt, *turn.ids])])
         if not isinstance(row, Packing):
-            raise UserError(
-                "expected a model whose attention can be read; got "
-                f"{type(self.policy.hf).__name__}, which is run row by row; explain an agent of a "
-                "model that docs/method/models.md lists as packed"
-            )
+            return self._told([*prompt, *turn.ids], len(prompt) + acts - 1, spans, len(prompt))
         at = row.at(torch.zeros_like(acts), len(prompt) + acts - 1).to(self.policy.device)
         own = {name.name: getattr(row, name.name) for name in fields(row) if name.name != "masks"}
         watched = WatchedPacking(**own, shares=AttentionShares(at))
         self.policy.trunk_states(watched.ids, watched, at)
         said = range(len(prompt), len(prompt) + len(turn.ids))
-
-        def parts(whole: Tensor) -> list[float]:
-            found = [_sum(whole, watched.first, span) for span in (*spans, said)]
-            return [*found, max(0.0, float(whole.sum()) - sum(found))]
-
         weights, taken = watched.shares.mean()
-        return parts(weights), parts(taken)
+        own_spans = (*spans, said)
+        return _parts(weights, watched.first, own_spans), _parts(taken, watched.first, own_spans)
+
+    def _told(
+        self, ids: list[int], at: Tensor, spans: Sequence[range], begin: int
+    ) -> tuple[list[float], list[float]]:
+        """Likewise of a model that is run row by row, which tells no values."""
+        device, unknown = self.policy.device, [math.nan] * (len(spans) + 2)
+        weights = told_attention(self.policy.hf, torch.tensor(ids, device=device), at.to(device))
+        if weights is None:
+            return unknown, unknown
+        return _parts(weights, 0, (*spans, range(begin, len(ids)))), unknown
 
 
-def _sum(weights: Tensor, first: int, span: range) -> float:
-    return float(weights[first + span.start : first + span.stop].sum())
+def _parts(weights: Tensor, first: int, spans: Sequence[range]) -> list[float]:
+    """The sum of each span, which begins behind ``first`` other places, and of the rest."""
+    found = [float(weights[first + s.start : first + s.stop].sum()) for s in spans]
+    return [*found, max(0.0, float(weights.sum()) - sum(found))]
 
 
 def _same(one: Sequence[int], other: Sequence[int]) -> int:
@@ -229,8 +233,10 @@ def _same(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Spearman's rank correlation; NaN for fewer than three values, or where one does not vary."""
-    if len(one) < 3 or len(set(one)) == 1 or len(set(other)) == 1:
+    """Spearman's rank correlation; NaN for fewer than three values, constants, or any NaN."""
+    if len(one) < 3 or any(math.isnan(x) for x in (*one, *other)):
+        return math.nan
+    if len(set(one)) == 1 or len(set(other)) == 1:
         return math.nan
     return float(np.corrcoef(_ranks(one), _ranks(other))[0, 1])
 

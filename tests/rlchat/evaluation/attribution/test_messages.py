@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from rlchat.evaluation.attribution.messages import (
     dependences,
     rank_correlation,
 )
+from rlchat.models.by_rows.way import ByRows, take_by_rows
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.policy import Policy
 from rlchat.models.templates.context import turn_of
@@ -180,3 +182,39 @@ def test_rank_correlation_by_hand() -> None:
     assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
     assert math.isnan(rank_correlation([1, 2], [1, 2]))
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
+
+
+def test_a_model_that_is_run_row_by_row_tells_its_own_attention(make_policy: MakePolicy) -> None:
+    """The same model, packed, has the same; values it does not tell."""
+    packed, rows = make_policy(), make_policy()
+    take_by_rows(rows.hf, ByRows())
+    expected, found = (dependences(p, TALK, turns_of(p), CONFIG)[1] for p in (packed, rows))
+    assert found.logprob == pytest.approx(expected.logprob, abs=1e-4)
+    for own, other in zip(found.messages, expected.messages, strict=True):
+        assert own.attention == pytest.approx(other.attention, abs=1e-5)
+        assert math.isnan(own.contribution)
+    assert found.own[0] == pytest.approx(expected.own[0], abs=1e-5)
+    assert found.marks[0] == pytest.approx(expected.marks[0], abs=1e-5)
+    assert found.agreement[0] == pytest.approx(expected.agreement[0])
+    assert math.isnan(found.agreement[1])
+
+
+@pytest.mark.parametrize("kinds", [0, 2])
+def test_what_is_no_attention_is_not_taken_for_it(
+    kinds: int, make_policy: MakePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """State-space layers tell none, RWKV its states, MiniMax's linear layers sums."""
+    policy = make_policy()
+    forward = policy.hf.forward
+
+    def without(**kwargs: Any) -> Any:
+        out, n = forward(**kwargs), kwargs["input_ids"].shape[1]
+        if kwargs.get("output_attentions"):
+            out.attentions = (torch.ones(1, n, 7), torch.full((1, 2, n, n), 0.3))[:kinds] or None
+        return out
+
+    take_by_rows(policy.hf, ByRows())
+    monkeypatch.setattr(policy.hf, "forward", without)
+    found = dependences(policy, TALK, turns_of(policy), CONFIG, [1])[0]
+    assert all(math.isnan(effect.attention) for effect in found.messages)
+    assert math.isnan(found.own[0]) and not math.isnan(found.messages[0].occlusion)
