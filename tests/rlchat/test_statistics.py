@@ -139,6 +139,13 @@ def test_sign_flips_by_hand() -> None:
     assert sign_flip(many) == pytest.approx(mcnemar(30, 12), abs=2e-3)
 
 
+def test_no_permutation_is_impossible_and_roundings_are_ties() -> None:
+    """What was seen is one of the draws; .1 + .2 is not .3 in doubles, but as far."""
+    assert 0.0 < sign_flip([1.0] * 40) < 1e-3
+    assert sign_flip([0.1, 0.2, -0.3]) == pytest.approx(sign_flip([1.0, 2.0, -3.0]))
+    assert sign_flip([0.1, 0.2, 0.3]) == pytest.approx(2 / 8 / 2)
+
+
 def test_holm_by_hand() -> None:
     found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})

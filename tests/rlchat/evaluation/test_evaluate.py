@@ -155,3 +155,42 @@ def test_a_p_value_is_mcnemars_or_a_permutations() -> None:
     unknown = [result_of([episode(i, None, turns=t) for i in range(6)]) for t in (2, 1)]
     assert evaluate.p_value(*unknown) == pytest.approx(1 / 64)
     assert evaluate.discordance(better, worse) == 1.0
+
+
+def test_users_who_were_met_several_times_are_permuted_as_users() -> None:
+    """Five users, thrice each: of 32 signs the two that are as far, and not 15 pairs."""
+    better, worse = (
+        EvaluationResult(
+            "somebody",
+            EnvConfig(),
+            "dev",
+            0,
+            1.0,
+            [episode(i // 3, won or i % 3 == 0) for i in range(15)],
+            trials=3,
+        )
+        for won in (True, False)
+    )
+    assert evaluate.p_value(better, worse) == pytest.approx(2 / 32 / 2)
+    mixed = [
+        result_of([episode(i, won) for i, won in enumerate(w)]) for w in ([1, 0, 1], [0, 1, 1])
+    ]
+    assert evaluate.discordance(*mixed) == pytest.approx(2 / 3)
+
+
+def test_bounds_allow_for_what_was_not_seen() -> None:
+    """Alike in all that was seen: their intervals are of what might have been."""
+    found = result_of([episode(i, True, turns=2) for i in range(20)], optimum=2.0).metrics
+    turns, cost = found["turns"], found["cost"]
+    assert turns.low == pytest.approx(2 - 0.1211, abs=2e-3)  # of 20 zeros and a one, weighed half
+    assert turns.high == pytest.approx(2 + 0.1211, abs=2e-3)
+    assert (cost.mean, cost.low) == (0.0, 0.0) and cost.high == pytest.approx(1.5 * 0.1211, abs=3e-3)
+    assert found["score"].high == 1.0 and found["score"].low < 0.9
+    assert found["regret"].high == pytest.approx(0.1211, abs=2e-3)
+    acts = result_of([episode(i, True, cost=2.0) for i in range(20)]).metrics["cost"]
+    assert acts.high == pytest.approx(2 + 0.5 * 0.1211, abs=2e-3)
+    one, other = (result_of([episode(i, True) for i in range(20)]) for _ in range(2))
+    gain = one.minus(other)
+    assert gain["success"].high == pytest.approx(0.1211, abs=2e-3)
+    assert gain["score"].high == pytest.approx(2 * 0.1211, abs=4e-3)
+    assert gain["turns"].low == pytest.approx(-0.1211, abs=2e-3)

@@ -118,6 +118,31 @@ def test_another_version_of_an_agent_is_another(
     assert played == [(0, 4), (4, 8), (8, 10)]
 
 
+def test_what_is_kept_is_of_the_same_blocks_and_of_no_other_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = MatrixConfig(SMALL, out=tmp_path)
+    envs = [EnvConfig(), EnvConfig(knowledge=("bm25",))]
+    whole = told(evaluate_matrix(["demonstrator"], envs, config))
+    played = counted(monkeypatch)
+    assert told(evaluate_matrix(["demonstrator"], envs, config)) == whole
+    assert played == []  # each cell has a file of its own
+    fewer = replace(config, evaluation=replace(SMALL, episodes=6))
+    ((result,),) = evaluate_matrix(["demonstrator"], envs[:1], fewer)
+    assert result is not None and len(result.episodes) == 6 and played == []
+    assert told(evaluate_matrix(["demonstrator"], envs, config)) == whole and played == []
+    # Nor are they lost where fewer are asked for than a block has.
+    few = replace(config, evaluation=replace(SMALL, episodes=3))
+    ((result,),) = evaluate_matrix(["demonstrator"], envs[:1], few)
+    assert result is not None and len(result.episodes) == 3 and played == []
+    assert told(evaluate_matrix(["demonstrator"], envs, config)) == whole and played == []
+    # A model may reply otherwise beside other rows; what was played so is not mixed.
+    rows = replace(SMALL.rollout, rows=5)
+    other = replace(config, evaluation=replace(SMALL, rollout=rows))
+    evaluate_matrix(["demonstrator"], envs[:1], other)
+    assert played == [(0, 5), (5, 10)]
+
+
 def test_who_is_not_there_leaves_a_gap_in_a_matrix_and_is_refused_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
