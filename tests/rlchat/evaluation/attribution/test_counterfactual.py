@@ -57,6 +57,21 @@ def exact(turn: int) -> float:
     return 0.0 if turn == 3 else 0.5 * (-0.1 + exact(turn + 1))
 
 
+def test_messages_meet_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their differences are paired by it."""
+    heard: list[list[int]] = []
+    play_on = BranchingRollouts.play_on
+
+    def hearing(self: Any, agent: Any, snapshots: Any, noises: Any = None, **more: Any) -> Any:
+        heard.append(list(noises))
+        return play_on(self, agent, snapshots, noises=noises, **more)
+
+    monkeypatch.setattr(BranchingRollouts, "play_on", hearing)
+    rollouts, snapshot = BranchingRollouts(ASK_FIRST), Snapshot(11, ())
+    outcomes(rollouts, ObjectAgent(Dice()), snapshot, ["}", "}"], 3)
+    assert heard == [[0, 1, 2, 0, 1, 2]]
+
+
 def test_values_of_a_random_agent_are_the_exact_ones() -> None:
     """Of a question, after which chance decides, and of both answers, which end the episode."""
     rollouts = BranchingRollouts(ASK_FIRST)
