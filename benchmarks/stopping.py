@@ -105,7 +105,8 @@ def both_narrow(pair: tuple[Array, Array], width: float) -> Narrow:
 
     def narrow(rows: Rows, n: int) -> Flags:
         wide = [[_wide(int(c), n) for c in own[rows, n - 1]] for own in counts]
-        return np.array(wide).max(axis=0) <= width
+        found: Flags = np.array(wide).max(axis=0) <= width
+        return found
 
     return narrow
 

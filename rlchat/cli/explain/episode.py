@@ -222,7 +222,7 @@ def _share(value: float) -> str:
 def _agreement(dependence: Dependence) -> str:
     weights, taken = dependence.agreement
     if math.isnan(dependence.own[0]):
-        return "This model has no attention that tells what it looks at."
+        return "This model has no attention to be read."
     if math.isnan(weights):
         return "rank correlation with the nats: too few messages to tell"
     values = "" if math.isnan(taken) else f", of values {taken:+.2f}"
