@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -15,12 +16,16 @@ from rlchat.rollout.hosting.making import WRITTEN
 from rlchat.rollout.mixture import Mixture
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat_envs import Conversation
+from rlchat_reward_models.stated_style import hindsight_styles
 
 
 def demonstrate(
     source: EnvConfig | Mixture, count: int, seed: int, split: str = "train"
 ) -> list[Conversation]:
     """Collect the conversations of the scenario's demonstrator with ``count`` users.
+
+    Where a style is to be stated, each states what the demonstrator, who knows of none, has spoken
+    like; see `rlchat_reward_models.stated_style.hindsight_styles`.
 
     Args:
         source: an environment, or several, which have a share of the users each by their weights.
@@ -35,20 +40,41 @@ def demonstrate(
     with ExitStack() as stack:
         envs = [stack.enter_context(TextEnv(_plain(c), split)) for c in mixture.envs]
         settings = [_settings(env) for env in envs]
-        conversations = []
+        conversations, seeds, envs_of = [], [], []
         for i in range(count):
             env_seed, noise = episode_seeds(seed, Purpose.DEMONSTRATE, i)
             chosen = mixture.choose(env_seed)
             demonstrator = ScenarioAgent("demonstrator")
             said = speaking(demonstrator.start(int(noise.integers(2**31)), settings[chosen]))
             conversations.append(play_episode(envs[chosen], said, i, env_seed).conversation)
-        return conversations
+            seeds.append(env_seed)
+            envs_of.append(chosen)
+    for chosen, config in enumerate(mixture.envs):
+        own = [i for i in range(count) if envs_of[i] == chosen]
+        told = _told_style(config, [conversations[i] for i in own], [seeds[i] for i in own], split)
+        for i, conversation in zip(own, told, strict=True):
+            conversations[i] = conversation
+    return conversations
+
+
+def _told_style(
+    config: EnvConfig, conversations: Sequence[Conversation], seeds: Sequence[int], split: str
+) -> list[Conversation]:
+    """Conversations of one environment, each with the style that it turned out to have."""
+    if not config.stated_style:
+        return list(conversations)
+    told = zip(conversations, hindsight_styles(conversations), seeds, strict=True)
+    return [
+        replace(config, stated_style=style).styled(conversation, seed, split)
+        for conversation, style, seed in told
+    ]
 
 
 def _plain(config: EnvConfig) -> EnvConfig:
-    """The environment without language models as users: they cost thousands of calls."""
+    """The environment without a style, nor language models as users: they cost thousands of calls.
+    """
     users = dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in config.users)
-    return replace(config, users=tuple(users))
+    return replace(config, users=tuple(users), stated_style=())
 
 
 def _settings(env: TextEnv) -> ConversationSettings:
