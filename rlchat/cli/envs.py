@@ -21,6 +21,7 @@ from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import expect, names
 from rlchat_envs.users.personas import FAMILIES, PERSONAS
 from rlchat_envs.users.statistics import HEADINGS, Talk, listen, rows
+from rlchat_reward_models.stated_style import AXES
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def run_list(_: ListOptions, console: Console) -> None:
         personas = {p.split: p.name for p in PERSONAS.values() if p.family == family}
         people.add_row(family, about, *(personas[split] for split in rlchat_envs.SPLITS))
     console.print(people)
+    styles = "; ".join(f"{axis}: {' or '.join(sides)}" for axis, sides in AXES.items())
+    console.print(f"styles (--stated-style): {styles}; any", highlight=False, soft_wrap=True)
     console.print(f"splits: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
 
 

@@ -71,8 +71,7 @@ def _told_style(
 
 
 def _plain(config: EnvConfig) -> EnvConfig:
-    """The environment without a style, nor language models as users: they cost thousands of calls.
-    """
+    """The environment without a style, and without language models as users, which are slow."""
     users = dict.fromkeys("agenda" if u.startswith(WRITTEN) else u for u in config.users)
     return replace(config, users=tuple(users), stated_style=())
 

@@ -29,7 +29,8 @@ def check_names(names: Sequence[str]) -> None:
         if name not in (*SIDES, ANY):
             near = get_close_matches(name, [*SIDES, ANY], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"expected styles out of {', '.join([*SIDES, ANY])}; got {name!r}{hint}")
+            known = ", ".join([*SIDES, ANY])
+            raise ValueError(f"expected styles out of {known}; got {name!r}{hint}")
     if ANY in names and len(names) > 1:
         raise ValueError(
             f"expected {ANY} alone, or styles by name; got {','.join(names)}; leave one out"
@@ -37,7 +38,7 @@ def check_names(names: Sequence[str]) -> None:
     axes = [SIDES[name] for name in names if name != ANY]
     if twice := next((axis for axis in axes if axes.count(axis) > 1), None):
         raise ValueError(
-            f"expected one style of {twice}, {' or '.join(AXES[twice])}; got {','.join(names)}"
+            f"expected {' or '.join(AXES[twice])}, once; got {','.join(names)}; leave one out"
         )
 
 

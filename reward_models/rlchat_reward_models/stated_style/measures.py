@@ -32,13 +32,12 @@ _COURTESY = re.compile(
     r"problem|worr\w+|hurry|trouble|inconvenience|help\w*|assist\w*|contact\w*|really|very|truly|"
     r"much|so|just|well)$"
 )
-_FUNCTION = frozenset(
-    "a about all also am an and any are as at be been before but by can could did do does for from "
-    "get had has have he her here him his how i if in into is it its let like may me might more my "
-    "need now of on once one or our out shall she should some such than that the their them then "
-    "there these they this those to too up us was we were what when where which while who whom why "
-    "will with would you your yours i'm i've i'll i'd we're we've we'll it's that's you're you'll "
-    "don't can't".split()
+_FUNCTION = re.compile(
+    r"^(?:a|about|all|also|am|an|and|any|are|as|at|be|been|before|but|by|can|could|did|do|does|for|"
+    r"from|get|had|has|have|he|her|here|him|his|how|i|if|in|into|is|it|its|let|like|may|me|might|"
+    r"more|my|need|now|of|on|once|one|or|our|out|shall|she|should|some|such|than|that|the|their|"
+    r"them|then|there|these|they|this|those|to|too|up|us|was|we|were|what|when|where|which|while|"
+    r"who|whom|why|will|with|would|you|yours?|\w+'(?:m|re|ll|ve|d|s)|\w+n't)$"
 )
 _FORMAL = (
     re.compile(r"\b(?:could|may|might|would|shall)\b", re.I),
@@ -150,7 +149,7 @@ def _brief(reply: str, _: str) -> float:
 
 def _detailed(_: str, fresh: str) -> float:
     """Many different words that carry content, in sentences that are new."""
-    content = {w for w in _plain_words(fresh) if w not in _FUNCTION}
+    content = {w for w in _plain_words(fresh) if not _FUNCTION.match(w)}
     return _between(len(content), _NOT_DETAILED, _DETAILED)
 
 

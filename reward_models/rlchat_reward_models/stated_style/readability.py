@@ -55,7 +55,7 @@ def syllables(word: str) -> int:
 
 
 def _silent(word: str) -> bool:
-    """Whether the last group of vowels is not heard: late, loved, likes; not table, wanted, boxes."""
+    """Whether the last group of vowels is silent: late, loved, likes; not table, wanted, boxes."""
     if word.endswith("ed"):
         return word[-3:-2] not in ("d", "t", *"aeiouy")
     if word.endswith("es"):
