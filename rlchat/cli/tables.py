@@ -65,7 +65,7 @@ def style_table(rows: Sequence[StyleRow]) -> Table:
         ("replies in it", "{:.0%}", [row.followed for row in rows]),
         ("where not stated", "{:.0%}", [row.otherwise for row in rows]),
         ("difference", "{:+.0%}", [row.gained for row in rows]),
-        ("success", "{:+.0%}", [row.success for row in rows]),
+        ("success, difference", "{:+.0%}", [row.success for row in rows]),
     ):
         if any(intervals):
             columns.append((name, [with_interval(i, form) if i else "–" for i in intervals]))
@@ -76,8 +76,8 @@ def style_table(rows: Sequence[StyleRow]) -> Table:
         caption="mean [95% interval]"
         + ("; differences to the same users with nothing stated" if paired else ""),
     )
-    for cells in zip(*(told for _, told in columns), strict=True):
-        table.add_row(*map(Text, cells))
+    for row_cells in zip(*(told for _, told in columns), strict=True):
+        table.add_row(*map(Text, row_cells))
     return table
 
 

@@ -71,7 +71,8 @@ def follows(side: str, context: Conversation, reply: str) -> float:
     """How far a reply follows one side of an axis, from 0 to 1; above .5 it is on that side.
 
     A reply that says nothing, or nothing new, follows none: what it lacks of three different words
-    besides courtesies, outside sentences that the agent said before, takes a third each.
+    besides courtesies takes a third each, and sentences that the agent said before, here or
+    earlier, take their share of its words.
 
     Args:
         side: as brief, formal or plain.
@@ -80,7 +81,8 @@ def follows(side: str, context: Conversation, reply: str) -> float:
     """
     fresh = _fresh(context, reply)
     substance = min(1.0, len(set(_plain_words(fresh))) / _SUBSTANCE)
-    return substance * _MEASURES[side](reply, fresh)
+    new = len(_WORD.findall(fresh)) / max(1, len(_WORD.findall(reply)))
+    return substance * new * _MEASURES[side](reply, fresh)
 
 
 def style_parts(style: Style, context: Conversation, message: str) -> dict[str, float]:
@@ -124,14 +126,16 @@ def hindsight_styles(conversations: Sequence[Conversation]) -> list[Style]:
     none.
     """
     styles: list[list[str]] = [[] for _ in conversations]
+    if not (third := len(conversations) // 3):
+        return [()] * len(conversations)
     for first, second in AXES.values():
         leaning = [_leaning(c, first, second) for c in conversations]
         ranked = sorted(leaning)
-        low, high = (ranked[len(ranked) * k // 3] if ranked else 0.0 for k in (1, 2))
+        low, high = ranked[third - 1], ranked[-third]
         for style, value in zip(styles, leaning, strict=True):
-            if value < high and value <= low:
+            if value <= low < high:
                 style.append(first)
-            elif value > low and value >= high:
+            elif value >= high > low:
                 style.append(second)
     return [tuple(style) for style in styles]
 

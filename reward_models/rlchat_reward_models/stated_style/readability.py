@@ -8,7 +8,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SENTENCE = re.compile(r"[.!?…]+|\n+")
 _VOWELS = re.compile(r"[aeiouyàâäéèêëîïôöùûü]+")
 _USUAL_WORDS, _USUAL_SYLLABLES = 8, 1.4  # added to a reply, or two words would decide
-_LONGEST = 20  # words of a sentence that count: a sentence without an end is not advanced
+_LONGEST = 15  # words of a sentence that count: a sentence without an end is not advanced
 
 
 def flesch_kincaid(text: str) -> float:
@@ -27,7 +27,7 @@ def grade_of_reply(text: str) -> float:
     """The Flesch-Kincaid grade of a reply, which may be two words long.
 
     Syllables a word are those of the reply's different words with eight of 1.4 syllables added, the
-    average of plain prose, and a sentence has at most 20 words: neither a long word said again nor
+    average of plain prose, and a sentence has at most 15 words: neither a long word said again nor
     a sentence without an end raises the grade.
     """
     different = set(words_of(text.lower()))

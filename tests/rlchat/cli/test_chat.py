@@ -779,3 +779,30 @@ def test_ratings_of_an_adapter_name_its_weights(
     assert first.session.version == hashlib.sha256(weights).hexdigest()
     assert second.session.version == "tiny"
     assert len(first.reply.ids or ()) == len(first.reply.logprobs or ()) > 0
+
+
+def test_a_style_is_stated_and_scored_in_talk_and_can_be_changed(tiny: ModelAgent) -> None:
+    console = new_console()
+    env = TextEnv(EnvConfig(stated_style=("brief",)), "dev")
+    chat = Chat(ChatOptions("expert"), load_agent("expert"), env, console, unread)
+    chat.begin()
+    assert "brief" in chat.session.conversation[0].content or (
+        "short" in chat.session.conversation[0].content
+    )
+    chat.line("My parcel goes to the wrong place!")
+    assert chat.session.parts[0]["stated_length"] < 0
+    chat.line("/score")
+    assert "stated_length" in printed(console)
+    chat.line("/style friendly,plain")
+    assert chat.session.parts == [] and chat.session.style == ("friendly", "plain")
+    chat.line("My parcel goes to the wrong place!")
+    assert {"stated_tone", "stated_language"} < chat.session.parts[0].keys()
+    chat.line("/style brief,detailed")
+    chat.line("/style")
+    assert chat.session.style == ()
+    shown = " ".join(printed(console).split())
+    assert "Expected brief or detailed, once" in shown and "Stated from now on: no style." in shown
+    alone = Chat(replace(TINY, stated_style="formal"), tiny, None, new_console(), unread)
+    alone.begin()
+    assert [m.role for m in alone.session.conversation] == ["system"]
+    assert "formal" in alone.session.conversation[0].content
