@@ -258,10 +258,8 @@ def test_the_scale_is_that_of_all_ranks(letters: Path) -> None:
 
 def test_a_stated_style_counts_whatever_else_is_paid_for() -> None:
     """Unless it is weighed itself: as a group, or an axis by its name."""
-    played = episode()
-    played.parts = [
-        {"progress": 0.2, "courtesy": -0.1, "stated_length": -0.15, "stated_tone": -0.1}
-    ]
+    played, styled = episode(), {"stated_length": -0.15, "stated_tone": -0.1}
+    played.parts = [{"progress": 0.2, "courtesy": -0.1, **styled}]
 
     def scored(weights: str) -> dict[str, float]:
         (found,) = CompositeReward(RewardConfig(weights=weights)).score([played], Distributed())
