@@ -205,7 +205,7 @@ class Chat:
         try:
             config = EnvConfig(stated_style=names(named))
         except UserError as error:
-            self.say(f"{str(error).removeprefix('--stated-style: ').capitalize()}.")
+            self.say(f"There is no such style: {error}.")
             return
         self._own_style = config.stated_style
         if self.env is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +17,6 @@ import rlchat_envs
 from rlchat import files
 from rlchat.errors import UserError
 from rlchat.rollout.env_options import EnvOptions
-from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import expect, names
 from rlchat_envs.users.personas import FAMILIES, PERSONAS
 from rlchat_envs.users.statistics import HEADINGS, Talk, listen, rows
@@ -80,7 +79,7 @@ def run_users(options: UsersOptions, console: Console) -> None:
     from rlchat.rollout.demonstrations import demonstrate
 
     def talked(users: tuple[str, ...], split: str) -> Talk:
-        env = EnvConfig(options.env, users, knowledge=names(options.knowledge))
+        env = replace(options.env_config, users=users)
         return listen(demonstrate(env, options.episodes, options.seed, split))
 
     if options.data is not None:

@@ -40,33 +40,38 @@ def demonstrate(
     with ExitStack() as stack:
         envs = [stack.enter_context(TextEnv(_plain(c), split)) for c in mixture.envs]
         settings = [_settings(env) for env in envs]
-        conversations, seeds, envs_of = [], [], []
+        played: list[list[tuple[int, int, Conversation]]] = [[] for _ in envs]
         for i in range(count):
             env_seed, noise = episode_seeds(seed, Purpose.DEMONSTRATE, i)
             chosen = mixture.choose(env_seed)
             demonstrator = ScenarioAgent("demonstrator")
             said = speaking(demonstrator.start(int(noise.integers(2**31)), settings[chosen]))
-            conversations.append(play_episode(envs[chosen], said, i, env_seed).conversation)
-            seeds.append(env_seed)
-            envs_of.append(chosen)
-    for chosen, config in enumerate(mixture.envs):
-        own = [i for i in range(count) if envs_of[i] == chosen]
-        told = _told_style(config, [conversations[i] for i in own], [seeds[i] for i in own], split)
-        for i, conversation in zip(own, told, strict=True):
-            conversations[i] = conversation
-    return conversations
+            conversation = play_episode(envs[chosen], said, i, env_seed).conversation
+            played[chosen].append((i, env_seed, conversation))
+    told = [
+        numbered
+        for config, own in zip(mixture.envs, played, strict=True)
+        for numbered in _told_style(config, own, split)
+    ]
+    return [conversation for _, conversation in sorted(told, key=lambda numbered: numbered[0])]
 
 
 def _told_style(
-    config: EnvConfig, conversations: Sequence[Conversation], seeds: Sequence[int], split: str
-) -> list[Conversation]:
-    """Conversations of one environment, each with the style that it turned out to have."""
+    config: EnvConfig, played: Sequence[tuple[int, int, Conversation]], split: str
+) -> list[tuple[int, Conversation]]:
+    """Numbered conversations of one environment, each asked for the style that it turned out in.
+
+    Args:
+        config: of the environment.
+        played: number, seed and conversation of each.
+        split: whose words ask for it.
+    """
     if not config.stated_style:
-        return list(conversations)
-    told = zip(conversations, hindsight_styles(conversations), seeds, strict=True)
+        return [(i, conversation) for i, _, conversation in played]
+    styles = hindsight_styles([conversation for *_, conversation in played])
     return [
-        replace(config, stated_style=style).styled(conversation, seed, split)
-        for conversation, style, seed in told
+        (i, replace(config, stated_style=style).styled(conversation, seed, split))
+        for (i, seed, conversation), style in zip(played, styles, strict=True)
     ]
 
 

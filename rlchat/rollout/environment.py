@@ -71,7 +71,6 @@ class EnvConfig:
     :PLACE."""
     user_max_new_tokens: int = MAX_NEW_TOKENS
     """Most tokens of one message of a user that a language model speaks for, thoughts included."""
-
     stated_style: tuple[str, ...] = ()
     """Style that the system message asks for: brief or detailed, formal or friendly, plain or
     advanced; any draws it for each episode. None is stated if empty."""
@@ -86,7 +85,7 @@ class EnvConfig:
         try:
             stated_style.check_names(self.stated_style)
         except ValueError as error:
-            raise UserError(f"--stated-style: {error}") from error
+            raise UserError(str(error)) from error
 
     def style_of(self, seed: int) -> stated_style.Style:
         """The style that the episode with this seed states; nothing else decides it."""

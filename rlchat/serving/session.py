@@ -62,10 +62,11 @@ class ChatSession(ScoredConversation):
         """
         rollout = rollout or RolloutConfig()
         env_seed, noise = episode_seeds(seed, Purpose.CHAT, number)
-        config = EnvConfig(stated_style=tuple(stated_style)) if env is None else env.config
-        opening = config.styled((), env_seed, "dev")
-        if env is not None:
-            opening = env.reset(env_seed)
+        if env is None:
+            config = EnvConfig(stated_style=tuple(stated_style))
+            opening = config.styled((), env_seed, "dev")
+        else:
+            config, opening = env.config, env.reset(env_seed)
             if env.dialogue is None:
                 raise UserError(
                     "expected an environment in which a person can be the user; "

@@ -140,8 +140,8 @@ def test_any_leaves_a_third_of_each_axis_open_and_shares_the_rest() -> None:
     ("names", "told"),
     [
         (("breif",), "did you mean brief"),
-        (("brief", "detailed"), "expected brief or detailed, once"),
-        (("any", "brief"), "expected any alone"),
+        (("brief", "detailed"), "expected one stated style, brief or detailed"),
+        (("any", "brief"), "expected the stated style any alone"),
     ],
 )
 def test_names_that_state_no_style_are_refused(names: tuple[str, ...], told: str) -> None:

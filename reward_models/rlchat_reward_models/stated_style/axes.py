@@ -30,15 +30,17 @@ def check_names(names: Sequence[str]) -> None:
             near = get_close_matches(name, [*SIDES, ANY], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             known = ", ".join([*SIDES, ANY])
-            raise ValueError(f"expected styles out of {known}; got {name!r}{hint}")
+            raise ValueError(f"expected stated styles out of {known}; got {name!r}{hint}")
     if ANY in names and len(names) > 1:
         raise ValueError(
-            f"expected {ANY} alone, or styles by name; got {','.join(names)}; leave one out"
+            f"expected the stated style {ANY} alone, or others by name; got {','.join(names)}; "
+            "leave one out"
         )
     axes = [SIDES[name] for name in names if name != ANY]
     if twice := next((axis for axis in axes if axes.count(axis) > 1), None):
         raise ValueError(
-            f"expected {' or '.join(AXES[twice])}, once; got {','.join(names)}; leave one out"
+            f"expected one stated style, {' or '.join(AXES[twice])}; got {','.join(names)}; "
+            "leave one out"
         )
 
 

@@ -39,6 +39,7 @@ from rlchat.serving.scoring import ScoredConversation
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.scenarios.support import SupportScenario
 from rlchat_reward_models import RuleScorer
+from rlchat_reward_models.stated_style.wording import REQUESTS
 
 FLOAT32 = AdapterConfig(dtype="float32", device="cpu")
 TINY = ChatOptions(
@@ -786,9 +787,9 @@ def test_a_style_is_stated_and_scored_in_talk_and_can_be_changed(tiny: ModelAgen
     env = TextEnv(EnvConfig(stated_style=("brief",)), "dev")
     chat = Chat(ChatOptions("expert"), load_agent("expert"), env, console, unread)
     chat.begin()
-    assert "brief" in chat.session.conversation[0].content or (
-        "short" in chat.session.conversation[0].content
-    )
+    assert chat.session.conversation == env.conversation[:1]
+    asked = chat.session.conversation[0].content
+    assert any(asked.endswith(line) for line in REQUESTS["dev"]["brief"])
     chat.line("My parcel goes to the wrong place!")
     assert chat.session.parts[0]["stated_length"] < 0
     chat.line("/score")
@@ -801,7 +802,8 @@ def test_a_style_is_stated_and_scored_in_talk_and_can_be_changed(tiny: ModelAgen
     chat.line("/style")
     assert chat.session.style == ()
     shown = " ".join(printed(console).split())
-    assert "Expected brief or detailed, once" in shown and "Stated from now on: no style." in shown
+    assert "There is no such style: expected one stated style, brief or detailed" in shown
+    assert "Stated from now on: no style." in shown
     alone = Chat(replace(TINY, stated_style="formal"), tiny, None, new_console(), unread)
     alone.begin()
     assert [m.role for m in alone.session.conversation] == ["system"]

@@ -129,7 +129,7 @@ def test_demonstrations_are_played_without_it_and_told_in_hindsight() -> None:
 
 @pytest.mark.parametrize(
     ("names", "told"),
-    [(("breif",), "--stated-style: expected .* did you mean brief"), (("any", "plain"), "alone")],
+    [(("breif",), "expected stated styles .* did you mean brief"), (("any", "plain"), "alone")],
 )
 def test_a_style_that_is_none_is_refused(names: tuple[str, ...], told: str) -> None:
     with pytest.raises(UserError, match=told):
