@@ -26,6 +26,7 @@ from rlchat.rollout.environment import EnvConfig
 from rlchat.training.config import TrainConfig, WarmStartConfig
 from rlchat.training.loop import train
 from rlchat.training.run_folder import RunFolder, read_metrics
+from rlchat_reward_models.stated_style import SIDES
 from rlchat_reward_models.stated_style.wording import REQUESTS
 
 ADAPTER = AdapterConfig(layers=1.0, rank=8, alpha=16, dtype="float32", device="cpu")
@@ -65,8 +66,7 @@ class Listens(gym.Env[str, str]):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that reads words and says phrases, at random: mostly it goes on and on."""
-    asked = [REQUESTS["train"][side] for side in ("brief", "detailed")]
-    words = ["?", *dict.fromkeys(line.split()[-1] for lines in asked for line in lines)]
+    words = ["?", *SIDES]
     made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="?"))
     made.pre_tokenizer = pre_tokenizers.Split(" ", "removed")  # type: ignore[assignment]
     made.decoder = decoders.Fuse()
@@ -84,21 +84,23 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_tiny_policy_learns_to_be_brief_only_where_it_is_asked_to_be(
-    base: Path, tmp_path: Path
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(REQUESTS, "train", {side: (side,) for side in SIDES})
     gym.register("tests/Listens-v0", Listens)
     config = TrainConfig(
         policy=str(base),
         env="tests/Listens-v0",
         stated_style="any",
-        iterations=16,
+        iterations=24,
         episodes=64,
         adapter=ADAPTER,
         warm_start=WarmStartConfig(demonstrations=0),
         rollout=RolloutConfig(rows=64, max_new_tokens=6, max_tokens=96, cut_off_penalty=0.0),
         ppo=PPOConfig(
-            learning_rate=1e-2,
+            learning_rate=5e-3,
             beta=0.0,
             epochs=3,
             minibatches=2,
@@ -118,7 +120,9 @@ def test_a_tiny_policy_learns_to_be_brief_only_where_it_is_asked_to_be(
         """The share of replies that are brief, where something is stated."""
         env = EnvConfig("tests/Listens-v0", stated_style=stated)
         measured = EvalConfig("train", 64, temperature=1.0, rollout=config.rollout)
-        played = evaluate(load_agent(run.adapter, adapter=ADAPTER), env, measured).episodes
+        agent = load_agent(run.adapter, adapter=AdapterConfig(dtype="float32", device="cpu"))
+        played = evaluate(agent, env, measured).episodes
         return float(np.mean([share_on_side("brief", episode) or 0.0 for episode in played]))
 
-    assert brief("brief") > brief("detailed") + 0.3, (brief("brief"), brief("detailed"), paid)
+    asked, otherwise = brief("brief"), brief("detailed")
+    assert asked > otherwise + 0.3, (asked, otherwise, paid)
