@@ -23,7 +23,7 @@ from rlchat_reward_models.stated_style import (
     style_parts,
 )
 from rlchat_reward_models.stated_style.measures import WEIGHT
-from rlchat_reward_models.stated_style.readability import flesch_kincaid, grade_of_reply, syllables
+from rlchat_reward_models.stated_style.readability import grade_of_reply, syllables
 from rlchat_reward_models.stated_style.wording import REQUESTS
 
 FAITHFUL = {
@@ -106,14 +106,15 @@ def test_a_call_of_a_function_has_no_style_and_words_beside_it_have() -> None:
 
 
 def test_grades_are_those_worked_out_by_hand() -> None:
-    # 6 words of 1 syllable: 0.39 * 6 + 11.8 * 1 - 15.59
-    assert flesch_kincaid("The cat sat on the mat.") == pytest.approx(-1.45)
-    # Two sentences of 5 words, 7 syllables each: 0.39 * 5 + 11.8 * 1.4 - 15.59
+    # 6 words; 5 different ones of 5 syllables, with 8 of 1.4: 0.39 * 6 + 11.8 * 16.2 / 13 - 15.59
+    assert grade_of_reply("The cat sat on the mat.") == pytest.approx(1.4546, abs=1e-4)
+    # 2 sentences of 5; 10 words of 14 syllables, with 8 of 1.4: 0.39 * 5 + 11.8 * 1.4 - 15.59
     twice = "I have cancelled the order. You will receive your money!"
-    assert flesch_kincaid(twice) == pytest.approx(2.88)
-    # 4 different words of 5 syllables, with 8 of 1.4: 0.39 * 4 + 11.8 * 16.2 / 12 - 15.59
-    assert grade_of_reply("I cancel the deal.") == pytest.approx(1.9)
-    assert flesch_kincaid("42!") == 0.0
+    assert grade_of_reply(twice) == pytest.approx(2.88)
+    # A sentence of 24 words counts as 15: 0.39 * 15 + 11.8 * (4 + 11.2) / 12 - 15.59
+    assert grade_of_reply("the cat and dog " * 6) == pytest.approx(5.2067, abs=1e-4)
+    # Nothing but the eight words: 11.8 * 1.4 - 15.59
+    assert grade_of_reply("42!") == pytest.approx(0.93)
 
 
 @pytest.mark.parametrize(

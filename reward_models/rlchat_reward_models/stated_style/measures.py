@@ -88,7 +88,7 @@ def follows(side: str, context: Conversation, reply: str) -> float:
 def style_parts(style: Style, context: Conversation, message: str) -> dict[str, float]:
     """The parts of a turn's score for what is stated: each 0 at best, all together −0.3 at worst.
 
-    Functions are called of nobody who hears a style: calls alone cost nothing.
+    A message that only calls functions is read by nobody, and costs nothing.
 
     Args:
         style: what is stated.

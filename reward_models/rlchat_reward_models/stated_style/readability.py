@@ -1,4 +1,4 @@
-"""How hard a text is to read: the Flesch-Kincaid grade, and one that bears short replies."""
+"""How hard a reply is to read: the Flesch-Kincaid grade, made to bear short texts."""
 
 from __future__ import annotations
 
@@ -11,33 +11,19 @@ _USUAL_WORDS, _USUAL_SYLLABLES = 8, 1.4  # added to a reply, or two words would 
 _LONGEST = 15  # words of a sentence that count: a sentence without an end is not advanced
 
 
-def flesch_kincaid(text: str) -> float:
-    """The Flesch-Kincaid grade, in years of school; 0 of a text without words.
+def grade_of_reply(text: str) -> float:
+    """The Flesch-Kincaid grade of a reply, in years of school; it may be two words long.
 
     0.39 · words / sentences + 11.8 · syllables / words − 15.59 (Kincaid, Fishburne, Rogers and
-    Chissom 1975). Numbers are no words.
-    """
-    words = words_of(text)
-    if not words:
-        return 0.0
-    return _grade(len(words) / _sentences(text), sum(map(syllables, words)) / len(words))
-
-
-def grade_of_reply(text: str) -> float:
-    """The Flesch-Kincaid grade of a reply, which may be two words long.
-
-    Syllables a word are those of the reply's different words with eight of 1.4 syllables added, the
-    average of plain prose, and a sentence has at most 15 words: neither a long word said again nor
-    a sentence without an end raises the grade.
+    Chissom 1975). Here syllables a word are those of the reply's different words with eight of 1.4
+    syllables added, the average of plain prose, and a sentence has at most 15 words: neither a long
+    word said again nor a sentence without an end raises the grade. Numbers are no words.
     """
     different = set(words_of(text.lower()))
     long = _USUAL_WORDS * _USUAL_SYLLABLES + sum(map(syllables, different))
     a_sentence = len(words_of(text)) / _sentences(text)
-    return _grade(min(a_sentence, _LONGEST), long / (len(different) + _USUAL_WORDS))
-
-
-def _grade(words_a_sentence: float, syllables_a_word: float) -> float:
-    return 0.39 * words_a_sentence + 11.8 * syllables_a_word - 15.59
+    a_word = long / (len(different) + _USUAL_WORDS)
+    return 0.39 * min(a_sentence, _LONGEST) + 11.8 * a_word - 15.59
 
 
 def words_of(text: str) -> list[str]:
