@@ -39,7 +39,13 @@ from rlchat_envs import (
 )
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
-from rlchat_reward_models import stated_style
+from rlchat_reward_models.stated_style import (
+    Style,
+    check_names,
+    draw_style,
+    state_style,
+    style_parts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +89,23 @@ class EnvConfig:
         """
         expect(self, "user_max_new_tokens", self.user_max_new_tokens >= 1, "of at least 1")
         try:
-            stated_style.check_names(self.stated_style)
+            check_names(self.stated_style)
         except ValueError as error:
             raise UserError(str(error)) from error
 
-    def style_of(self, seed: int) -> stated_style.Style:
+    def style_of(self, seed: int) -> Style:
         """The style that the episode with this seed states; nothing else decides it."""
         if not self.stated_style:
             return ()
-        return stated_style.draw_style(self.stated_style, _style_rng(seed))
+        return draw_style(self.stated_style, _style_rng(seed))
 
     def styled(self, conversation: Conversation, seed: int, split: str) -> Conversation:
         """A conversation of that episode, its style stated in the system message."""
         if not self.stated_style:
             return conversation
         rng = _style_rng(seed)
-        style = stated_style.draw_style(self.stated_style, rng)
-        return stated_style.state(conversation, style, split, rng)
+        style = draw_style(self.stated_style, rng)
+        return state_style(conversation, style, split, rng)
 
 
 def _style_rng(seed: int) -> np.random.Generator:
@@ -182,7 +188,7 @@ class TextEnv:
             result = self._step_ours(text) if self.ours else self._step_foreign(text)
         if not style:
             return result
-        parts = stated_style.style_parts(style, before, text)
+        parts = style_parts(style, before, text)
         return replace(result, parts={**result.parts, **parts})
 
     def _step_ours(self, text: str) -> StepResult:

@@ -19,7 +19,7 @@ from rlchat_reward_models.stated_style import (
     follows,
     hindsight_styles,
     replies_of,
-    state,
+    state_style,
     style_parts,
 )
 from rlchat_reward_models.stated_style.measures import WEIGHT
@@ -160,17 +160,19 @@ def test_splits_share_no_sentence() -> None:
 def test_a_style_is_stated_in_the_system_message_which_is_made_if_there_is_none() -> None:
     rng = np.random.default_rng(0)
     told = (Message("system", "Help them."), Message("user", "hi"))
-    first, *rest = state(told, ("brief",), "dev", rng)
+    first, *rest = state_style(told, ("brief",), "dev", rng)
     assert first.content.removeprefix("Help them. ") in REQUESTS["dev"]["brief"]
     assert tuple(rest) == told[1:]
-    made = state(told[1:], ("brief",), "dev", rng)
+    made = state_style(told[1:], ("brief",), "dev", rng)
     assert made[0].role == "system" and made[1:] == told[1:]
-    assert state(told, (), "dev", rng) == told
+    assert state_style(told, (), "dev", rng) == told
 
 
 def test_functions_stay_declared_with_the_first_message() -> None:
     tools = tuple(read_tools([{"type": "function", "function": {"name": "look"}}]))
-    told = state((Message("user", "hi", tools),), ("plain",), "train", np.random.default_rng(0))
+    told = state_style(
+        (Message("user", "hi", tools),), ("plain",), "train", np.random.default_rng(0)
+    )
     assert told[0].tools == tools and told[1].tools == ()
 
 

@@ -12,7 +12,7 @@ from rlchat_reward_models.stated_style.measures import (
     replies_of,
     style_parts,
 )
-from rlchat_reward_models.stated_style.wording import state
+from rlchat_reward_models.stated_style.wording import state_style
 
 __all__ = [
     "ANY",
@@ -25,6 +25,6 @@ __all__ = [
     "follows",
     "hindsight_styles",
     "replies_of",
-    "state",
+    "state_style",
     "style_parts",
 ]

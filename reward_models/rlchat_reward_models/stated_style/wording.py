@@ -74,7 +74,7 @@ REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def state(
+def state_style(
     conversation: Conversation, style: Style, split: str, rng: np.random.Generator
 ) -> Conversation:
     """A conversation whose system message states a style; it gets one if it has none.
