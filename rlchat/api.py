@@ -27,6 +27,7 @@ def make_env(
     knowledge: Sequence[str] = (),
     gamma: float = 1.0,
     user_max_new_tokens: int = EnvConfig.user_max_new_tokens,
+    stated_style: Sequence[str] = (),
 ) -> TextEnv:
     """Make an environment in which an agent talks to a user.
 
@@ -39,6 +40,8 @@ def make_env(
         gamma: discount per turn that progress is shaped with.
         user_max_new_tokens: of one message of a user that a language model speaks for, its
             thoughts included.
+        stated_style: style that the system message asks for: brief or detailed, formal or friendly,
+            plain or advanced; or any, which draws it for each episode.
 
     Returns:
         The environment, one episode at a time: ``reset(seed)`` gives the opening messages,
@@ -54,7 +57,14 @@ def make_env(
         >>> opening[-1].role
         'user'
     """
-    config = EnvConfig(env, _several(users), gamma, _several(knowledge), user_max_new_tokens)
+    config = EnvConfig(
+        env,
+        _several(users),
+        gamma,
+        _several(knowledge),
+        user_max_new_tokens,
+        _several(stated_style),
+    )
     return TextEnv(config, split)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -21,7 +22,7 @@ from rlchat.errors import UserError
 from rlchat.feedback.recorder import RatingRecorder
 from rlchat.inference.agents import Agent, AgentConversation, ContextFull, Reply
 from rlchat.inference.load_agent import ENDPOINT, load_agent
-from rlchat.rollout.environment import TextEnv
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.knowledge import make_lookup
 from rlchat.serving.session import MOST_CALLS, ChatSession
 from rlchat.settings import names
@@ -103,7 +104,9 @@ class Chat:
         self._count = 0
         self._earlier: list[dict[str, Any]] = []
         self._own_lookups: tuple[Lookup, ...] = ()  # of talk without an environment
+        self._own_style: tuple[str, ...] = ()  # likewise
         if env is None:
+            self._own_style = EnvConfig(stated_style=names(options.stated_style or "")).stated_style
             self._own_lookups = tuple(make_lookup(k) for k in names(options.knowledge or ""))
         self.session: ChatSession
         self.talk: AgentConversation
@@ -197,6 +200,19 @@ class Chat:
             self._show_all(self.session.simulated(), "user")
         self._ending()
 
+    def style(self, named: str) -> None:
+        """Open another conversation whose instructions state a style: ``/style``."""
+        try:
+            config = EnvConfig(stated_style=names(named))
+        except UserError as error:
+            self.say(f"There is no such style: {error}.")
+            return
+        self._own_style = config.stated_style
+        if self.env is not None:
+            self.env.config = replace(self.env.config, stated_style=config.stated_style)
+        self.say(f"Stated from now on: {', '.join(self._own_style) or 'no style'}.")
+        self.reset("")
+
     def score(self, _: str) -> None:
         """Show what each turn of the agent was worth: ``/score``."""
         if not self.session.parts:
@@ -219,6 +235,7 @@ class Chat:
             temperature=self.options.temperature,
             rollout=self.options.rollout,
             lookups=self._own_lookups,
+            stated_style=self._own_style,
         )
         self._count += 1
         self.talk, self.ratings = self.session.agent_conversation, RatingRecorder(self.about)
@@ -315,6 +332,12 @@ COMMANDS: dict[str, tuple[Callable[[Chat, str], None], str, str]] = {
         Chat.user,
         "/user [N]",
         "let the simulated user take over, for N turns or to the end",
+    ),
+    "/style": (
+        Chat.style,
+        "/style [NAMES]",
+        "take a new goal, and ask the agent for a style: brief or detailed, formal or friendly, "
+        "plain or advanced, joined by commas; none if left out",
     ),
     **rating_commands.COMMANDS,
     "/score": (Chat.score, "/score", "what each turn of the agent's was worth, in named parts"),

@@ -17,7 +17,7 @@ from rlchat.errors import UserError
 
 Options = TypeVar("Options")
 # What a training's record says for other verbs as well; the rest is about the training.
-SHARED = ("env", "users", "knowledge", "policy", "seed", "rollout")
+SHARED = ("env", "users", "knowledge", "stated_style", "policy", "seed", "rollout")
 # Options that trainings recorded under an earlier name.
 RENAMED: Mapping[str, str] = {"reward.span": "reward.granularity"}
 _KINDS: Mapping[object, tuple[tuple[type, ...], str]] = {

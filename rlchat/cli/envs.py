@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,10 +17,10 @@ import rlchat_envs
 from rlchat import files
 from rlchat.errors import UserError
 from rlchat.rollout.env_options import EnvOptions
-from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import expect, names
 from rlchat_envs.users.personas import FAMILIES, PERSONAS
 from rlchat_envs.users.statistics import HEADINGS, Talk, listen, rows
+from rlchat_reward_models.stated_style import AXES
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ def run_list(_: ListOptions, console: Console) -> None:
         personas = {p.split: p.name for p in PERSONAS.values() if p.family == family}
         people.add_row(family, about, *(personas[split] for split in rlchat_envs.SPLITS))
     console.print(people)
+    styles = "; ".join(f"{axis}: {' or '.join(sides)}" for axis, sides in AXES.items())
+    console.print(f"styles (--stated-style): {styles}; any", highlight=False, soft_wrap=True)
     console.print(f"splits: {', '.join(rlchat_envs.SPLITS)}", highlight=False)
 
 
@@ -77,7 +79,7 @@ def run_users(options: UsersOptions, console: Console) -> None:
     from rlchat.rollout.demonstrations import demonstrate
 
     def talked(users: tuple[str, ...], split: str) -> Talk:
-        env = EnvConfig(options.env, users, knowledge=names(options.knowledge))
+        env = replace(options.env_config, users=users)
         return listen(demonstrate(env, options.episodes, options.seed, split))
 
     if options.data is not None:

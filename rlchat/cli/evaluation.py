@@ -14,11 +14,12 @@ from rich.text import Text
 from rlchat import files
 from rlchat.cli.live.progress import Progress
 from rlchat.cli.options import EvalOptions, InspectOptions
-from rlchat.cli.tables import difference_table, results_table
+from rlchat.cli.tables import difference_table, results_table, style_table
 from rlchat.errors import UserError
 from rlchat.evaluation.evaluate import EvaluationResult, difference, discordance, p_value
 from rlchat.evaluation.inspect_log import read_results, write_logs
-from rlchat.evaluation.matrix import MatrixConfig, evaluate_matrix, with_users
+from rlchat.evaluation.matrix import MatrixConfig, evaluate_matrix, with_styles, with_users
+from rlchat.evaluation.stated_style import style_rows
 from rlchat.evaluation.summary import with_interval
 from rlchat.rollout.environment import EnvConfig
 from rlchat.rollout.probe import probe
@@ -28,6 +29,7 @@ from rlchat.statistics.significance import holm
 
 Row = list[EvaluationResult]
 USUAL = "default"
+UNSTATED = "none"
 
 
 def run_evaluation(options: EvalOptions, console: Console) -> None:
@@ -36,7 +38,8 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
     if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
         raise UserError(f"expected a file in a folder that exists; got --json {place}")
     families = [() if name == USUAL else names(name) for name in options.each_users]
-    envs = with_users(options.envs_of(options.agent), families)
+    styles = [() if name == UNSTATED else names(name) for name in options.each_style]
+    envs = with_styles(with_users(options.envs_of(options.agent), families), styles)
     for env in envs:
         probe(env, options.rollout, options.split)
     config = MatrixConfig(
@@ -56,12 +59,16 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
         _show(row, corrected, options, console)
     if len(rows) > 1:
         console.print(matrix_table(rows, options.agents))
+    followed = style_rows(result for row in rows for result in row)
+    if followed:
+        console.print(style_table(followed))
     if options.power:
         _tell_power(rows, options, console)
     if options.json is not None:
         answers = [_to_json(row, corrected, options) for row in rows]
-        several = len(answers) > 1
-        files.write_json(options.json, {"environments": answers} if several else answers[0])
+        answer = {"environments": answers} if len(answers) > 1 else answers[0]
+        styles_told = {"styles": [row.to_json() for row in followed]} if followed else {}
+        files.write_json(options.json, answer | styles_told)
 
 
 def _show(row: Row, corrected: dict[str, float], options: EvalOptions, console: Console) -> None:
@@ -99,8 +106,9 @@ def name_of(result: EvaluationResult) -> str:
 
 
 def column_of(env: EnvConfig) -> str:
-    """An environment and its users."""
-    return f"{env.env}, {'+'.join(env.users)}" if env.users else env.env
+    """An environment, its users and the style that it states."""
+    style = f"style {'+'.join(env.stated_style)}" if env.stated_style else ""
+    return ", ".join(filter(None, (env.env, "+".join(env.users), style)))
 
 
 def matrix_table(rows: Sequence[Row], agents: Sequence[str]) -> Table:

@@ -40,6 +40,10 @@ class EvalOptions(EvalConfig, AgentEnvOptions):
     each_users: tuple[str, ...] = ()
     """Families of users, each in a column of its own: a family, several joined by commas, or
     default for the usual ones; in the place of --users, which are in one column."""
+    each_style: tuple[str, ...] = ()
+    """Stated styles, each in a column of its own, on the same users: a style, several joined by
+    commas, any, or none, with which all others are compared: how far each is followed, and what
+    that costs in success. In the place of --stated-style."""
     until_width: float = 0.0
     """Stop where the 95% interval of success of every agent is as narrow as this, from its low to
     its high end, as in 0.1, and with --against that of every paired difference too; --episodes is
@@ -69,9 +73,11 @@ class EvalOptions(EvalConfig, AgentEnvOptions):
         expect(self, "processes", self.processes >= 1, "of at least 1")
         if self.each_users and self.users is not None:
             raise UserError("expected --users or --each-users; got both; leave one out")
-        named = [*self.agents, *self.each_users]
-        if twice := next((name for name in named if named.count(name) > 1), None):
-            raise UserError(f"expected each agent and column of users once; got {twice!r} twice")
+        if self.each_style and self.stated_style is not None:
+            raise UserError("expected --stated-style or --each-style; got both; leave one out")
+        for named in ([*self.agents, *self.each_users], self.each_style):
+            if twice := next((name for name in named if named.count(name) > 1), None):
+                raise UserError(f"expected each agent and column once; got {twice!r} twice")
 
     @property
     def agents(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from rlchat.cli.terminal import printable
 from rlchat.evaluation.evaluate import EvaluationResult
+from rlchat.evaluation.stated_style import StyleRow
 from rlchat.evaluation.summary import cells, measured_names, with_interval
 from rlchat.listener import FinishedEpisode
 from rlchat.statistics import Interval
@@ -45,7 +46,44 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
 def _met(result: EvaluationResult) -> str:
     """Which users were met, if not the usual ones, and how often each."""
     users = f", users {'+'.join(result.env.users)}" if result.env.users else ""
-    return users + (f", {result.trials} trials each" if result.trials > 1 else "")
+    style = f", style {'+'.join(result.env.stated_style)}" if result.env.stated_style else ""
+    return users + style + (f", {result.trials} trials each" if result.trials > 1 else "")
+
+
+def style_table(rows: Sequence[StyleRow]) -> Table:
+    """How far stated styles are followed, and what that costs in success."""
+    columns: list[tuple[str, list[str]]] = [
+        ("agent", [row.agent for row in rows]),
+        ("environment, users", [", ".join((row.env, *row.users)) for row in rows]),
+    ]
+    columns = [column for column in columns if len(set(column[1])) > 1]
+    columns += [
+        ("style", [_asked(row) for row in rows]),
+        ("episodes", [str(row.episodes) for row in rows]),
+    ]
+    for name, form, intervals in (
+        ("replies in it", "{:.0%}", [row.followed for row in rows]),
+        ("where not stated", "{:.0%}", [row.otherwise for row in rows]),
+        ("difference", "{:+.0%}", [row.gained for row in rows]),
+        ("success, difference", "{:+.0%}", [row.success for row in rows]),
+    ):
+        if any(intervals):
+            columns.append((name, [with_interval(i, form) if i else "–" for i in intervals]))
+    paired = any(row.gained for row in rows)
+    table = Table(
+        *(name for name, _ in columns),
+        title="How far a stated style is followed",
+        caption="mean [95% interval]"
+        + ("; differences to the same users with nothing stated" if paired else ""),
+    )
+    for row_cells in zip(*(told for _, told in columns), strict=True):
+        table.add_row(*map(Text, row_cells))
+    return table
+
+
+def _asked(row: StyleRow) -> str:
+    """A side, and what stated it if that states more."""
+    return row.side if row.stated == (row.side,) else f"{row.side} (of {'+'.join(row.stated)})"
 
 
 def difference_table(name: str, against: str, differences: Mapping[str, Interval]) -> Table:

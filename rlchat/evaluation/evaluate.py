@@ -9,6 +9,7 @@ from typing import Any
 
 from rlchat.errors import UserError
 from rlchat.evaluation.config import EvalConfig
+from rlchat.evaluation.stated_style import share_followed
 from rlchat.inference.agents import Agent
 from rlchat.rollout.env_pool import EnvPool
 from rlchat.rollout.environment import EnvConfig
@@ -45,9 +46,10 @@ class EvaluationResult:
         """Each metric with its 95% interval: of success, score, turns, and what else there is.
 
         Cost, regret (turns above the optimum) and hit rate are there where the environment has
-        them, ``pass^k`` (k episodes with one user all succeed) where each user was met several
-        times. Episodes with the same user count as one observation. The intervals are made once:
-        tables, lines and files ask for them again and again.
+        them, the share of a stated style that is followed where one is stated, ``pass^k`` (k
+        episodes with one user all succeed) where each user was met several times. Episodes with the
+        same user count as one observation. The intervals are made once: tables, lines and files ask
+        for them again and again.
         """
         out: dict[str, Interval] = {}
         told = [t for t in self.episodes if t.success is not None]
@@ -66,6 +68,8 @@ class EvaluationResult:
         sought = [t for t in self.episodes if _hits(t) is not None]
         if sought:
             out["hit rate"] = mean_interval(_clustered(sought, lambda t: _hits(t) or 0.0), 0.0, 1.0)
+        if self.env.stated_style and (followed := share_followed(self)):
+            out["style followed"] = mean_interval(list(followed.values()), 0.0, 1.0)
         return out | self._pass_powers()
 
     def _pass_powers(self) -> dict[str, Interval]:
@@ -104,6 +108,7 @@ class EvaluationResult:
             tuple(kept["users"]),
             knowledge=tuple(kept["knowledge"]),
             user_max_new_tokens=kept.get("user_max_new_tokens", EnvConfig.user_max_new_tokens),
+            stated_style=tuple(kept.get("stated_style", ())),
         )
         return cls(
             kept["agent"],
@@ -124,6 +129,7 @@ class EvaluationResult:
             "users": list(self.env.users),
             "knowledge": list(self.env.knowledge),
             "user_max_new_tokens": self.env.user_max_new_tokens,
+            "stated_style": list(self.env.stated_style),
             "split": self.split,
             "episodes": len(self.episodes),
             "seed": self.seed,

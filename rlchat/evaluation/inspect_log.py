@@ -74,13 +74,15 @@ def inspect_log(result: EvaluationResult, made: datetime) -> dict[str, Any]:
     """
     when = made.astimezone(UTC).isoformat(timespec="seconds")
     count = len(result.episodes)
-    task_args = {
+    task_args: dict[str, Any] = {
         "users": list(result.env.users),
         "knowledge": list(result.env.knowledge),
         "user_max_new_tokens": result.env.user_max_new_tokens,
         "split": result.split,
         "seed": result.seed,
     }
+    if result.env.stated_style:
+        task_args["stated_style"] = list(result.env.stated_style)
     told = [name for name in _SCORERS if name in result.metrics]
     identity = _identity(result.agent, result.env.env, json.dumps(task_args), when)
     return {

@@ -54,6 +54,7 @@ class KeptEpisodes:
     def _place(self, where: Where) -> Path:
         """One file for an agent in an environment with its users, with a name to read."""
         names = [where.agent, where.env.env, *where.env.users, *where.env.knowledge]
+        names += [f"style-{side}" for side in where.env.stated_style]
         told = re.sub(r"[^A-Za-z0-9.-]+", "-", "--".join(names)).strip("-.")[:100]
         digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
         return self.folder / f"{told}-{digest}.json"
@@ -63,6 +64,8 @@ def _about(where: Where, version: str, block: int) -> dict[str, Any]:
     """What episodes depend on; how many there are is no part of it."""
     settings = asdict(where)
     del settings["config"]["episodes"]
+    if not settings["env"]["stated_style"]:  # which episodes kept by earlier versions do not name
+        del settings["env"]["stated_style"]
     about = {**settings, "version": version, "block": block}
     known: dict[str, Any] = json.loads(json.dumps(about, default=str))
     return known

@@ -175,7 +175,8 @@ class _Play:
                 del cell.episodes[len(cell.episodes) // size * size :]
         missing = [b for b in self._blocks(users) if b[1] > len(cell.episodes)]
         family = f", users {'+'.join(cell.env.users)}" if cell.env.users else ""
-        what = f"evaluating {cell.agent} in {cell.env.env}{family}"
+        style = f", style {'+'.join(cell.env.stated_style)}" if cell.env.stated_style else ""
+        what = f"evaluating {cell.agent} in {cell.env.env}{family}{style}"
         on_episode = self.listener.counter(what, told)
         for episode in cell.episodes[:told]:
             on_episode(episode)
@@ -225,6 +226,13 @@ class _Play:
 
 def _width(interval: Interval) -> float:
     return interval.high - interval.low
+
+
+def with_styles(envs: Sequence[EnvConfig], styles: Sequence[tuple[str, ...]]) -> list[EnvConfig]:
+    """Each environment with each of these stated styles; as it is if there are none."""
+    if not styles:
+        return list(envs)
+    return [replace(env, stated_style=style) for env in envs for style in styles]
 
 
 def with_users(envs: Sequence[EnvConfig], families: Sequence[tuple[str, ...]]) -> list[EnvConfig]:

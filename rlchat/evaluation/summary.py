@@ -14,6 +14,7 @@ FORMATS = {
     "cost": "{:.2f}",
     "regret": "{:+.2f}",
     "hit rate": "{:.0%}",
+    "style followed": "{:.0%}",
 }
 
 

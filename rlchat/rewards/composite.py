@@ -15,9 +15,10 @@ from rlchat.rewards.loading import load_scorer
 from rlchat.rewards.style import StyleReward
 from rlchat.rollout.trajectory import Episode
 from rlchat_reward_models import RULES
+from rlchat_reward_models.stated_style import STATED_PARTS
 from rlchat_reward_models.text_scorers import Sentiment, Toxicity
 
-GROUPS = ("world", "rules", "learned", "style", "sentiment", "toxicity")
+GROUPS = ("world", "rules", "stated", "learned", "style", "sentiment", "toxicity")
 Played = TypeVar("Played", bound=Episode)
 SOMETIMES = ("cut_off",)  # parts that only some turns have, in any environment
 
@@ -64,7 +65,7 @@ class CompositeReward:
     def compared(self) -> bool:
         """Whether comparisons of replies count, and nothing that is said of a whole episode."""
         counting = {name for name, weight in self.weights.items() if weight}
-        whole = counting - {*GROUPS, *RULES} or "world" in counting
+        whole = counting - {*GROUPS, *RULES, *STATED_PARTS} or "world" in counting
         if "learned" in counting and self.learned is not None:
             whole = whole or self.learned.granularity == "conversation"
         return bool(counting & {"learned", "style"}) and not whole
@@ -117,7 +118,13 @@ class CompositeReward:
             raise UserError(f"expected weights of {', '.join(names)}; got {left[0]}")
 
     def _weight(self, part: str) -> float:
-        """The weight of a part of the environment's: that of its own name, or of its group."""
+        """The weight of a part of the environment's: that of its own name, or of its group.
+
+        Parts of a stated style count unless they are weighed themselves: it is stated to be
+        followed, whatever else is paid for.
+        """
+        if part in STATED_PARTS:
+            return self.weights.get(part, self.weights.get("stated", 1.0))
         group = "rules" if part in RULES else "world"
         return self.weights.get(part, self.weights.get(group, 0.0))
 

@@ -25,8 +25,9 @@ class RewardConfig:
     then, unless weights are given. Left out (None), the environment's score is the reward."""
     weights: str = ""
     """Weights of the parts of the reward, as in world=1,learned=0.5: world (progress, resolution),
-    rules (courtesy, brevity, …), learned, style, sentiment, toxicity, or one part by its name; if
-    empty, the usual ones."""
+    rules (courtesy, brevity, …), stated (the style that --stated-style asks for: 1 unless given),
+    learned, style (a person's), sentiment, toxicity, or one part by its name; if empty, the usual
+    ones."""
     person: str = ""
     """Name of the person whose preferred style is rewarded, learned from their comparisons of
     replies (rlchat feedback style); with a weight of 1 unless weights are given. Nobody if

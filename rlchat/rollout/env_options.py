@@ -1,4 +1,4 @@
-"""Options that say whom an agent talks to: environment, users and look-ups."""
+"""Options that say whom an agent talks to, and how: environment, users, look-ups and style."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlchat.settings import names
 
 @dataclass(frozen=True, kw_only=True)
 class EnvOptions:
-    """Environment, users and look-ups, where no run folder says which."""
+    """Environment, users, look-ups and style, where no run folder says which."""
 
     env: str = EnvConfig.env
     """Environment: a Gymnasium id (`rlchat envs` lists ours), or module:Id with a module in the
@@ -30,6 +30,10 @@ class EnvOptions:
     user_max_new_tokens: int = EnvConfig.user_max_new_tokens
     """Most tokens of one message of a user that a language model speaks for (llm:,
     llm-person:), its thoughts included: a model that thinks needs a thousand or more."""
+    stated_style: str = ""
+    """Style that the agent's instructions ask for, comma-separated: brief or detailed, formal or
+    friendly, plain or advanced; each reply is scored by how far it follows. With any, each episode
+    draws its own, parts of which may be left open; if empty, none is asked for."""
 
     @property
     def env_config(self) -> EnvConfig:
@@ -39,6 +43,7 @@ class EnvOptions:
             names(self.users),
             knowledge=names(self.knowledge),
             user_max_new_tokens=self.user_max_new_tokens,
+            stated_style=names(self.stated_style),
         )
 
 
@@ -84,6 +89,10 @@ class AgentEnvOptions:
     """Most tokens of one message of a user that a language model speaks for (llm:,
     llm-person:), its thoughts included: a model that thinks needs a thousand or more. Left out
     (None), as in the agent's run if the environment is the run's, else 60."""
+    stated_style: str | None = None
+    """Style that the agent's instructions ask for, comma-separated: brief or detailed, formal or
+    friendly, plain or advanced; or any, which draws it for each episode. '' asks for none. Left out
+    (None), as in the agent's run if the environment is the run's, else none."""
 
     def env_of(self, agent: str | Path) -> EnvConfig:
         """Settings of an agent's environment: what is named here, else what its run trained in.
@@ -115,17 +124,18 @@ class AgentEnvOptions:
 
     def _over(self, usual: EnvConfig) -> EnvConfig:
         """An environment with what was given here in the place of what is usual."""
-        tokens = self.user_max_new_tokens
+        tokens, style = self.user_max_new_tokens, self.stated_style
         return EnvConfig(
             usual.env,
             usual.users if self.users is None else names(self.users),
             knowledge=usual.knowledge if self.knowledge is None else names(self.knowledge),
             user_max_new_tokens=usual.user_max_new_tokens if tokens is None else tokens,
+            stated_style=usual.stated_style if style is None else names(style),
         )
 
     @property
     def _complete(self) -> bool:
-        return None not in (self.env, self.users, self.knowledge)
+        return None not in (self.env, self.users, self.knowledge, self.stated_style)
 
 
 def run_environments(agent: str | Path) -> tuple[EnvConfig, ...]:
@@ -146,11 +156,15 @@ def run_environments(agent: str | Path) -> tuple[EnvConfig, ...]:
     recorded = read_record(folder)
     try:
         users, knowledge = names(recorded.get("users", "")), names(recorded.get("knowledge", ""))
-        tokens = int(recorded.get("user_max_new_tokens", EnvConfig.user_max_new_tokens))
-        return tuple(
-            EnvConfig(env, users, knowledge=knowledge, user_max_new_tokens=tokens)
-            for env in names(str(recorded["env"]))
+        config = EnvConfig(
+            users=users,
+            knowledge=knowledge,
+            user_max_new_tokens=int(
+                recorded.get("user_max_new_tokens", EnvConfig.user_max_new_tokens)
+            ),
+            stated_style=names(recorded.get("stated_style", "")),
         )
+        return tuple(replace(config, env=env) for env in names(str(recorded["env"])))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder) from error
 
@@ -196,5 +210,6 @@ def read_record(folder: Path) -> dict[str, Any]:
 def _unreadable(folder: Path) -> UserError:
     return UserError(
         f"expected the record of a training in {folder / 'config.json'}, which names its "
-        "environment; it cannot be read; restore the file, or name --env, --users and --knowledge"
+        "environment; it cannot be read; restore the file, or name --env, --users, "
+        "--knowledge and --stated-style"
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
+from rlchat.errors import UserError
 from rlchat.rollout.hosting.answers import (
     FIVE,
     fit,
@@ -23,6 +25,7 @@ from rlchat.rollout.hosting.answers import (
 )
 from rlchat.rollout.hosting.making import close_env, make_env, single_threaded, space_of
 from rlchat.rollout.llm_users import MAX_NEW_TOKENS
+from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.settings import expect
 from rlchat_envs import (
     Case,
@@ -36,6 +39,13 @@ from rlchat_envs import (
 )
 from rlchat_envs.knowledge import Lookup
 from rlchat_envs.wrappers.knowledge import KnowledgeWrapper
+from rlchat_reward_models.stated_style import (
+    Style,
+    check_names,
+    draw_style,
+    state_style,
+    style_parts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Settings of an environment: its id, its users and its look-ups."""
+    """Settings of an environment: its id, its users, its look-ups and the style it asks for."""
 
     env: str = "rlchat/Support-v0"
     """A Gymnasium id, or module:Id; text in, text out."""
@@ -67,10 +77,39 @@ class EnvConfig:
     :PLACE."""
     user_max_new_tokens: int = MAX_NEW_TOKENS
     """Most tokens of one message of a user that a language model speaks for, thoughts included."""
+    stated_style: tuple[str, ...] = ()
+    """Style that the system message asks for: brief or detailed, formal or friendly, plain or
+    advanced; any draws it for each episode. None is stated if empty."""
 
     def __post_init__(self) -> None:
-        """Refuse a message without tokens."""
+        """Refuse a message without tokens, and a style that is none.
+
+        Raises:
+            UserError: so it is.
+        """
         expect(self, "user_max_new_tokens", self.user_max_new_tokens >= 1, "of at least 1")
+        try:
+            check_names(self.stated_style)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def style_of(self, seed: int) -> Style:
+        """The style that the episode with this seed states; nothing else decides it."""
+        if not self.stated_style:
+            return ()
+        return draw_style(self.stated_style, _style_rng(seed))
+
+    def styled(self, conversation: Conversation, seed: int, split: str) -> Conversation:
+        """A conversation of that episode, its style stated in the system message."""
+        if not self.stated_style:
+            return conversation
+        rng = _style_rng(seed)
+        style = draw_style(self.stated_style, rng)
+        return state_style(conversation, style, split, rng)
+
+
+def _style_rng(seed: int) -> np.random.Generator:
+    return episode_seeds(seed, Purpose.STYLE)[1]
 
 
 class TextEnv:
@@ -78,7 +117,9 @@ class TextEnv:
 
     Ours show the conversation in ``info``; for any other it is built from observations and
     actions, its reward is the only score, and it has no split and no success. Functions that
-    ``info["tools"]`` of ``reset`` declares are those of the conversation's first message.
+    ``info["tools"]`` of ``reset`` declares are those of the conversation's first message. A stated
+    style is added to the system message here, and each turn has a part for each of its axes:
+    neither the environment nor its users know of it.
     """
 
     def __init__(self, config: EnvConfig, split: str = "train"):
@@ -93,6 +134,7 @@ class TextEnv:
         self.label = ""  # its name among several of a run, which tells episodes of them apart
         self.conversation: Conversation = ()
         self.privileged: Mapping[str, Any] = {}
+        self._seed = 0  # of the episode
         self._known: Conversation = ()  # as another's environment knows it, without lost letters
         # Whoever forgets to close it has it closed when nothing refers to it, or at the end; there
         # only in the main thread, as no other is waited for.
@@ -118,7 +160,7 @@ class TextEnv:
         Raises:
             EnvError: the environment raised, or gave no text.
         """
-        name = self.config.env
+        name, self._seed = self.config.env, seed
         with told(name, "reset", "(observation, info)"):
             answer: Any = self.env.reset(seed=seed)
             if self.ours:
@@ -131,6 +173,7 @@ class TextEnv:
                     self._known, read_tools(name, info, space_of(self.env, "action"))
                 )
                 self.privileged = {}
+        self.conversation = self.config.styled(self.conversation, seed, self.split)
         return self.conversation
 
     def step(self, text: str) -> StepResult:
@@ -140,14 +183,20 @@ class TextEnv:
             EnvError: the environment raised, or answered what cannot be used.
         """
         name = self.config.env
+        style, before = self.config.style_of(self._seed), self.conversation
         with told(name, "step", FIVE):
-            return self._step_ours(text) if self.ours else self._step_foreign(text)
+            result = self._step_ours(text) if self.ours else self._step_foreign(text)
+        if not style:
+            return result
+        parts = style_parts(style, before, text)
+        return replace(result, parts={**result.parts, **parts})
 
     def _step_ours(self, text: str) -> StepResult:
         _, reward, terminated, truncated, info = self.env.step(text)
         read_reward(self.config.env, reward)
         before = len(self.conversation) + 1
-        self.conversation, self.privileged = info["conversation"], info["privileged"]
+        self.conversation = self.config.styled(info["conversation"], self._seed, self.split)
+        self.privileged = info["privileged"]
         return StepResult(
             self.conversation[before:],
             dict(info["parts"]),

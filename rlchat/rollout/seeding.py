@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     FOLLOW = 8  # what becomes of replies
     REPLY = 9  # other replies at a branch
     CHOOSE = 10  # which of several environments an episode is played in
+    STYLE = 11  # which style an episode states, and in which words
 
 
 def episode_seeds(*keys: int) -> tuple[int, np.random.Generator]:

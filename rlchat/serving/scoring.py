@@ -11,6 +11,7 @@ from rlchat_envs.core.env import Turn
 from rlchat_envs.core.messages import to_row
 from rlchat_envs.knowledge import Lookup
 from rlchat_reward_models import RuleScorer
+from rlchat_reward_models.stated_style import Style, style_parts
 
 
 @dataclass
@@ -25,19 +26,21 @@ class ScoredConversation:
 
     env: DialogueEnv | None  # reset for this conversation; None: only talk
     lookups: Sequence[Lookup] = ()
-    conversation: Conversation = ()
+    conversation: Conversation = ()  # how it opens; the environment's own opening if empty
+    style: Style = ()  # that its system message states
     parts: list[dict[str, float]] = field(default_factory=list)
     costs: list[dict[str, float]] = field(default_factory=list)
     solved: bool | None = None  # None while the case is open
     _open_reply: str | None = None  # the agent's last message, if it counts and nobody has replied
     _cut_off: float = 0.0  # its penalty, if it ran out of tokens
+    _styled: Mapping[str, float] = field(default_factory=dict)  # its parts for the style
 
     def __post_init__(self) -> None:
         """Begin with the agent's instructions, which come before all messages."""
         for lookup in self.lookups:
             lookup.begin(self.case)
-        if self.case is not None:
-            self.conversation = tuple(m for m in self.case.opening if m.role == "system")
+        opening = self.conversation or (() if self.case is None else self.case.opening)
+        self.conversation = tuple(m for m in opening if m.role == "system")
 
     @property
     def case(self) -> Case | None:
@@ -114,6 +117,7 @@ class ScoredConversation:
         if self.solved is not None:
             return
         self._open_reply, self._cut_off = text, cut_off
+        self._styled = style_parts(self.style, before, text)
         self.parts.append({})
         self.costs.append({})
         if self.env is None:
@@ -175,7 +179,7 @@ class ScoredConversation:
 
     def _settle(self, turn: Turn) -> None:
         """Write down what is known of the agent's last turn."""
-        self.parts[-1], self.costs[-1] = dict(turn.parts), dict(turn.costs)
+        self.parts[-1], self.costs[-1] = {**turn.parts, **self._styled}, dict(turn.costs)
         if self._cut_off:
             fault = min(turn.parts.get("cut_off", 0.0), -self._cut_off)
             self.parts[-1]["cut_off"] = fault

@@ -10,7 +10,7 @@ from rlchat.inference.agents import Agent, ContextFull, ConversationSettings, On
 from rlchat.inference.load_agent import load_agent
 from rlchat.inference.scripted_agent import Replies
 from rlchat.rollout.config import RolloutConfig
-from rlchat.rollout.environment import TextEnv
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.seeding import Purpose, episode_seeds
 from rlchat.serving.scoring import ScoredConversation
 from rlchat_envs.knowledge import Lookup
@@ -42,6 +42,7 @@ class ChatSession(ScoredConversation):
         temperature: float = 0.0,
         rollout: RolloutConfig | None = None,
         lookups: Sequence[Lookup] = (),
+        stated_style: Sequence[str] = (),
     ):
         """Begin a conversation.
 
@@ -54,21 +55,26 @@ class ChatSession(ScoredConversation):
             temperature: of sampling; 0 is greedy.
             rollout: budgets, and the penalty for a reply that is cut off.
             lookups: what is looked things up in where there is no environment.
+            stated_style: style that a system message states where there is no environment.
 
         Raises:
             UserError: an environment in which a person cannot be the user.
         """
         rollout = rollout or RolloutConfig()
         env_seed, noise = episode_seeds(seed, Purpose.CHAT, number)
-        if env is not None:
-            env.reset(env_seed)
+        if env is None:
+            config = EnvConfig(stated_style=tuple(stated_style))
+            opening = config.styled((), env_seed, "dev")
+        else:
+            config, opening = env.config, env.reset(env_seed)
             if env.dialogue is None:
                 raise UserError(
                     "expected an environment in which a person can be the user; "
                     f"{env.config.env} has no such part; leave it out"
                 )
             lookups = env.lookups
-        super().__init__(None if env is None else env.dialogue, lookups)
+        dialogue = None if env is None else env.dialogue
+        super().__init__(dialogue, lookups, opening, config.style_of(env_seed))
         settings = ConversationSettings(
             None if env is None else env.scenario,
             "" if env is None else env.config.env,

@@ -121,6 +121,8 @@ class TrainConfig(MixedEnvOptions):
                 f"expected kl_horizon of at least an iteration's episodes ({self.episodes}), or "
                 f"beta could turn negative; got {self.ppo.kl_horizon}"
             )
+        if not self.stated_style and any(n.startswith("stated") for n in self.reward.weighed):
+            raise UserError("expected --stated-style with a weight for stated; got none")
         _ = self.mixture  # which refuses weights that are none
 
     @property

@@ -123,6 +123,7 @@ def _from_reward(
         users=",".join(env.users),
         knowledge=",".join(env.knowledge),
         user_max_new_tokens=env.user_max_new_tokens,
+        stated_style=",".join(env.stated_style),
         policy=str(run.folder),
         run=out.parent / "run",
         iterations=config.iterations,

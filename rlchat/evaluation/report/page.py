@@ -129,6 +129,7 @@ def settings(source: Source) -> list[tuple[str, str]]:
         ("policy", config.get("policy")),
         ("environment", config.get("env")),
         ("users", config.get("users") or "the usual ones"),
+        ("stated style", config.get("stated_style") or None),
         ("iterations", f"{len(rows)} of {config.get('iterations')}"),
         ("episodes an iteration", config.get("episodes")),
         ("seed", config.get("seed")),

@@ -16,8 +16,8 @@ from rlchat.statistics.significance import holm
 _DIFFERENCES = {"success": "{:+.0%}", "score": "{:+.2f}", "turns": "{:+.1f}", "cost": "{:+.2f}"}
 Named = tuple[str, EvaluationResult]
 """What an agent is called in the report, and what was measured of it."""
-Cell = tuple[str, tuple[str, ...], tuple[str, ...], str]
-"""Environment, users, knowledge and split."""
+Cell = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
+"""Environment, users, knowledge, stated style and split."""
 
 
 def evaluations(sources: Sequence[Source]) -> Section:
@@ -56,7 +56,8 @@ def by_cell(sources: Sequence[Source]) -> dict[Cell, list[Named]]:
             if not result.episodes:
                 continue
             env = result.env
-            cell = env.env, tuple(env.users), tuple(env.knowledge), result.split
+            about = tuple(env.users), tuple(env.knowledge), tuple(env.stated_style)
+            cell = env.env, *about, result.split
             name = result.agent if len(sources) == 1 else f"{result.agent}, {source.name}"
             groups.setdefault(cell, []).append((name, result))
     return groups
@@ -64,9 +65,10 @@ def by_cell(sources: Sequence[Source]) -> dict[Cell, list[Named]]:
 
 def told(cell: Cell) -> str:
     """An environment and its users in words."""
-    env, users, knowledge, split = cell
+    env, users, knowledge, style, split = cell
     more = f", users {', '.join(users)}" if users else ""
     more += f", knowledge {', '.join(knowledge)}" if knowledge else ""
+    more += f", stated style {', '.join(style)}" if style else ""
     return f"{env}, {split} side{more}"
 
 

@@ -129,7 +129,8 @@ def _unlike(results: Sequence[EvaluationResult]) -> list[EvaluationResult]:
     """Each evaluation once: a file that compares several may hold one of them twice."""
     found: dict[Any, EvaluationResult] = {}
     for r in results:
-        env = r.env.env, tuple(r.env.users), tuple(r.env.knowledge), r.split
+        about = tuple(r.env.users), tuple(r.env.knowledge), tuple(r.env.stated_style)
+        env = r.env.env, *about, r.split
         seeds = tuple(e.seed for e in r.episodes)
         found.setdefault((r.agent, *env, r.temperature, seeds), r)
     return list(found.values())

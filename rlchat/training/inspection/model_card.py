@@ -109,6 +109,7 @@ def _indexed(results: Sequence[EvaluationResult]) -> dict[str, Any]:
     asked = {
         "users": list(result.env.users) or "usual",
         "knowledge": list(result.env.knowledge) or "none",
+        **({"stated style": list(result.env.stated_style)} if result.env.stated_style else {}),
         "seed": result.seed,
         "episodes": count,
         "temperature": result.temperature,
@@ -201,9 +202,10 @@ def _data(config: TrainConfig, run: RunFolder) -> str:
     lines = ["## Data", ""]
     for env in config.mixture.envs:
         users, knowledge = ", ".join(env.users) or "the usual ones", ", ".join(env.knowledge)
+        style = f"; stated style: {', '.join(env.stated_style)}" if env.stated_style else ""
         lines.append(
             f"- Environment `{env.env}`, training side; families of users: {users}; look-ups: "
-            f"{knowledge or 'none'}."
+            f"{knowledge or 'none'}{style}."
         )
     lines.append(f"- {_start(config, run)}")
     reward = config.reward

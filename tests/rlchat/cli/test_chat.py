@@ -39,6 +39,7 @@ from rlchat.serving.scoring import ScoredConversation
 from rlchat_envs import Conversation, DialogueEnv, Message
 from rlchat_envs.scenarios.support import SupportScenario
 from rlchat_reward_models import RuleScorer
+from rlchat_reward_models.stated_style.wording import REQUESTS
 
 FLOAT32 = AdapterConfig(dtype="float32", device="cpu")
 TINY = ChatOptions(
@@ -779,3 +780,31 @@ def test_ratings_of_an_adapter_name_its_weights(
     assert first.session.version == hashlib.sha256(weights).hexdigest()
     assert second.session.version == "tiny"
     assert len(first.reply.ids or ()) == len(first.reply.logprobs or ()) > 0
+
+
+def test_a_style_is_stated_and_scored_in_talk_and_can_be_changed(tiny: ModelAgent) -> None:
+    console = new_console()
+    env = TextEnv(EnvConfig(stated_style=("brief",)), "dev")
+    chat = Chat(ChatOptions("expert"), load_agent("expert"), env, console, unread)
+    chat.begin()
+    assert chat.session.conversation == env.conversation[:1]
+    asked = chat.session.conversation[0].content
+    assert any(asked.endswith(line) for line in REQUESTS["dev"]["brief"])
+    chat.line("My parcel goes to the wrong place!")
+    assert chat.session.parts[0]["stated_length"] < 0
+    chat.line("/score")
+    assert "stated_length" in printed(console)
+    chat.line("/style friendly,plain")
+    assert chat.session.parts == [] and chat.session.style == ("friendly", "plain")
+    chat.line("My parcel goes to the wrong place!")
+    assert {"stated_tone", "stated_language"} < chat.session.parts[0].keys()
+    chat.line("/style brief,detailed")
+    chat.line("/style")
+    assert chat.session.style == ()
+    shown = " ".join(printed(console).split())
+    assert "There is no such style: expected one stated style, brief or detailed" in shown
+    assert "Stated from now on: no style." in shown
+    alone = Chat(replace(TINY, stated_style="formal"), tiny, None, new_console(), unread)
+    alone.begin()
+    assert [m.role for m in alone.session.conversation] == ["system"]
+    assert "formal" in alone.session.conversation[0].content

@@ -62,3 +62,37 @@ def test_trials_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_width_that_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "demonstrator", "--episodes", "5", "--until-width", "0.01"]) == 0
     assert "All 5 users were met" in capsys.readouterr().out
+
+
+def test_styles_are_told_in_columns_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An agent of rules ignores what is stated: it says the same, with the same success."""
+    place = tmp_path / "styles.json"
+    words = ["eval", "expert", "--episodes", "8", "--each-style", "none", "brief", "any"]
+    assert main([*words, "--json", str(place), "--out", str(tmp_path / "kept")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "How far a stated style is followed" in shown and "style brief, dev side" in shown
+    found = json.loads(place.read_text("utf-8"))
+    assert [one["stated_style"] for one in found["environments"]] == [[], ["brief"], ["any"]]
+    brief, *others = found["styles"]
+    assert (brief["side"], brief["episodes"]) == ("brief", 8)
+    assert all(row["stated"] == ["any"] for row in others)
+    for row in found["styles"]:
+        assert row["gained"]["mean"] == 0.0 and row["success"]["mean"] == 0.0
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--stated-style", "breif"], "did you mean brief"),
+        (["--each-style", "none", "--stated-style", "brief"], "leave one out"),
+        (["--each-style", "brief", "brief"], "got 'brief' twice"),
+    ],
+)
+def test_styles_that_cannot_be_measured_are_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", "expert", "--episodes", "2", *words]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())

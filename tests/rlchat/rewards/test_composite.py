@@ -254,3 +254,20 @@ def test_the_scale_is_that_of_all_ranks(letters: Path) -> None:
     (scored,) = reward.score([episode()], Two([7.0, 9.0]))
     std = (20 / 3) ** 0.5
     assert [p["learned"] for p in scored.parts] == pytest.approx([-3 / std, -1 / std])
+
+
+def test_a_stated_style_counts_whatever_else_is_paid_for() -> None:
+    """Unless it is weighed itself: as a group, or an axis by its name."""
+    played, styled = episode(), {"stated_length": -0.15, "stated_tone": -0.1}
+    played.parts = [{"progress": 0.2, "courtesy": -0.1, **styled}]
+
+    def scored(weights: str) -> dict[str, float]:
+        (found,) = CompositeReward(RewardConfig(weights=weights)).score([played], Distributed())
+        return dict(found.parts[0])
+
+    assert scored("") == played.parts[0]
+    assert scored("world=1") == {"progress": 0.2, **styled}
+    assert scored("world=1,stated=0") == {"progress": 0.2}
+    own = scored("world=0,stated=2,stated_tone=0")
+    assert own == {"stated_length": -0.3}
+    assert CompositeReward(RewardConfig()).plain

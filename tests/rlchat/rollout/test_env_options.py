@@ -73,7 +73,7 @@ def test_a_record_that_cannot_be_read_is_told_and_can_be_done_without(run: Path)
         UserError, match=r"expected the record of a training in .*; or name --env|.*"
     ):
         AgentEnvOptions().env_of(run)
-    named = AgentEnvOptions(env="rlchat/Support-v0", users="", knowledge="")
+    named = AgentEnvOptions(env="rlchat/Support-v0", users="", knowledge="", stated_style="")
     assert named.env_of(run) == EnvConfig()
 
 
@@ -103,3 +103,17 @@ def test_the_budget_of_users_spoken_by_models_is_the_run_s(run: Path) -> None:
     assert TrainConfig(user_max_new_tokens=900).env_config == EnvConfig(user_max_new_tokens=900)
     with pytest.raises(UserError, match="user_max_new_tokens of at least 1"):
         EnvConfig(user_max_new_tokens=0)
+
+
+def test_a_stated_style_is_the_run_s_and_can_be_named_otherwise(run: Path) -> None:
+    kept = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(kept | {"stated_style": "any"}))
+    assert AgentEnvOptions().env_of(run).stated_style == ("any",)
+    assert AgentEnvOptions(stated_style="brief, formal").env_of(run).stated_style == (
+        "brief",
+        "formal",
+    )
+    assert AgentEnvOptions(stated_style="").env_of(run) == MEDICAL
+    assert AgentEnvOptions(env="rlchat/Support-v0").env_of(run) == EnvConfig()
+    with pytest.raises(UserError, match="did you mean formal"):
+        _ = EnvOptions(stated_style="formall").env_config

@@ -11,6 +11,7 @@ from rlchat.algorithms.config import PPOConfig
 from rlchat.errors import UserError
 from rlchat.models.config import PROMPTED, AdapterConfig
 from rlchat.models.policy import Policy
+from rlchat.rewards.config import RewardConfig
 from rlchat.training.config import TrainConfig
 from rlchat.training.pipeline import train_agent
 
@@ -37,3 +38,10 @@ def test_nor_have_those_of_a_folder(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"expected --ppo.layers 1 .* got 0.5"):
         train_agent(config)
+
+
+def test_a_weight_of_a_style_wants_one_that_is_stated() -> None:
+    paid = RewardConfig(weights="world=1,stated_tone=2")
+    with pytest.raises(UserError, match=r"expected --stated-style with a weight for stated"):
+        TrainConfig(reward=paid)
+    assert TrainConfig(reward=paid, stated_style="any").env_config.stated_style == ("any",)
