@@ -77,16 +77,19 @@ def load_model_agents(
     Raises:
         UserError: one of them is none, or no language model that is here.
     """
-    from rlchat.models.loading import SharedBases
-
     for name in names:
         if name in SCRIPTED or name.startswith(ENDPOINT):
             raise UserError(
                 f"expected agents that are language models here: run or adapter folders, "
                 f"{', '.join(STARTERS)} or base; got {name!r}; leave it out"
             )
-    shared = SharedBases()
-    return [_model_agent(name, base, adapter, say, shared.load) for name in names]
+    from rlchat.models.loading import SharedBases  # here, as it takes long
+
+    shared, loaded = SharedBases(), []
+    for name in names:
+        say(f"loading {name}")
+        loaded.append(_model_agent(name, base, adapter, say, shared.load))
+    return loaded
 
 
 def _model_agent(

@@ -113,13 +113,13 @@ def run_serve(options: ServeOptions, console: Console) -> None:
     with open_socket(options.host, options.port) as taken:
         say("loading libraries")
         from rlchat.inference.load_agent import load_model_agents
+
+        names, agents = [name for name, _ in options.named], [agent for _, agent in options.named]
+        loaded = load_model_agents(agents, options.policy, _whole_messages(options), say)
         from rlchat.serving.http.app import make_app
         from rlchat.serving.http.server import make_server
         from rlchat.serving.http.service import Service
 
-        names, agents = [name for name, _ in options.named], [agent for _, agent in options.named]
-        say(f"loading {', '.join(agents)}")
-        loaded = load_model_agents(agents, options.policy, _whole_messages(options), say)
         service = Service(list(zip(names, loaded, strict=True)), options.generation, options.limits)
         app = make_app(service, keys, is_loopback(options.host), options.log_text)
         _log_to_stderr()

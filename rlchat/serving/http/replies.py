@@ -142,7 +142,7 @@ class Writer:
         token_ids: bool,
     ):
         """Give the answer its id and its time."""
-        self._head = {
+        self._head: dict[str, Any] = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": model,
@@ -159,7 +159,7 @@ class Writer:
     def whole(self, pieces: Sequence[Sequence[Piece]]) -> dict[str, Any]:
         """The whole answer, from the pieces of each reply."""
         choices = [self._choice(own) for own in pieces]
-        given = {"prompt_token_ids": self._prompt} if self._token_ids else {}
+        given: dict[str, Any] = {"prompt_token_ids": self._prompt} if self._token_ids else {}
         usage = self.usage([piece for own in pieces for piece in own])
         told = ChatCompletion(**self._head, choices=choices, usage=usage, **given)
         return told.model_dump(exclude_unset=True) | {"object": told.object}
@@ -174,10 +174,10 @@ class Writer:
         """What is new of a reply."""
         ended = piece.ended
         calls = [] if ended is None else _calls(ended.calls, numbered=True)
-        delta = ReplyMessage(
-            **({"content": piece.text} if piece.text else {}),
-            **({"tool_calls": calls} if calls else {}),
-        )
+        given: dict[str, Any] = {"content": piece.text} if piece.text else {}
+        if calls:
+            given["tool_calls"] = calls
+        delta = ReplyMessage(**given)
         choice = ChunkChoice(
             index=piece.index,
             delta=delta,
@@ -206,12 +206,10 @@ class Writer:
         ended = pieces[-1].ended
         assert ended is not None
         calls = _calls(ended.calls)
-        message = ReplyMessage(
-            role="assistant",
-            content=ended.text if ended.text or not calls else None,
-            refusal=None,
-            **({"tool_calls": calls} if calls else {}),
-        )
+        said = ended.text if ended.text or not calls else None
+        message = ReplyMessage(role="assistant", content=said, refusal=None)
+        if calls:
+            message.tool_calls = calls
         return ReplyChoice(
             index=pieces[-1].index,
             message=message,

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
@@ -18,7 +18,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rlchat.errors import UserError
 from rlchat.serving.http.errors import ApiError
-from rlchat.serving.http.service import Service
+
+if TYPE_CHECKING:  # which brings torch: that an address is taken is told before
+    from rlchat.serving.http.service import Service
 
 _LEAST_WAIT = 0.5  # seconds in which last answers are written
 

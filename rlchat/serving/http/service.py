@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from rlchat.errors import UserError
 from rlchat.inference.model_agent import ModelAgent
@@ -63,7 +64,8 @@ class ServedModel:
         with self._lock:
             if (ids := request.prompt_token_ids) is None:
                 return self.memory.prompt(request.conversation, way, budget)
-            most = self.agent.generation.model.get_input_embeddings().weight.shape[0]
+            embeddings: Any = self.agent.generation.model.get_input_embeddings()
+            most = embeddings.weight.shape[0]
             if max(ids) >= most:
                 sentence = f"expected token ids below {most:,}; got {max(ids)}"
                 raise ApiError(400, sentence, "prompt_token_ids", "invalid_value")
