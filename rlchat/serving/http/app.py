@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from rlchat.serving.http.completions import complete
 from rlchat.serving.http.docs_page import docs_page
-from rlchat.serving.http.errors import ApiError, on_api_error, on_http_error
+from rlchat.serving.http.errors import ApiError, on_api_error, on_failure, on_http_error
 from rlchat.serving.http.gate import Gate
 from rlchat.serving.http.keys import Keys
 from rlchat.serving.http.metrics import CONTENT_TYPE
@@ -41,6 +41,7 @@ def make_app(
     app = FastAPI(title="rlchat", version=metadata.version("rlchat"), docs_url=None, redoc_url=None)
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_failure)
     known = [Depends(_door(keys))]
     schema = {"$ref": _REFERENCE.format(model="ChatRequest")}
     content: dict[str, Any] = {"content": {"application/json": {"schema": schema}}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -13,6 +12,7 @@ from rlchat.inference.engine import decoder_of
 from rlchat.inference.model_agent import ModelAgent
 from rlchat.inference.rows import Sampled, longest_beginning
 from rlchat.serving.http.choice import Choice
+from rlchat.serving.http.errors import place_of
 
 _LOG = logging.getLogger("rlchat.serve")
 
@@ -201,8 +201,5 @@ class Batcher(threading.Thread):
         try:
             lane.step()
         except Exception as error:
-            # What an exception says could hold what somebody wrote: its place has to be enough.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            kind = type(error).__name__
-            _LOG.error("generation failed: %s in %s:%s", kind, place.name, place.lineno)
+            _LOG.error("generation failed: %s", place_of(error))
             lane.fail()

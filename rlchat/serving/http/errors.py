@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi.responses import JSONResponse
@@ -62,6 +64,15 @@ def closing() -> ApiError:
     return ApiError(503, sentence, None, "shutting_down", {"Retry-After": "5"})
 
 
+def place_of(error: BaseException) -> str:
+    """The kind of an exception and where it was raised.
+
+    What it says is left out of logs, as it could hold what somebody wrote.
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {last.name} ({Path(last.filename).name}:{last.lineno})"
+
+
 def failed() -> ApiError:
     """The answer where generation failed."""
     sentence = "the reply could not be generated; the server's log says where it failed"
@@ -96,6 +107,12 @@ async def on_api_error(_: Request, error: Exception) -> JSONResponse:
     """Answer what one of our functions refused."""
     assert isinstance(error, ApiError)
     return error.response
+
+
+async def on_failure(_: Request, __: Exception) -> JSONResponse:
+    """Answer where something broke; the gate logs where."""
+    sentence = "the request could not be done; the server's log says where it failed"
+    return ApiError(500, sentence, None, "internal_error").response
 
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlchat.serving.http.errors import ApiError
+from rlchat.serving.http.errors import ApiError, place_of
 from rlchat.serving.http.keys import is_loopback
 from rlchat.serving.http.metrics import Metrics
 
@@ -50,6 +50,8 @@ class Gate:
         except ApiError as error:
             if not passage.begun:
                 await error.response(scope, receive, passage.send)
+        except Exception as error:  # the client was told so
+            _LOG.error("%s failed: %s", passage.id, place_of(error))
         finally:
             status = str(passage.status)
             self._metrics.requests.labels(passage.path, status).inc()

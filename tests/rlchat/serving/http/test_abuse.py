@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rlchat.serving.http import completions
 from rlchat.serving.http.errors import ApiError
 from rlchat.serving.http.keys import Keys, hash_of
 from rlchat.serving.http.wire import read_request
@@ -213,6 +214,19 @@ def test_who_never_ends_a_request_is_left(serve: Serve) -> None:
         other.sendall(b"what is this\r\n\r\n")
         answer = other.recv(1000)
         assert answer.startswith(b"HTTP/1.1 400") and b'"code": "invalid_http"' in answer
+
+
+def test_what_breaks_is_told_without_words(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("what somebody said")
+
+    monkeypatch.setattr(completions, "read_request", broken)
+    answer = server.post()
+    assert answer.status_code == 500 and error_of(answer)["code"] == "internal_error"
+    wait_until(lambda: "RuntimeError in broken (test_abuse.py:" in caplog.text)
+    assert "somebody" not in caplog.text + answer.text
 
 
 def wait_until(found: Any, seconds: float = 10) -> None:
