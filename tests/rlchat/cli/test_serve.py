@@ -160,7 +160,9 @@ def serving(log: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_signals_let_a_reply_end(number: signal.Signals, tmp_path: Path) -> None:
     with serving(tmp_path / "log") as (process, url):
         with httpx.stream(
