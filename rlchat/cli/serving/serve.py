@@ -57,6 +57,8 @@ class ServeOptions:
             raise UserError("expected at least one agent to serve; got none; try starter")
         expect(self, "port", 0 <= self.port < 65536, "from 0 to 65535")
         names = [name for name, _ in self.named]
+        if nameless := [agent for agent in self.agents if agent.startswith("=")]:
+            raise UserError(f"expected NAME=AGENT with a name; got {nameless[0]!r}")
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(
                 f"expected each agent once; got {twice!r} twice; NAME=AGENT renames one"

@@ -151,15 +151,14 @@ async def _chunks(
     seen: list[Piece] = []
     begun: set[int] = set()
     try:
-        async with asyncio.timeout_at(deadline):
-            async for piece in pieces:
-                if piece.ended is not None and piece.ended.reason == "error":
-                    raise failed()
-                if piece.index not in begun:
-                    begun.add(piece.index)
-                    yield writer.first_chunk(piece.index)
-                seen.append(piece)
-                yield writer.chunk(piece)
+        async for piece in _in_time(pieces, deadline):
+            if piece.ended is not None and piece.ended.reason == "error":
+                raise failed()
+            if piece.index not in begun:
+                begun.add(piece.index)
+                yield writer.first_chunk(piece.index)
+            seen.append(piece)
+            yield writer.chunk(piece)
     except TimeoutError:
         yield event(timed_out(seconds).body)
         return
@@ -169,6 +168,21 @@ async def _chunks(
     if usage:
         yield writer.last_chunk(seen)
     yield DONE
+
+
+async def _in_time(pieces: AsyncIterator[Piece], deadline: float) -> AsyncIterator[Piece]:
+    """Pieces as they come; how long they are then looked at does not count.
+
+    Raises:
+        TimeoutError: the next one does not come in time.
+    """
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        yield piece
 
 
 async def _noted(job: Job, id: str) -> AsyncIterator[Piece]:

@@ -15,7 +15,7 @@ from rlchat_envs.core.tools import read_tools, with_calls
 
 _ROLES = {"developer": "system"}
 _Stop = Annotated[str, Field(min_length=1, max_length=MOST_STOP_LETTERS)]
-_ONE_WAY = "expected {name} to be left out, as it is not supported here"
+_UNSUPPORTED = "expected {name} to be left out, as it is not supported here"
 # Of OpenAI's and vLLM's options: what is not supported, and the values that change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
@@ -34,11 +34,13 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "stop_token_ids": ([],),
     "best_of": (1,),
     "parallel_tool_calls": (True,),
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
 }
 # What tells of the request and changes no reply.
 _IGNORED = (
     *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
-    *("prompt_cache_retention", "reasoning_effort", "verbosity"),
+    "prompt_cache_retention",
 )
 
 
@@ -68,7 +70,7 @@ class ChatMessage(BaseModel):
             raise ValueError(f"expected content in a message of role {self.role}; got none")
         if self.tool_calls and self.role != "assistant":
             raise ValueError("expected tool_calls in messages of role assistant alone")
-        self.text  # noqa: B018  # raises where a part is no text
+        _ = self.text  # which raises where a part is no text
         return self
 
     @property
@@ -186,7 +188,7 @@ def read_request(body: bytes, most_messages: int) -> ChatRequest:
     for name, neutral in _NEUTRAL.items():
         value = told.pop(name, None)
         if value is not None and value not in neutral:
-            raise ApiError(400, _ONE_WAY.format(name=name), name, "unsupported_parameter")
+            raise ApiError(400, _UNSUPPORTED.format(name=name), name, "unsupported_parameter")
     if told.get("tool_choice") not in (None, "auto", "none"):
         sentence = "expected tool_choice auto or none; nothing else is supported here"
         raise ApiError(400, sentence, "tool_choice", "unsupported_parameter")

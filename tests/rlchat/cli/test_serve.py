@@ -31,6 +31,7 @@ WISH = {"model": "base", "messages": [{"role": "user", "content": "Hi"}], "tempe
     [
         ("serve", "expected at least one agent to serve; got none; try starter; *"),
         ("serve starter a=starter starter", "expected each agent once; got 'starter' twice; *"),
+        ("serve =starter", "expected NAME=AGENT with a name; got '=starter'; *"),
         ("serve expert", "expected agents that are language models here: *; got 'expert'; *"),
         ("serve openai:x@http://h/v1", "expected agents that are language models here: *"),
         ("serve strater --port 0", "expected an agent: *; got 'strater'; did you mean starter?"),

@@ -12,10 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rlchat.inference.model_agent import ModelAgent
 from rlchat.serving.http import completions
 from rlchat.serving.http.errors import ApiError
 from rlchat.serving.http.keys import Keys, hash_of
+from rlchat.serving.http.memory import ConversationMemory
 from rlchat.serving.http.wire import read_request
+from rlchat_envs import Message, Tool
+from rlchat_envs.core.messages import declare
 from tests.rlchat.serving.http.conftest import Running, Serve
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -267,3 +271,27 @@ def test_nothing_that_is_sent_breaks_what_reads_it(request_: dict[str, Any]) -> 
         assert isinstance(read.conversation, tuple)
     except ApiError as error:
         assert 400 <= error.status < 500 and error.message
+
+
+_TALK = st.lists(
+    st.tuples(st.sampled_from(["system", "user", "assistant", "tool"]), st.text(max_size=12)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(_TALK, st.booleans())
+def test_any_conversation_can_be_written(
+    agent: ModelAgent, talk: list[tuple[Any, str]], functions: bool
+) -> None:
+    messages = tuple(Message(role, text) for role, text in talk)
+    tools = [Tool.of("find", "Finds it.", {"type": "object", "properties": {}})]
+    memory = ConversationMemory(agent.template)
+    context, drawn = memory.prompt(declare(messages, tools if functions else []), "greedy", 5)
+    start = agent.template.opening((Message("user", "x"),))[-3:]
+    assert context.ids[-3:] == start and context.begin == len(context.ids)
+    said = [m for m in messages if m.role == "assistant"]
+    assert drawn >= len(said)

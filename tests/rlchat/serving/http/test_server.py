@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,21 @@ def test_what_happens_is_counted(serve: Serve) -> None:
     assert float(told['rlchat_cached_prompt_tokens_total{model="tiny"}']) > 5
     assert told['rlchat_rows{model="tiny",state="running"}'] == "0.0"
     assert told['rlchat_time_to_first_token_seconds_count{model="tiny"}'] == "2.0"
+
+
+def test_clients_at_once_get_each_their_own(serve: Serve) -> None:
+    server = serve(rows=5)
+    wishes = [
+        {
+            "messages": [{"role": "user", "content": f"I am number {number}"}],
+            "seed": number,
+            "max_tokens": 4 + number,
+            "temperature": (number % 3) / 2,
+        }
+        for number in range(12)
+    ]
+    alone = [server.post(**wish).json()["choices"] for wish in wishes]
+    with ThreadPoolExecutor(12) as clients:
+        at_once = list(clients.map(lambda wish: server.post(**wish).json()["choices"], wishes))
+    assert at_once == alone
+    assert len({choices[0]["message"]["content"] for choices in alone}) == 12
