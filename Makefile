@@ -83,5 +83,5 @@ starters: .venv/.stamp  ## train the agents that come with the package anew, and
 
 .venv/.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,inspect,llm,people,scorers,track,turtle]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,inspect,llm,people,scorers,serve,track,turtle]'
 	touch $@

@@ -74,6 +74,14 @@ VERBS = {
         "write what runs came to into one HTML file",
     ),
     "chat": Verb("cli.options:ChatOptions", "cli.chat:run_chat", "talk to an agent"),
+    "serve": Verb(
+        "cli.serving.serve:ServeOptions",
+        "cli.serving.serve:run_serve",
+        "serve agents to any client of OpenAI's API",
+    ),
+    "serve key": Verb(
+        "cli.serving.serve:KeyOptions", "cli.serving.serve:run_key", "make an API key for it"
+    ),
     "play": Verb(
         "cli.options:PlayOptions",
         "cli.play:run_play",

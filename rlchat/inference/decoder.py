@@ -14,7 +14,7 @@ from rlchat.inference.rows import (
     OnToken,
     RowTable,
     Sampled,
-    Turn,
+    Sampling,
     TurnSampler,
     group_rows,
     longest_beginning,
@@ -115,7 +115,12 @@ class Decoder(TurnSampler):
         return None if self._middle is None else torch.stack(self._sampled_states[conversation])
 
     def submit(
-        self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
+        self,
+        conversation: int,
+        prompt: Sequence[int],
+        noise: Noise,
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
     ) -> None:
         """Append ``prompt`` to a conversation, and generate a turn after it.
 
@@ -124,13 +129,14 @@ class Decoder(TurnSampler):
             prompt: new token ids, at least one.
             noise: gives the one uniform number that a token takes.
             max_new_tokens: budget of the turn.
+            sampling: how its tokens are drawn; at the decoder's temperature if left out.
         """
         assert prompt and conversation not in self._turns
         if conversation not in self._rows:
             self._rows.take(conversation)
             self._ids[conversation], self._kept[conversation] = [], []
             self._sampled_states[conversation] = []
-        self._turns[conversation] = Turn(prompt, noise, max_new_tokens)
+        self._turns[conversation] = self._turn(prompt, noise, max_new_tokens, sampling)
 
     @torch.inference_mode()
     def step(self, on_token: OnToken | None = None) -> dict[int, Sampled]:
@@ -184,7 +190,7 @@ class Decoder(TurnSampler):
             if self._kept_layers:
                 self._kept[conversation] = [self.cached_states(best)[:same]]
             self._ids[conversation] = list(turn.pending[:same])
-            turn.pending = turn.pending[same:]
+            turn.pending, turn.generated.copied = turn.pending[same:], same
         elif self._prefix_kv is not None:
             rows, slots = torch.full((self._before,), row), torch.arange(self._before)
             for layer, pair in enumerate(self._prefix_kv):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from rlchat.errors import UserError
 from rlchat.inference.agents import Agent
@@ -14,6 +15,10 @@ from rlchat.inference.scripted_agent import SCRIPTED, ObjectAgent, Replies, Scen
 from rlchat.models.config import AdapterConfig
 from rlchat.models.fetching.catalog import Say
 from rlchat.models.starters import STARTERS
+
+if TYPE_CHECKING:  # which bring torch
+    from rlchat.inference.model_agent import ModelAgent
+    from rlchat.models.loading import LoadBase
 
 ENDPOINT = "openai:"  # how names of agents begin that are behind an OpenAI-compatible server
 
@@ -53,15 +58,53 @@ def load_agent(
     return _model_agent(name, base, config, say)
 
 
-def _model_agent(name: str, base: str, config: AdapterConfig, say: Say) -> Agent:
+def load_model_agents(
+    names: Sequence[str],
+    base: str,
+    adapter: AdapterConfig,
+    say: Say = lambda line: None,
+) -> list[ModelAgent]:
+    """Load several language models, whose bases are loaded once: they share what they can.
+
+    An adapter is merged into copies of the layers that it changes; the others are one in memory.
+
+    Args:
+        names: of run or adapter folders, starters, or ``base``.
+        base: the model that ``base`` stands for.
+        adapter: precision and device.
+        say: told what takes long.
+
+    Raises:
+        UserError: one of them is none, or no language model that is here.
+    """
+    for name in names:
+        if name in SCRIPTED or name.startswith(ENDPOINT):
+            raise UserError(
+                f"expected agents that are language models here: run or adapter folders, "
+                f"{', '.join(STARTERS)} or base; got {name!r}; leave it out"
+            )
+    from rlchat.models.loading import SharedBases  # here, as it takes long
+
+    shared, loaded = SharedBases(), []
+    for name in names:
+        say(f"loading {name}")
+        loaded.append(_model_agent(name, base, adapter, say, shared.load))
+    return loaded
+
+
+def _model_agent(
+    name: str, base: str, config: AdapterConfig, say: Say, load: LoadBase | None = None
+) -> ModelAgent:
     # Here, so that torch is loaded for models alone.
     from rlchat.inference.model_agent import ModelAgent
     from rlchat.models.adapter_io import adapter_folder, adapter_hash, base_spec
     from rlchat.models.adapters import leave_shape
+    from rlchat.models.loading import load_base
     from rlchat.models.policy import Policy
 
+    load = load or load_base
     if name == "base":
-        policy = Policy.create(base, config, say=say)
+        policy = Policy.create(base, config, say=say, load=load)
         return ModelAgent.of(policy, None, name, base)
     folder = adapter_folder(name)
     if folder is None:
@@ -73,5 +116,5 @@ def _model_agent(name: str, base: str, config: AdapterConfig, say: Say) -> Agent
             f"got {name!r}{hint}"
         )
     leave_shape(config, folder)
-    policy = Policy.create(base_spec(folder), config, adapter=folder, say=say)
+    policy = Policy.create(base_spec(folder), config, adapter=folder, say=say, load=load)
     return ModelAgent.of(policy, name=name, version=adapter_hash(folder))

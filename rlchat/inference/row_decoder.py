@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlchat.inference.decoder import FORWARD
-from rlchat.inference.rows import Noise, OnToken, Sampled, Turn, TurnSampler
+from rlchat.inference.rows import Noise, OnToken, Sampled, Sampling, TurnSampler
 from rlchat.models.attention import trunk_and_head
 from rlchat.models.by_rows.padding import SPREAD, PaddedRows, padded_states
 from rlchat.models.by_rows.states import KeptRows, go_on, merged, split
@@ -73,12 +73,17 @@ class RowDecoder(TurnSampler):
         """Nothing: states are not kept."""
 
     def submit(
-        self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
+        self,
+        conversation: int,
+        prompt: Sequence[int],
+        noise: Noise,
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
     ) -> None:
         """Append ``prompt`` to a conversation, and generate a turn after it."""
         assert prompt and conversation not in self._turns
         self._ids.setdefault(conversation, [])
-        self._turns[conversation] = Turn(prompt, noise, max_new_tokens)
+        self._turns[conversation] = self._turn(prompt, noise, max_new_tokens, sampling)
 
     @torch.inference_mode()
     def step(self, on_token: OnToken | None = None) -> dict[int, Sampled]:

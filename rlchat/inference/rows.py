@@ -16,6 +16,7 @@ from rlchat.models.packing import common_beginning
 
 Noise = Callable[[], float]  # uniform in [0, 1), a row's own
 OnToken = Callable[[int, int, float], None]
+OnTop = Callable[[float, list[tuple[int, float]]], None]
 
 
 @dataclass(slots=True)
@@ -23,12 +24,32 @@ class Sampled:
     """Tokens that were sampled in one turn of one conversation.
 
     ``logprobs`` are nats under the distribution that was sampled from. ``finished`` is False if
-    the token budget ended the turn.
+    the token budget ended the turn. ``copied`` tokens of its prompt were another row's, and not
+    computed again.
     """
 
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finished: bool = False
+    copied: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the tokens of one turn are drawn.
+
+    Attributes:
+        temperature: Divides the logits; 0 is greedy.
+        top_p: The fewest most probable tokens that have this probability together are drawn from.
+        top: How many of the most probable tokens are told of, beside each that is drawn.
+        on_top: Told the logprob of each token, and those of the most probable ones, before the
+            token itself is told; of the model's own distribution, at temperature 1.
+    """
+
+    temperature: float
+    top_p: float = 1.0
+    top: int = 0
+    on_top: OnTop | None = None
 
 
 @dataclass(slots=True)
@@ -38,6 +59,7 @@ class Turn:
     pending: Sequence[int]
     noise: Noise
     budget: int
+    sampling: Sampling
     generated: Sampled = field(default_factory=Sampled)
 
 
@@ -54,6 +76,12 @@ class TurnSampler(ABC):
         self.stop_ids, self.temperature = frozenset(stop_ids), temperature
         self._turns: dict[int, Turn] = {}  # conversation -> its turn in progress
 
+    def _turn(
+        self, prompt: Sequence[int], noise: Noise, budget: int, sampling: Sampling | None
+    ) -> Turn:
+        """A turn that is drawn as it says, or else as all are."""
+        return Turn(prompt, noise, budget, sampling or Sampling(self.temperature))
+
     @property
     def busy(self) -> bool:
         """Whether a turn is in progress."""
@@ -61,9 +89,26 @@ class TurnSampler(ABC):
 
     @abstractmethod
     def submit(
-        self, conversation: int, prompt: Sequence[int], noise: Noise, max_new_tokens: int
+        self,
+        conversation: int,
+        prompt: Sequence[int],
+        noise: Noise,
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
     ) -> None:
         """Append ``prompt`` to a conversation, and generate a turn after it."""
+
+    @abstractmethod
+    def length(self, conversation: int) -> int:
+        """Tokens of the conversation that need not be submitted again."""
+
+    @abstractmethod
+    def forget(self, conversation: int) -> None:
+        """Make room for another conversation in the place of this one."""
+
+    @abstractmethod
+    def rewind(self, conversation: int, tokens: int) -> None:
+        """Leave no more than the first so many tokens of a conversation."""
 
     @abstractmethod
     def step(self, on_token: OnToken | None = None) -> dict[int, Sampled]:
@@ -91,12 +136,16 @@ class TurnSampler(ABC):
         """Drop turns in progress; what of them is in the cache stays there."""
         self._turns.clear()
 
+    def end(self, conversation: int) -> Sampled:
+        """Drop the turn of one conversation, as `stop` does; give what it has sampled."""
+        return self._turns.pop(conversation).generated
+
     def _draw(
         self, ready: Sequence[int], logits: Tensor, on_token: OnToken | None
     ) -> dict[int, Sampled]:
         """Sample the next token of each conversation that is ready, from its logits (n, V)."""
-        uniform = [self._turns[c].noise() for c in ready]
-        ids, logprobs = sample(logits, uniform, self.temperature)
+        ids, logprobs = self._sample(ready, logits)
+        self._tell_top(ready, logits, ids)
         ended = {}
         for c, token, logprob in zip(ready, ids.tolist(), logprobs.tolist(), strict=True):
             turn = self._turns[c]
@@ -109,6 +158,33 @@ class TurnSampler(ABC):
             if on_token is not None:
                 on_token(c, token, logprob)
         return ended
+
+    def _sample(self, ready: Sequence[int], logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw a token a row; rows that are drawn in the same way are drawn together."""
+        uniform = [self._turns[c].noise() for c in ready]
+        ways: dict[tuple[float, float], list[int]] = {}
+        for row, c in enumerate(ready):
+            own = self._turns[c].sampling
+            ways.setdefault((own.temperature, own.top_p), []).append(row)
+        if len(ways) == 1:
+            return sample(logits, uniform, *next(iter(ways)))
+        ids = torch.zeros(len(ready), dtype=torch.long, device=logits.device)
+        logprobs = torch.zeros(len(ready), device=logits.device)
+        for way, rows in ways.items():
+            drawn = sample(logits[rows], [uniform[row] for row in rows], *way)
+            ids[rows], logprobs[rows] = drawn
+        return ids, logprobs
+
+    def _tell_top(self, ready: Sequence[int], logits: Tensor, ids: Tensor) -> None:
+        """Tell those who want to know which tokens were the most probable."""
+        for row, c in enumerate(ready):
+            own = self._turns[c].sampling
+            if own.on_top is None:
+                continue
+            logprobs = logits[row].float().log_softmax(-1)
+            best, places = logprobs.topk(min(own.top, len(logprobs)))
+            top = list(zip(places.tolist(), best.tolist(), strict=True))
+            own.on_top(float(logprobs[ids[row]]), top)
 
 
 class RowTable:

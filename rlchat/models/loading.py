@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rlchat.errors import UserError
 
@@ -82,6 +84,31 @@ def load_base(
     if missing := sorted(report["missing_keys"]):  # transformers would make them up
         raise _unloadable(spec, f"files without {missing[0]} ({len(missing)} missing in all)")
     return model, tokenizer, BaseInfo(spec, _source(found, folder), weights_hash(folder))
+
+
+Loaded: TypeAlias = "tuple[PreTrainedModel, PreTrainedTokenizerBase, BaseInfo]"
+LoadBase: TypeAlias = "Callable[[str, torch.dtype | None, Say], Loaded]"
+
+
+class SharedBases:
+    """Loads bases, each once: whoever asks for one again gets a model with the same weights.
+
+    Each has modules of its own, so that adapters on one of them are on no other.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none loaded."""
+        self._loaded: dict[tuple[str, torch.dtype | None], Loaded] = {}
+
+    def load(
+        self, spec: str, dtype: torch.dtype | None = None, say: Say = lambda line: None
+    ) -> Loaded:
+        """Load a base, or give it again; see `load_base`."""
+        if (spec, dtype) not in self._loaded:
+            self._loaded[spec, dtype] = load_base(spec, dtype, say)
+        model, tokenizer, info = self._loaded[spec, dtype]
+        tensors: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+        return copy.deepcopy(model, tensors), tokenizer, info
 
 
 def _unpacked_config(spec: str, folder: Path) -> PreTrainedConfig | None:

@@ -21,32 +21,39 @@ def _few(logits: Tensor) -> int:
     return FEW if logits.device.type == "cpu" else max(1, len(logits))
 
 
-def sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tuple[Tensor, Tensor]:
+def sample(
+    logits: Tensor, uniform: Sequence[float], temperature: float, top_p: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Draw one token a row, by inverting the cumulative distribution at the row's number.
 
     Args:
         logits: (n, V).
         uniform: n numbers in [0, 1).
         temperature: divides the logits; 0 takes the largest.
+        top_p: the fewest most probable tokens that have this probability together are drawn from.
 
     Returns:
         ids (n,) and their logprobs (n,), nats under the distribution drawn from, float32.
     """
     rows = _few(logits)
     drawn = [
-        _sample(few, uniform[first : first + rows], temperature)
+        _sample(few, uniform[first : first + rows], temperature, top_p)
         for first, few in zip(count(step=rows), logits.split(rows), strict=False)
     ]
     ids, logprobs = zip(*drawn, strict=True)
     return torch.cat(ids), torch.cat(logprobs)
 
 
-def _sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tuple[Tensor, Tensor]:
+def _sample(
+    logits: Tensor, uniform: Sequence[float], temperature: float, top_p: float
+) -> tuple[Tensor, Tensor]:
     scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature
     most = scaled.amax(-1, keepdim=True)
     weights = (scaled - most).exp_()
     if temperature == 0:
         return scaled.argmax(-1), -weights.sum(-1).log()
+    if top_p < 1:
+        weights = _most_probable(weights, top_p)
     cumulative = weights.cumsum_(-1)
     # Rounding leaves the last entry near 1, not at it, and may round the number up to 1: the point
     # is kept below the last entry, or a token of probability 0 could be drawn.
@@ -55,6 +62,15 @@ def _sample(logits: Tensor, uniform: Sequence[float], temperature: float) -> tup
     point = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
     ids = torch.searchsorted(cumulative, point, right=True)
     return ids[:, 0], (scaled.gather(-1, ids) - most - total.log())[:, 0]
+
+
+def _most_probable(weights: Tensor, share: float) -> Tensor:
+    """Set all but the fewest largest weights to 0 that have this share of a row's (n, V) sum."""
+    ordered, places = weights.sort(dim=-1, descending=True, stable=True)
+    larger = ordered.cumsum(-1) - ordered
+    ordered[larger >= share * ordered.sum(-1, keepdim=True)] = 0
+    ordered[:, 0] = weights.amax(-1)  # one is left, however small the share is
+    return torch.zeros_like(weights).scatter_(-1, places, ordered)
 
 
 class _Logprobs(torch.autograd.Function):

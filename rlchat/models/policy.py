@@ -35,7 +35,7 @@ from rlchat.models.exact.row_limit import check_room, row_limit
 from rlchat.models.fetching import catalog
 from rlchat.models.generation_model import GenerationModel, MergedCopies, prefix_kv_of, switched
 from rlchat.models.kernels import fuse
-from rlchat.models.loading import BaseInfo, load_base
+from rlchat.models.loading import BaseInfo, LoadBase, load_base
 from rlchat.models.packing import LaidRows, Packing, PrefixKV, last_layer, some_layers
 
 REFERENCE = "reference"
@@ -80,6 +80,7 @@ class Policy:
         adapter: Path | None = None,
         seed: int = 0,
         say: catalog.Say = lambda line: None,
+        load: LoadBase = load_base,
     ) -> Policy:
         """Load a base model and put a fresh adapter on it, or the one saved in ``adapter``.
 
@@ -89,13 +90,14 @@ class Policy:
             adapter: a folder with an adapter.
             seed: of a fresh adapter's weights.
             say: told what takes long.
+            load: loads the base.
 
         Raises:
             UserError: no such model, or an adapter that does not fit it or is not computed in it.
         """
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
-        model, tokenizer, info = load_base(base, dtype=dtype, say=say)
+        model, tokenizer, info = load(base, dtype, say)
         torch.nn.Module.to(model, device)
         check_model(model, say)
         peft: PeftModel

@@ -90,6 +90,18 @@ class Context:
             self._answered = self._template.opening(messages, answered=True)[cut:]
             self._stays = self._template.keeps_thought(messages, first=True)
 
+    def with_budget(self, max_new_tokens: int) -> Context:
+        """The same context with another budget of the next turn."""
+        other = copy.copy(self)
+        other._most = max_new_tokens
+        return other
+
+    def go_on_from(self, ids: Sequence[int], tools: Sequence[Tool] = ()) -> None:
+        """Begin with tokens that somebody else has written, up to where a turn begins."""
+        self.ids, self.begin, self._tools = list(ids), len(ids), tuple(tools)
+        self._opened = self._template.opened(self.ids)
+        self._answered = list(ids)
+
     def add(self, ids: Sequence[int]) -> None:
         """Append tokens to the turn in progress."""
         self.ids.extend(ids)
