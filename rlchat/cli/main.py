@@ -68,6 +68,11 @@ VERBS = {
         "cli.evaluation:run_evaluation",
         "measure agents against simulated users: one, or a matrix",
     ),
+    "judge": Verb(
+        "cli.analysis.judge:JudgeOptions",
+        "cli.analysis.judge:run_judge",
+        "let a language model answer questions about an evaluation, and check it",
+    ),
     "report": Verb(
         "cli.analysis.report:ReportOptions",
         "cli.analysis.report:run_report",
