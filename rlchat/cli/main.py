@@ -68,11 +68,6 @@ VERBS = {
         "cli.evaluation:run_evaluation",
         "measure agents against simulated users: one, or a matrix",
     ),
-    "judge": Verb(
-        "cli.analysis.judge:JudgeOptions",
-        "cli.analysis.judge:run_judge",
-        "let a language model answer questions about an evaluation, and check it",
-    ),
     "report": Verb(
         "cli.analysis.report:ReportOptions",
         "cli.analysis.report:run_report",
@@ -88,6 +83,11 @@ VERBS = {
         "cli.options:InspectOptions",
         "cli.evaluation:run_inspect",
         "write an evaluation as logs that inspect_ai's viewer opens",
+    ),
+    "judge": Verb(
+        "cli.analysis.judge:JudgeOptions",
+        "cli.analysis.judge:run_judge",
+        "let a language model answer questions about an evaluation, and check it",
     ),
     "explain": Verb(
         "cli.explain.options:ExplainOptions",

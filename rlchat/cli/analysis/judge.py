@@ -199,13 +199,8 @@ class Judging:
                 judge_episodes(episodes, self.rubric, judge, judged)
             finally:
                 keep()
-            told = judge.shortened
-            if told.cut:
-                progress.warn(
-                    f"{told.cut:,} of {told.conversations:,} conversations were too long for the "
-                    "judge, which did not read their middle; --judging.max-tokens allows more, as "
-                    "far as the model's positions reach"
-                )
+            if told := judge.shortened.notice():
+                progress.warn(told)
 
     def rows(self, rows: Rows) -> list[list[JudgedResult]]:
         """Results with what was answered."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rlchat.errors import UserError
 from rlchat.settings import DTypeName, expect
 
+LEAST = 64  # tokens of a conversation that a judge has to be able to read
 RUBRIC = "rubric"  # what all answers come to together, as a metric and as a part of the reward
 
 
@@ -28,7 +29,7 @@ class JudgeConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        expect(self, "max_tokens", self.max_tokens >= 64, "of at least 64")
+        expect(self, "max_tokens", self.max_tokens >= LEAST, f"of at least {LEAST}")
         for name in ("max_new_tokens", "workers"):
             expect(self, name, getattr(self, name) >= 1, "of at least 1")
 

@@ -14,10 +14,11 @@ from rlchat.models.adapter_io import adapter_folder, adapter_hash, base_spec
 from rlchat.models.attention import text_config
 from rlchat.models.chat_template import ChatTemplate
 from rlchat.models.config import AdapterConfig
+from rlchat.models.exact.row_limit import row_limit
 from rlchat.models.fetching.catalog import Say
 from rlchat.models.policy import Policy
 from rlchat.models.templates.thoughts import OFF
-from rlchat.rewards.rubric.config import JudgeConfig
+from rlchat.rewards.rubric.config import LEAST, JudgeConfig
 from rlchat.rewards.rubric.prompt import VERSION, Shortened, asked, fitted, quoted
 from rlchat.rewards.rubric.questions import YES, Question
 
@@ -48,7 +49,7 @@ class LocalJudge:
             bare: whether it judges without the adapter.
         """
         self.name, self.policy, self.bare, self.shortened = name, policy, bare, Shortened()
-        self._room = self._find_room(config.max_tokens)
+        self._most, self._reach = config.max_tokens, positions(policy)
         precision = str(policy.dtype).removeprefix("torch.")
         self.identity = (
             f"{name} ({version[:12]}, {precision}, {config.max_tokens} tokens, prompt {VERSION})"
@@ -83,7 +84,8 @@ class LocalJudge:
         if not questions:
             return {}
         spared = max(len(template.opening(asked((), question))) for question in questions)
-        lines = fitted(quoted(one.conversation), self._room - spared, self._tokens, self.shortened)
+        room = self._room(spared)
+        lines = fitted(quoted(one.conversation), room, self._tokens, self.shortened)
         rows = [torch.tensor(template.opening(asked(lines, q))) for q in questions]
         with self.policy.using(None) if self.bare else nullcontext():
             packing = self.policy.packing(rows)
@@ -111,10 +113,26 @@ class LocalJudge:
     def _tokens(self, line: str) -> int:
         return len(self.policy.template.encoding.text(line)) + 1
 
-    def _find_room(self, most: int) -> int:
-        """Tokens of a prompt, as far as the model's positions reach."""
-        reach = getattr(text_config(self.policy.hf), "max_position_embeddings", None)
-        return min(most, reach) if isinstance(reach, int) else most
+    def _room(self, spared: int) -> int:
+        """Tokens that a conversation may have beside those of a question.
+
+        Raises:
+            UserError: the model's positions end too early.
+        """
+        room = self._most if self._reach is None else min(self._most, self._reach - spared)
+        if room < LEAST:
+            raise UserError(
+                f"expected a judge that can read {spared + LEAST} tokens, the question among them; "
+                f"the positions of {self.name} end at {self._reach}; choose another"
+            )
+        return room
+
+
+def positions(policy: Policy) -> int | None:
+    """Tokens that a row may have, as far as the model's positions reach; None for any."""
+    limits = [getattr(text_config(policy.hf), "max_position_embeddings", None)]
+    limits.append(row_limit(policy.hf))
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
 def answer_starts(template: ChatTemplate, words: Sequence[str], name: str) -> list[list[int]]:

@@ -35,6 +35,18 @@ class Shortened:
 
     conversations: int = 0
     cut: int = 0
+    _told: bool = False
+
+    def notice(self) -> str:
+        """What was left out, the first time that there is something to tell."""
+        if not self.cut or self._told:
+            return ""
+        self._told = True
+        return (
+            f"{self.cut:,} of {self.conversations:,} conversations were too long for the judge, "
+            "which did not read their middle; judging.max-tokens allows more, as far as the "
+            "model's positions reach"
+        )
 
 
 def asked(lines: Sequence[str], question: Question) -> Conversation:

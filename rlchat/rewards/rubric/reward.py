@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
+from rlchat.errors import Notice
 from rlchat.rewards.rubric.config import JudgeConfig
 from rlchat.rewards.rubric.judges import Answers, Asked, Judge, load_judge
 from rlchat.rewards.rubric.questions import Rubric, read_rubric
@@ -44,6 +46,8 @@ class RubricReward:
         asked = [Asked(c, self.rubric.questions) for c in dict.fromkeys(conversations)]
         found = self.judge.answer(asked)
         self._known = {a.conversation: said for a, said in zip(asked, found, strict=True)}
+        if told := self.judge.shortened.notice():
+            warnings.warn(told, Notice, stacklevel=2)
         return [self._turns(conversation) for conversation in conversations]
 
     def _turns(self, conversation: Conversation) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlchat.distributed import Distributed
-from rlchat.errors import RunError, UserError
+from rlchat.errors import Notice, RunError, UserError
 from rlchat.inference.openai_client import Endpoint, EndpointError, NothingSaid
 from rlchat.rewards.composite import CompositeReward
 from rlchat.rewards.config import RewardConfig
@@ -185,6 +185,7 @@ def test_of_long_conversations_both_ends_are_read() -> None:
     assert sum(map(len, kept)) <= 110
     assert fitted(lines[:9], 110, len, told) == lines[:9]
     assert (told.cut, told.conversations) == (1, 2)
+    assert told.notice().startswith("1 of 2 conversations") and told.notice() == ""
     (whole,) = quoted((Message("assistant", "x" * 500 + "y"),))
     pieces = fitted([whole], 400, len, told)
     assert pieces[0].startswith("> agent: xxx") and pieces[-1].endswith("y")
@@ -254,6 +255,19 @@ def test_a_conversation_that_does_not_fit_is_shortened(tiny: LocalJudge) -> None
     long = tuple(Message("user", f"{i} " + "word " * 60) for i in range(200))
     (found,) = tiny.answer([Asked(long, (KIND,))])
     assert found["polite"] is not None and tiny.shortened.cut == cut + 1
+
+
+def test_a_judge_without_room_is_refused(tiny: LocalJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "_reach", 100)
+    with pytest.raises(UserError, match=r"the positions of tiny end at 100; choose another"):
+        list(tiny.answer([Asked(PLAIN, (KIND,))]))
+
+
+def test_what_was_not_read_is_told_in_training() -> None:
+    judge, _ = served(lambda said, seed: "yes")
+    long = tuple(Message("user", f"{i} " + "word " * 60) for i in range(400))
+    with pytest.warns(Notice, match="1 of 1 conversations were too long for the judge"):
+        RubricReward(Rubric((KIND,)), judge).score([long])
 
 
 def test_a_judge_that_is_not_there() -> None:
