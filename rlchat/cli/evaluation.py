@@ -12,12 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat import files
+from rlchat.cli.analysis.judge import Judging, show_judged
 from rlchat.cli.live.progress import Progress
 from rlchat.cli.options import EvalOptions, InspectOptions
 from rlchat.cli.tables import difference_table, results_table, style_table
 from rlchat.errors import UserError
+from rlchat.evaluation.blocks import Where
 from rlchat.evaluation.evaluate import EvaluationResult, difference, discordance, p_value
 from rlchat.evaluation.inspect_log import read_results, write_logs
+from rlchat.evaluation.kept import KeptEpisodes
 from rlchat.evaluation.matrix import MatrixConfig, evaluate_matrix, with_styles, with_users
 from rlchat.evaluation.stated_style import style_rows
 from rlchat.evaluation.summary import with_interval
@@ -37,6 +40,9 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
     place = options.json
     if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
         raise UserError(f"expected a file in a folder that exists; got --json {place}")
+    judging = None
+    if options.rubric:
+        judging = Judging(options.rubric, options.judge, options.judging)
     families = [() if name == USUAL else names(name) for name in options.each_users]
     styles = [() if name == UNSTATED else names(name) for name in options.each_style]
     envs = with_styles(with_users(options.envs_of(options.agent), families), styles)
@@ -62,13 +68,18 @@ def run_evaluation(options: EvalOptions, console: Console) -> None:
     followed = style_rows(result for row in rows for result in row)
     if followed:
         console.print(style_table(followed))
+    if judging is not None:
+        judge_rows(judging, rows, options, console)
     if options.power:
         _tell_power(rows, options, console)
     if options.json is not None:
         answers = [_to_json(row, corrected, options) for row in rows]
-        answer = {"environments": answers} if len(answers) > 1 else answers[0]
+        if judging is not None:
+            for answer, row in zip(answers, rows, strict=True):
+                answer["rubric"] = judging.to_json(row)
+        told = {"environments": answers} if len(answers) > 1 else answers[0]
         styles_told = {"styles": [row.to_json() for row in followed]} if followed else {}
-        files.write_json(options.json, answer | styles_told)
+        files.write_json(options.json, told | styles_told)
 
 
 def _show(row: Row, corrected: dict[str, float], options: EvalOptions, console: Console) -> None:
@@ -86,6 +97,23 @@ def _show(row: Row, corrected: dict[str, float], options: EvalOptions, console: 
         if len(corrected) > 1:
             told += f"; {corrected[name_of(result)]:.3g} among all {len(corrected)} (Holm)"
         console.print(told, highlight=False)
+
+
+def judge_rows(
+    judging: Judging, rows: Sequence[Row], options: EvalOptions, console: Console
+) -> None:
+    """Let a judge answer about all episodes, and print what it says and how far it is right."""
+    kept = None if options.out is None else KeptEpisodes(options.out)
+
+    def keep() -> None:
+        for result in (result for row in rows for result in row):
+            if kept is not None:
+                where = Where(result.agent, result.env, options, options.policy, options.adapter)
+                kept.add_answers(where, result.episodes)
+
+    judging.judge(rows, console, keep)
+    for judged in judging.rows(rows):
+        show_judged(judged, options.against, console)
 
 
 def compared(row: Row, options: EvalOptions) -> list[tuple[EvaluationResult, EvaluationResult]]:

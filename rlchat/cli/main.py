@@ -92,6 +92,11 @@ VERBS = {
         "cli.evaluation:run_inspect",
         "write an evaluation as logs that inspect_ai's viewer opens",
     ),
+    "judge": Verb(
+        "cli.analysis.judge:JudgeOptions",
+        "cli.analysis.judge:run_judge",
+        "let a language model answer questions about an evaluation, and check it",
+    ),
     "explain": Verb(
         "cli.explain.options:ExplainOptions",
         "cli.explain.episode:run_explain",

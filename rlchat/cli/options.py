@@ -13,6 +13,7 @@ from rlchat.evaluation.config import EvalConfig
 from rlchat.feedback.pii import check_region
 from rlchat.models.config import AdapterConfig
 from rlchat.rewards.config import PreferenceConfig, RewardModelConfig
+from rlchat.rewards.rubric.config import JudgeConfig, check_both
 from rlchat.rollout.config import RolloutConfig
 from rlchat.rollout.env_options import AgentEnvOptions, EnvOptions
 from rlchat.settings import expect
@@ -63,11 +64,19 @@ class EvalOptions(EvalConfig, AgentEnvOptions):
     or a folder."""
     json: Path | None = None
     """JSON file for the results, every episode included; none is written if left out."""
+    rubric: str = ""
+    """Questions about every episode that a judge answers: default, or a YAML file; none if
+    empty."""
+    judge: str = ""
+    """Language model that answers the rubric's questions: a name of `rlchat models list`, a folder,
+    a Hugging Face id, or openai:MODEL@URL."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    judging: JudgeConfig = field(default_factory=JudgeConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         super().__post_init__()
+        check_both(self.rubric, self.judge)
         expect(self, "until_width", 0 <= self.until_width < 1, "from 0 to below 1")
         expect(self, "power", 0 <= self.power < 1, "from 0 to below 1")
         expect(self, "processes", self.processes >= 1, "of at least 1")

@@ -271,6 +271,7 @@ def episode_from_json(kept: Mapping[str, Any]) -> Episode:
         knowledge=kept["knowledge"],
         success=kept["success"],
         conversation=of_row(kept),
+        answers=kept.get("answers", {}),
         **_ended(kept.get("ending")),
     )
 
@@ -298,4 +299,5 @@ def episode_to_json(episode: Episode) -> dict[str, Any]:
         "knowledge": dict(episode.knowledge),
         **to_row(episode.conversation),
         "ending": episode.ending,
+        **({"answers": episode.answers} if episode.answers else {}),
     }

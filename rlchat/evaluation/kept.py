@@ -51,6 +51,19 @@ class KeptEpisodes:
         kept = {"about": about, "per_episode": [episode_to_json(e) for e in episodes]}
         write_json(self._place(where), kept)
 
+    def add_answers(self, where: Where, episodes: Sequence[Episode]) -> None:
+        """Keep what judges said of episodes that are there."""
+        place = self._place(where)
+        kept = json.loads(place.read_text("utf-8"))
+        answers = {episode.index: episode.answers for episode in episodes}
+        changed = False
+        for entry in kept["per_episode"]:
+            own = answers.get(entry["index"])
+            if own and own != entry.get("answers"):
+                entry["answers"], changed = own, True
+        if changed:
+            write_json(place, kept)
+
     def _place(self, where: Where) -> Path:
         """One file for an agent in an environment with its users, with a name to read."""
         names = [where.agent, where.env.env, *where.env.users, *where.env.knowledge]

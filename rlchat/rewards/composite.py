@@ -12,13 +12,15 @@ from rlchat.errors import UserError
 from rlchat.rewards.config import PLAIN, RewardConfig
 from rlchat.rewards.learned import LearnedReward, ReplyScorer
 from rlchat.rewards.loading import load_scorer
+from rlchat.rewards.rubric.config import RUBRIC
+from rlchat.rewards.rubric.reward import RubricReward
 from rlchat.rewards.style import StyleReward
 from rlchat.rollout.trajectory import Episode
 from rlchat_reward_models import RULES
 from rlchat_reward_models.stated_style import STATED_PARTS
 from rlchat_reward_models.text_scorers import Sentiment, Toxicity
 
-GROUPS = ("world", "rules", "stated", "learned", "style", "sentiment", "toxicity")
+GROUPS = ("world", "rules", "stated", "learned", "style", RUBRIC, "sentiment", "toxicity")
 Played = TypeVar("Played", bound=Episode)
 SOMETIMES = ("cut_off",)  # parts that only some turns have, in any environment
 
@@ -43,11 +45,16 @@ class CompositeReward:
         self.personal: StyleReward | None = None
         if self.weights.get("style"):
             self.personal = StyleReward(config.person)
+        self.rubric: RubricReward | None = None
+        if config.judged:
+            self.rubric = RubricReward.load(config.rubric, config.judge, config.judging)
         self.scorers: dict[str, ReplyScorer] = {}
         if self.learned is not None and config.learned:
             self.scorers["learned"] = self.learned
         if self.personal is not None:
             self.scorers["style"] = self.personal
+        if self.rubric is not None:
+            self.scorers[RUBRIC] = self.rubric
         kinds: dict[str, Callable[[], ReplyScorer]] = {"sentiment": Sentiment, "toxicity": Toxicity}
         for name, kind in kinds.items():
             if self.weights.get(name):
@@ -65,7 +72,8 @@ class CompositeReward:
     def compared(self) -> bool:
         """Whether comparisons of replies count, and nothing that is said of a whole episode."""
         counting = {name for name, weight in self.weights.items() if weight}
-        whole = counting - {*GROUPS, *RULES, *STATED_PARTS} or "world" in counting
+        own = {*GROUPS, *RULES, *STATED_PARTS}
+        whole = bool(counting - own or counting & {"world", RUBRIC})
         if "learned" in counting and self.learned is not None:
             whole = whole or self.learned.granularity == "conversation"
         return bool(counting & {"learned", "style"}) and not whole
@@ -104,6 +112,8 @@ class CompositeReward:
             parts.append(kept)
         scored = copy(trajectory)  # replace() would begin it anew
         scored.parts, scored.env_score = parts, trajectory.score
+        if self.rubric is not None:
+            scored.answers = self.rubric.answers(trajectory.conversation)
         return scored
 
     def _check(self, trajectories: Sequence[Episode], ranks: Distributed) -> None:

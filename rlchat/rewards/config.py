@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from rlchat.errors import UserError
+from rlchat.rewards.rubric.config import RUBRIC, JudgeConfig, check_both
 from rlchat.rollout.config import BranchConfig, RolloutConfig
 from rlchat.rollout.env_options import EnvOptions
 from rlchat.settings import SEEDS, DTypeName, expect
@@ -26,12 +27,20 @@ class RewardConfig:
     weights: str = ""
     """Weights of the parts of the reward, as in world=1,learned=0.5: world (progress, resolution),
     rules (courtesy, brevity, …), stated (the style that --stated-style asks for: 1 unless given),
-    learned, style (a person's), sentiment, toxicity, or one part by its name; if empty, the usual
-    ones."""
+    learned, style (a person's), rubric, sentiment, toxicity, or one part by its name; if empty, the
+    usual ones."""
     person: str = ""
     """Name of the person whose preferred style is rewarded, learned from their comparisons of
     replies (rlchat feedback style); with a weight of 1 unless weights are given. Nobody if
     empty."""
+    rubric: str = ""
+    """Rubric by which a judge scores whole conversations: default, or a YAML file; with a weight of
+    1 unless weights are given. The score, from -1 to 1, is the reward of the last turn. No judge
+    scores if empty."""
+    judge: str = ""
+    """Language model that answers the rubric's questions: a name of rlchat models list, a folder, a
+    Hugging Face id, or openai:MODEL@URL. Check first how far it agrees with the world's verdict:
+    rlchat judge."""
     shape: Literal["plain", "log-sigmoid"] = "plain"
     """Scale of the reward model's score: plain is in standard deviations from the reference
     policy's average; log-sigmoid is the log-probability of beating that average, which is never
@@ -48,9 +57,11 @@ class RewardConfig:
     dtype: DTypeName = "auto"
     """Precision in which the reward model computes; auto measures which is faster on this
     machine."""
+    judging: JudgeConfig = field(default_factory=JudgeConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        check_both(self.rubric, self.judge, "reward.")
         if self.cost_limit is not None:
             expect(self, "cost_limit", self.cost_limit >= 0, "of at least 0")
         expect(self, "cost_rate", self.cost_rate > 0, "above 0")
@@ -58,6 +69,8 @@ class RewardConfig:
             raise UserError("expected --reward.model with a weight for learned; got none")
         if not self.person and self.weighed.get("style"):
             raise UserError("expected --reward.person with a weight for style; got none")
+        if not self.rubric and self.weighed.get(RUBRIC):
+            raise UserError("expected --reward.rubric with a weight for rubric; got none")
 
     @property
     def weighed(self) -> Mapping[str, float]:
@@ -67,6 +80,7 @@ class RewardConfig:
             UserError: they cannot be read.
         """
         found = {"style": 1.0} if self.person else {}
+        found |= {RUBRIC: 1.0} if self.rubric else {}
         if not self.weights:
             return (PLAIN if self.model is None else {"learned": 1.0}) | found
         for entry in self.weights.split(","):
@@ -83,6 +97,11 @@ class RewardConfig:
     def learned(self) -> bool:
         """Whether a learned score counts."""
         return bool(self.weighed.get("learned"))
+
+    @property
+    def judged(self) -> bool:
+        """Whether a rubric's score counts."""
+        return bool(self.weighed.get(RUBRIC))
 
 
 @dataclass(frozen=True)

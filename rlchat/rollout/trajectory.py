@@ -45,6 +45,7 @@ class Episode:
         stopped_by: which limit, if it was not the environment's own.
         env_score: the environment's own score, once another took the place of its ``parts``.
         env: the environment's Gymnasium id where a run has several; empty where it has one.
+        answers: of judges who were asked about it, by judge and question; None is unreadable.
     """
 
     index: int
@@ -61,6 +62,7 @@ class Episode:
     stopped_by: Ending | None = None
     env_score: float | None = None
     env: str = ""
+    answers: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @property
     def score(self) -> float:

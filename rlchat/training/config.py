@@ -51,8 +51,8 @@ class RewardMonitorConfig:
     """Settings of the reward monitor, which measures PPO by what its reward does not pay for."""
 
     every: int = 4
-    """Iterations from one measurement on held-out users to the next, with a learned reward only; 0
-    never measures."""
+    """Iterations from one measurement on held-out users to the next, with a learned reward or a
+    judge's only; 0 never measures."""
     episodes: int = 64
     """Number of held-out conversations (dev split) in each measurement, sampled as in training."""
     model: Path | None = None

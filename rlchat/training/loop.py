@@ -158,6 +158,8 @@ def learn(
     tokens = ranks.gather(token_records(learner.policy.template.tokenizer, estimated))
     metrics = measure(estimated, everyone, ranks) | by_environment(everyone, state.scales)
     metrics |= collapse(everyone, config.ppo.group_size)
+    if state.reward.rubric is not None:
+        metrics |= state.reward.rubric.metrics(everyone)
     if state.sampler_is_exact(iteration):
         metrics["sampler_gap"] = math.nan
     else:

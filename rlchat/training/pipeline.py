@@ -20,6 +20,8 @@ from rlchat.models.adapter_io import adapter_folder, base_spec, read_config
 from rlchat.models.adapters import check_share, leave_shape
 from rlchat.models.policy import Policy
 from rlchat.models.templates.context import Context
+from rlchat.rewards.rubric.judges import try_judge
+from rlchat.rewards.rubric.questions import read_rubric
 from rlchat.rollout.conversations import read_conversations
 from rlchat.rollout.demonstrations import demonstrate
 from rlchat.rollout.probe import probe
@@ -67,6 +69,9 @@ class Training:
         for env in config.mixture.envs:
             probe(env, config.rollout)
         chosen(config.track)
+        if config.reward.judged and distributed.main:
+            read_rubric(config.reward.rubric)
+            try_judge(config.reward.judge, config.reward.judging)
         if config.episodes < distributed.count:
             raise UserError(
                 f"expected at least one episode for each process; got --episodes {config.episodes} "

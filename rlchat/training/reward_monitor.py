@@ -147,7 +147,8 @@ class RewardMonitor:
             UserError: a second model that is none, or an environment that tells no success.
         """
         self.config, self.envs, self.reward, self.seed = config, envs, reward, seed
-        self.on = bool(config.every) and reward.learned is not None and reward.config.learned
+        learned = reward.learned is not None and reward.config.learned
+        self.on = bool(config.every) and (learned or reward.rubric is not None)
         for env in envs.envs if self.on else ():
             if not is_ours(env):
                 raise UserError(

@@ -209,6 +209,7 @@ def transcript(trajectory: Trajectory) -> dict[str, Any]:
         "truncated": trajectory.truncated,
         "dropped": trajectory.dropped,
         "ending": trajectory.ending,
+        **({"answers": trajectory.answers} if trajectory.answers else {}),
         **({"thoughts": trajectory.thoughts} if any(trajectory.thoughts) else {}),
         **({"env": trajectory.env} if trajectory.env else {}),
     }

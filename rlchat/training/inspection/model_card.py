@@ -212,6 +212,8 @@ def _data(config: TrainConfig, run: RunFolder) -> str:
     learned = "none" if reward.model is None else "a reward model"
     paid = reward.weights or "the environment's parts as they are"
     lines.append(f"- Reward: {paid}; learned: {learned}.")
+    if reward.judged:
+        lines.append(f"- Judge: `{reward.judge}`, by the rubric `{reward.rubric}`.")
     written = any("llm" in user for env in config.mixture.envs for user in env.users)
     lines.append(
         "- Users are simulated"
@@ -257,7 +259,7 @@ def _limits(results: Sequence[EvaluationResult], config: TrainConfig) -> str:
     ]
     if any(result.split == "dev" for result in results):
         lines.append("Results are of the dev side, on which settings may have been chosen.")
-    if config.reward.model is not None:
+    if config.reward.model is not None or config.reward.judged:
         lines.append("A learned reward can be gamed; `metrics.jsonl` has what it did not pay for.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
