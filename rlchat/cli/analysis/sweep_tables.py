@@ -1,0 +1,131 @@
+"""What a sweep came to, as tables and curves for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from rlchat.cli.tables import WIDEST
+from rlchat.statistics.aggregates import caution
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rlchat.statistics import Interval
+    from rlchat.training.sweep.aggregates import Aggregates, Band, Comparison, Level
+    from rlchat.training.sweep.sweep import Sweep
+
+_LINES = 4  # settings whose curves can be told apart in a terminal
+_COLORS = ("green", "blue", "red", "magenta")
+
+
+def show_aggregates(sweep: Sweep, console: Console) -> None:
+    """Print levels, comparisons and learning curves of what is finished."""
+    found = sweep.aggregates()
+    if found is None:
+        return
+    console.print(levels_table(found, _title(sweep, found)))
+    if found.comparisons:
+        console.print(comparisons_table(found.comparisons, found.metric))
+    if len(bands := found.bands) and not console.options.ascii_only:
+        console.print(curves(bands, console.width), soft_wrap=True)
+    told = [caution(min(level.runs for level in found.levels))]
+    told += [f"{name} failed and is left out: {why}" for name, why in sweep.failures.items()]
+    for line in told:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _title(sweep: Sweep, found: Aggregates) -> Text:
+    config = sweep.config
+    users = f", users {config.users}" if config.users else ""
+    return Text(
+        f"{config.env}{users}, {config.split} side, {config.evaluation} users: {found.metric}"
+    )
+
+
+def levels_table(found: Aggregates, title: Text) -> Table:
+    """One row a setting: interquartile mean, mean and optimality gap."""
+    rate = found.metric == "success"
+    columns = ["interquartile mean", "mean", *(["optimality gap"] if rate else [])]
+    table = Table("setting", "runs", *columns, title=title)
+    table.caption = (
+        "95% intervals: stratified bootstrap of runs; of the mean, for other runs and users"
+    )
+    for level in found.levels:
+        table.add_row(Text(level.setting), str(level.runs), *_cells(level, rate))
+    return table
+
+
+def _cells(level: Level, rate: bool) -> list[str]:
+    form = "{:.0%}" if rate else "{:+.2f}"
+    told = [level.iqm, level.mean, level.optimality_gap]
+    return [shown(interval, form) for interval in told if interval is not None]
+
+
+def comparisons_table(comparisons: Sequence[Comparison], metric: str) -> Table:
+    """Every setting beside the one that all are compared with."""
+    against = comparisons[0].against
+    table = Table("setting", "difference of means", "chance that a run is better")
+    table.title = Text(f"Compared with {against}")
+    table.caption = "differences are of the same seeds and users"
+    form = "{:+.0%}" if metric == "success" else "{:+.2f}"
+    for one in comparisons:
+        chance = shown(one.improvement, "{:.0%}")
+        table.add_row(Text(one.setting), shown(one.difference, form), chance)
+    return table
+
+
+def shown(interval: Interval, form: str) -> str:
+    """A number with its interval; alone where a single run tells none."""
+    if math.isnan(interval.mean):
+        return "–"
+    if math.isnan(interval.low):
+        return form.format(interval.mean)
+    low, high = form.format(interval.low), form.format(interval.high)
+    return f"{form.format(interval.mean)} ({low} … {high})"
+
+
+def curves(bands: Sequence[Band], width: int = 80) -> Text:
+    """Interquartile means by iteration, with bounds as points where few settings leave room."""
+    from uniplot import plot_to_string
+
+    shown_bands = [b for b in bands if b.metric == bands[0].metric][:_LINES]
+    rate, wide = shown_bands[0].metric == "success", min(width, WIDEST)
+    scale = 100.0 if rate else 1.0
+    ys: list[list[float]] = []
+    lines: list[bool] = []
+    colors: list[str] = []
+    labels: list[str] = []
+    for color, band in zip(_COLORS, shown_bands, strict=False):
+        series = {"mean": band.setting}
+        if len(shown_bands) <= 2:
+            series = {"low": "", "high": "", **series}
+        for bound, label in series.items():
+            ys.append([scale * getattr(v, bound) for v in band.values])
+            lines.append(bound == "mean")
+            colors.append(color)
+            labels.append(label)
+    more = "" if len(shown_bands) == len(bands) else f", the first {len(shown_bands)} settings"
+    options: dict[str, Any] = {"y_min": 0, "y_max": 100, "y_unit": "%"} if rate else {}
+    xs = [b.iterations for b in shown_bands for _ in range(len(ys) // len(shown_bands))]
+    picture = plot_to_string(
+        ys=ys,
+        xs=xs,
+        lines=lines,
+        color=colors,
+        title=f"{shown_bands[0].metric} of training users by iteration, interquartile mean{more}",
+        width=wide,
+        line_length_hard_cap=wide,
+        height=12,
+        x_gridlines=[],
+        y_gridlines=[],
+        **options,
+    )
+    out = Text.from_ansi(picture)
+    for color, band in zip(_COLORS, shown_bands, strict=False):
+        out.append(f"\n── {band.setting}", color)
+    return out
