@@ -126,11 +126,12 @@ def mean_of_runs(
     variance is that of runs' means plus that of users', which what both have in common is taken
     from; the quantile is Student's with Satterthwaite's degrees of freedom. So three runs are
     enough, if the means of runs are about normally distributed. The interval is never narrower than
-    that of the users alone, `mean_interval`, which has width where nothing varied.
+    Student's of the runs alone, nor than that of the users alone, `mean_interval`, which has width
+    where nothing varied.
 
     Args:
         outcomes: of each environment the outcomes of runs × users, as many runs in each.
-        low: the lowest that might have been seen; bounds as in `mean_interval`.
+        low: the lowest that there is, as in `mean_interval`; unknown if left out.
         high: the highest.
 
     Returns:
@@ -143,11 +144,15 @@ def mean_of_runs(
         return Interval(value, math.nan, math.nan)
     between = float(of_runs.var(ddof=1)) / runs
     users = sum(_variance_of_users(o) for o in outcomes) / count**2
-    half = _half_width(between, runs - 1, users, sum(o.shape[1] - 1 for o in outcomes))
+    both = _half_width(between, runs - 1, users, sum(o.shape[1] - 1 for o in outcomes))
+    half = max(both, student(runs - 1) * math.sqrt(between))
     alone = [mean_interval(o.mean(axis=0).tolist(), low, high) for o in outcomes]
     below = math.hypot(*(i.mean - i.low for i in alone)) / count
     above = math.hypot(*(i.high - i.mean for i in alone)) / count
-    return Interval(value, value - max(half, below), value + max(half, above))
+    least, most = (low, high) if low < high else (-math.inf, math.inf)
+    return Interval(
+        value, max(least, value - max(half, below)), min(most, value + max(half, above))
+    )
 
 
 def _variance_of_users(outcomes: Array) -> float:
@@ -174,13 +179,12 @@ def caution(runs: int) -> str:
     """Say how far intervals of so many runs can be trusted."""
     if runs < 2:
         return "One run tells nothing of how much runs differ; --seeds 0 1 2 trains three."
-    known = [n for n in HELD if n <= runs]
-    told = max(known) if known else min(HELD)
-    share = f"{HELD[told]:.0%}" if known else f"fewer than {HELD[told]:.0%}"
+    known = max((n for n in HELD if n <= runs), default=0)
+    held = f"about {HELD[known]:.0%}" if known else f"fewer than {min(HELD.values()):.0%}"
     return (
-        f"Bootstrap intervals of few runs are too narrow: of {told} runs they hold the truth in "
-        f"about {share}; the interval of the mean holds it in 95% if runs are about normally "
-        "distributed."
+        f"Bootstrap intervals of few runs are too narrow: of {known or runs} runs they hold the "
+        f"truth in {held} of sweeps instead of 95%. The interval of the mean is as wide as it has "
+        "to be if runs are about normally distributed."
     )
 
 

@@ -21,10 +21,11 @@ class ReportOptions:
     """Write what runs and evaluations came to into one HTML file, which needs no network."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders, files of `rlchat eval --json` and folders of evaluations; several are shown side
-    by side."""
+    """Run folders, sweeps, files of `rlchat eval --json` and folders of evaluations; several are
+    shown side by side."""
     out: Path | None = None
-    """HTML file to write; RUN/report.html of a single run, or else report.html, if left out."""
+    """HTML file to write; if left out, report.html in the folder of a single run or sweep, or else
+    in the working folder."""
     episodes: int = 1000
     """Most dialogues that the page has, failures first; fewer if the file would exceed 5 MB."""
     open: bool = False

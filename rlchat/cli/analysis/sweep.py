@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 class SweepOptions(SweepConfig):
     """Train several seeds, or a grid of settings, and say what they come to together.
 
-    Options are those of rlchat train, and --seeds, --grid, --out and --split besides. Each setting
-    with each seed is a run folder as rlchat train makes it, which rlchat report, chat and eval
-    take. Runs are trained one after the other; every finished run is measured on the same users.
-    The same command goes on where it was stopped. Try: rlchat sweep --policy starter:warm-start
-    --iterations 5 --seeds 0 1 2 --grid ppo.learning-rate=1e-4,2.5e-4 ppo.beta=0.01,0.1
-    --out runs/sweep
+    Options are those of rlchat train, and --seeds, --grid, --out, --split and --against besides.
+    Each setting with each seed is trained as rlchat train does, one after the other, in a run
+    folder that rlchat report, chat and eval take; every finished run is measured on the same users.
+    The same command goes on where it was stopped.
+
+    Three seeds of one setting:
+
+        rlchat sweep --policy starter:warm-start --iterations 5 --seeds 0 1 2 --out runs/sweep
+
+    Two learning rates with two prices of KL, so four settings and twelve runs:
+
+        rlchat sweep --grid ppo.learning-rate=1e-4,2.5e-4 ppo.beta=0.01,0.1 --out runs/grid
     """
 
     run: Annotated[Path, conf.Suppress] = TrainConfig.run
@@ -91,4 +97,4 @@ def _time_left(sweep: Sweep) -> str:
     from rlchat.cli.live.pace import minutes
 
     left = sweep.left()
-    return "" if math.isnan(left) else f"; about {minutes(left)} minutes left for all"
+    return "" if math.isnan(left) else f"; about {minutes(left)} left for all runs"

@@ -34,7 +34,7 @@ def show_aggregates(sweep: Sweep, console: Console) -> None:
     if len(bands := found.bands) and not console.options.ascii_only:
         console.print(curves(bands, console.width), soft_wrap=True)
     told = [caution(min(level.runs for level in found.levels))]
-    told += [f"{name} failed and is left out: {why}" for name, why in sweep.failures.items()]
+    told += [f"{n} failed and is left out, which flatters its setting." for n in sweep.failures]
     for line in told:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -50,10 +50,13 @@ def _title(sweep: Sweep, found: Aggregates) -> Text:
 def levels_table(found: Aggregates, title: Text) -> Table:
     """One row a setting: interquartile mean, mean and optimality gap."""
     rate = found.metric == "success"
-    columns = ["interquartile mean", "mean", *(["optimality gap"] if rate else [])]
-    table = Table("setting", "runs", *columns, title=title)
+    table = Table(title=title)
+    table.add_column("setting", overflow="fold")
+    for name in ("runs", "IQM", "mean", *(["optimality gap"] if rate else [])):
+        table.add_column(name)
     table.caption = (
-        "95% intervals: stratified bootstrap of runs; of the mean, for other runs and users"
+        "IQM: interquartile mean over runs, with stratified bootstrap intervals as the gap to 1 "
+        "has; mean: with an interval for other runs and other users; all 95%"
     )
     for level in found.levels:
         table.add_row(Text(level.setting), str(level.runs), *_cells(level, rate))
@@ -69,9 +72,14 @@ def _cells(level: Level, rate: bool) -> list[str]:
 def comparisons_table(comparisons: Sequence[Comparison], metric: str) -> Table:
     """Every setting beside the one that all are compared with."""
     against = comparisons[0].against
-    table = Table("setting", "difference of means", "chance that a run is better")
-    table.title = Text(f"Compared with {against}")
-    table.caption = "differences are of the same seeds and users"
+    table = Table(title=Text(f"Compared with {against}"))
+    table.add_column("setting", overflow="fold")
+    for name in ("difference of means", "probability of improvement"):
+        table.add_column(name)
+    table.caption = (
+        "differences: same seeds, same users; probability that a run of the setting is better than "
+        "one of the other"
+    )
     form = "{:+.0%}" if metric == "success" else "{:+.2f}"
     for one in comparisons:
         chance = shown(one.improvement, "{:.0%}")

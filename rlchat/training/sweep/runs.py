@@ -12,6 +12,7 @@ from rlchat.evaluation.kept import KeptEpisodes
 from rlchat.evaluation.matrix import MatrixConfig, evaluate_matrix
 from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_hash
+from rlchat.models.config import AdapterConfig
 from rlchat.training.config import TrainConfig
 from rlchat.training.inspection.model_card import CARD
 from rlchat.training.run_folder import RunFolder, read_metrics
@@ -87,9 +88,9 @@ class Evaluations:
 
     def kept(self, planned: PlannedRun) -> list[EvaluationResult] | None:
         """The evaluation of a run, a result for each environment; None if some is missing."""
-        matrix, results = self._matrix(planned.config), []
         if not self._folder.is_dir() or not planned.run.adapter.is_dir():
             return None
+        matrix, results = self._matrix(planned), []
         version, name = adapter_hash(planned.run.adapter), str(planned.run.folder)
         settings = matrix.evaluation
         for env in self._envs:
@@ -114,12 +115,16 @@ class Evaluations:
         if kept := self.kept(planned):
             return kept
         names = [str(planned.run.folder)]
-        rows = evaluate_matrix(names, self._envs, self._matrix(planned.config), listener)
+        rows = evaluate_matrix(names, self._envs, self._matrix(planned), listener)
         return [result for row in rows for result in row if result is not None]
 
-    def _matrix(self, config: TrainConfig) -> MatrixConfig:
-        """How a run is measured: it says as much and thinks as long as in its training."""
-        settings = EvalConfig(
-            self._config.split, self._config.evaluation, _USERS, 0.0, config.rollout
+    def _matrix(self, planned: PlannedRun) -> MatrixConfig:
+        """How a run is measured: in its own precision, with as much room to talk and to think."""
+        own = planned.config
+        settings = EvalConfig(self._config.split, self._config.evaluation, _USERS, 0.0, own.rollout)
+        adapter = AdapterConfig(
+            dtype=planned.run.read_config()["resolved"]["dtype"],
+            device=own.adapter.device,
+            max_message_tokens=own.adapter.max_message_tokens,
         )
-        return MatrixConfig(settings, out=self._folder, adapter=config.adapter)
+        return MatrixConfig(settings, out=self._folder, adapter=adapter)
