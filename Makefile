@@ -28,8 +28,9 @@ studies: .venv/.stamp  ## train and test in every world, over families of users,
 matrix: .venv/.stamp  ## measure all agents in all scenarios with all users, and write docs/start/results.md
 	$(BIN)/python benchmarks/matrix.py
 
-coverage: .venv/.stamp  ## simulate how often intervals hold, and write docs/method/evaluation.md
+coverage: .venv/.stamp  ## simulate how often intervals hold, and write docs/method/evaluation.md and sweeps.md
 	$(BIN)/python benchmarks/interval_coverage.py
+	$(BIN)/python benchmarks/sweep_coverage.py
 
 games: .venv/.stamp  ## install games and exercises of others, whose tests are skipped without them
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[exercises,games]'

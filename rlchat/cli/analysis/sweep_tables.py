@@ -31,7 +31,8 @@ def show_aggregates(sweep: Sweep, console: Console) -> None:
     console.print(levels_table(found, _title(sweep, found)))
     if found.comparisons:
         console.print(comparisons_table(found.comparisons, found.metric))
-    if len(bands := found.bands) and not console.options.ascii_only:
+    bands = [band for band in found.bands if len(band.iterations) > 1]
+    if bands and not console.options.ascii_only:
         console.print(curves(bands, console.width), soft_wrap=True)
     told = [caution(min(level.runs for level in found.levels))]
     told += [f"{n} failed and is left out, which flatters its setting." for n in sweep.failures]
@@ -101,31 +102,22 @@ def curves(bands: Sequence[Band], width: int = 80) -> Text:
     """Interquartile means by iteration, with bounds as points where few settings leave room."""
     from uniplot import plot_to_string
 
-    shown_bands = [b for b in bands if b.metric == bands[0].metric][:_LINES]
-    rate, wide = shown_bands[0].metric == "success", min(width, WIDEST)
+    drawn = [b for b in bands if b.metric == bands[0].metric][:_LINES]
+    rate, wide = drawn[0].metric == "success", min(width, WIDEST)
     scale = 100.0 if rate else 1.0
-    ys: list[list[float]] = []
-    lines: list[bool] = []
-    colors: list[str] = []
-    labels: list[str] = []
-    for color, band in zip(_COLORS, shown_bands, strict=False):
-        series = {"mean": band.setting}
-        if len(shown_bands) <= 2:
-            series = {"low": "", "high": "", **series}
-        for bound, label in series.items():
-            ys.append([scale * getattr(v, bound) for v in band.values])
-            lines.append(bound == "mean")
-            colors.append(color)
-            labels.append(label)
-    more = "" if len(shown_bands) == len(bands) else f", the first {len(shown_bands)} settings"
+    series = [
+        (color, band, bound)
+        for color, band in zip(_COLORS, drawn, strict=False)
+        for bound in (*_bounds(band, len(drawn)), "mean")
+    ]
+    more = "" if len(drawn) == len(bands) else f", the first {len(drawn)} settings"
     options: dict[str, Any] = {"y_min": 0, "y_max": 100, "y_unit": "%"} if rate else {}
-    xs = [b.iterations for b in shown_bands for _ in range(len(ys) // len(shown_bands))]
     picture = plot_to_string(
-        ys=ys,
-        xs=xs,
-        lines=lines,
-        color=colors,
-        title=f"{shown_bands[0].metric} of training users by iteration, interquartile mean{more}",
+        ys=[[scale * getattr(v, bound) for v in band.values] for _, band, bound in series],
+        xs=[band.iterations for _, band, _ in series],
+        lines=[bound == "mean" for _, _, bound in series],
+        color=[color for color, _, _ in series],
+        title=f"{drawn[0].metric} of training users by iteration, IQM of runs{more}",
         width=wide,
         line_length_hard_cap=wide,
         height=12,
@@ -134,6 +126,12 @@ def curves(bands: Sequence[Band], width: int = 80) -> Text:
         **options,
     )
     out = Text.from_ansi(picture)
-    for color, band in zip(_COLORS, shown_bands, strict=False):
+    for color, band in zip(_COLORS, drawn, strict=False):
         out.append(f"\n── {band.setting}", color)
     return out
+
+
+def _bounds(band: Band, settings: int) -> tuple[str, ...]:
+    """Bounds that are drawn: those of one or two settings, if there are any."""
+    known = all(math.isfinite(value.low) for value in band.values)
+    return ("low", "high") if settings <= 2 and known else ()
