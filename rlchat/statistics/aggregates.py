@@ -171,7 +171,7 @@ def _half_width(between: float, runs: int, users: float, more: int) -> float:
     total = between + users
     if total == 0.0:
         return 0.0
-    freedom = total**2 / (between**2 / runs + users**2 / max(1, more))
+    freedom = total * total / (between * between / runs + users * users / max(1, more))
     return student(freedom) * math.sqrt(total)
 
 
