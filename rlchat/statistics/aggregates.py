@@ -163,7 +163,8 @@ def _variance_of_users(outcomes: Array) -> float:
     of_users = outcomes.mean(axis=0)
     rest = outcomes - of_users - outcomes.mean(axis=1, keepdims=True) + outcomes.mean()
     common = float((rest**2).sum()) / ((runs - 1) * (users - 1))
-    return max(0.0, float(of_users.var(ddof=1)) - common / runs) / users
+    found: float = max(0.0, float(of_users.var(ddof=1)) - common / runs) / users
+    return found
 
 
 def _half_width(between: float, runs: int, users: float, more: int) -> float:

@@ -46,8 +46,8 @@ def opened(places: Sequence[Path]) -> list[Path]:
                 f"expected a sweep with a run that has begun; there is none in {place}; go on with "
                 "rlchat sweep"
             )
-        found += begun
-    return list(dict.fromkeys(found))
+        found += [run for run in begun if run not in places]
+    return found
 
 
 def _folders(place: Path) -> Iterator[str]:
