@@ -28,8 +28,9 @@ studies: .venv/.stamp  ## train and test in every world, over families of users,
 matrix: .venv/.stamp  ## measure all agents in all scenarios with all users, and write docs/start/results.md
 	$(BIN)/python benchmarks/matrix.py
 
-coverage: .venv/.stamp  ## simulate how often intervals hold and alarms ring, and write them into docs/method
+coverage: .venv/.stamp  ## simulate how often intervals hold and alarms ring, and write that into docs/method
 	$(BIN)/python benchmarks/interval_coverage.py
+	$(BIN)/python benchmarks/sweep_coverage.py
 	$(BIN)/python benchmarks/alarm_rates.py
 
 games: .venv/.stamp  ## install games and exercises of others, whose tests are skipped without them

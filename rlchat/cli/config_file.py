@@ -103,6 +103,8 @@ def _read(place: Path, verb: str) -> dict[str, Any]:
         options = own.get(group)
         if isinstance(options, dict) and name in options:
             own[group] = {renamed if k == name else k: v for k, v in options.items()}
+    if verb == "sweep":
+        return {k: v for k, v in own.items() if k not in ("run", "seed")}
     return own if verb == "train" else {k: v for k, v in own.items() if k in SHARED}
 
 

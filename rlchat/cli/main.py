@@ -58,6 +58,11 @@ VERBS = {
         "cli.train:run_training",
         "fetch a model, warm-start it, train it by PPO, evaluate it",
     ),
+    "sweep": Verb(
+        "cli.analysis.sweep:SweepOptions",
+        "cli.analysis.sweep:run_sweep",
+        "train several seeds or a grid of settings, and compare them",
+    ),
     "sft": Verb(
         "training.config:SFTConfig",
         "cli.train:run_sft",
@@ -206,14 +211,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(overview(sorted(group, key=list(VERBS).index)))
         return 0
     hint = "; --resume goes on with what is finished" if words[0] == "train" else ""
-    if words[0] == "eval" and "--out" in words:
+    if words[0] == "sweep" or (words[0] == "eval" and "--out" in words):
         hint = "; the same command goes on with what is finished"
 
     def work() -> None:
         name, rest = _verb(words)
         quiet()
         options = parse(VERBS[name].options_class(), name, rest)
-        if name == "train" and os.environ.get("RANK", "0") == "0":
+        if name in ("train", "sweep") and os.environ.get("RANK", "0") == "0":
             # It takes seconds, in which there would be silence.
             console.print("loading libraries", highlight=False)
         VERBS[name].function()(options, console)

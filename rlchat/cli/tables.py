@@ -146,7 +146,7 @@ def ending(episode: FinishedEpisode) -> str:
     return f"{solved}, score {episode.score:+.2f}, {len(episode.parts)} turns"
 
 
-_WIDEST = 100  # characters
+WIDEST = 100  # characters
 
 
 def show_curve(run: RunFolder, config: TrainConfig, console: Console) -> None:
@@ -178,7 +178,7 @@ def terminal_curve(rows: Rows, width: int = 80, episodes: int = 64) -> Text:
 
     from rlchat.training.learning_curve import Curve
 
-    curve, wide = Curve.of(rows, episodes), min(width, _WIDEST)
+    curve, wide = Curve.of(rows, episodes), min(width, WIDEST)
     options: dict[str, Any]
     if curve.band:
         bounds = [[i.low for i in curve.band], [i.high for i in curve.band]]

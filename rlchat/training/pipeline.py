@@ -276,15 +276,18 @@ def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:
         )
     free = {"iterations", "resume", "run", "evaluation", "track"}
     wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
-    # What is done about environments that fail decides no number.
-    for name in ("timeout", "max_failed", "isolate"):
-        wanted["rollout"].pop(name)
+    wanted["rollout"] = without_patience(wanted["rollout"])
     for name, old, new in differing(run.read_config(), wanted):
         raise UserError(
             f"expected the settings of the run in {run.folder}; --{name} was {old!r} and is "
             f"{new!r} now; give the same or start another run"
         )
     return replace(config, iterations=max(config.iterations, run.iterations))
+
+
+def without_patience(rollout: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of rollouts but for what is done about environments that fail: no number's cause."""
+    return {k: v for k, v in rollout.items() if k not in ("timeout", "max_failed", "isolate")}
 
 
 def differing(

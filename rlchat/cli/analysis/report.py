@@ -25,10 +25,11 @@ class ReportOptions:
     """Write what runs and evaluations came to into one HTML file, which needs no network."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders, files of `rlchat eval --json` and folders of evaluations; several are shown side
-    by side."""
+    """Run folders, sweeps, files of `rlchat eval --json` and folders of evaluations; several are
+    shown side by side."""
     out: Path | None = None
-    """HTML file to write; RUN/report.html of a single run, or else report.html, if left out."""
+    """HTML file to write; if left out, report.html in the folder of a single run or sweep, or else
+    in the working folder."""
     episodes: int = 1000
     """Most dialogues that the page has, failures first; fewer if the file would exceed 5 MB."""
     evaluation_tokens: int = 0
@@ -74,12 +75,14 @@ def _read_tokens(options: ReportOptions, sources: Sequence[Source], console: Con
     """Let each run's policy read its own evaluation."""
     from rlchat.cli.config_file import default_options
     from rlchat.cli.live.progress import Progress
+    from rlchat.evaluation.report.sweeps import opened
     from rlchat.training.config import TrainConfig
     from rlchat.training.inspection.evaluation_tokens import read_evaluation_tokens
     from rlchat.training.inspection.opened_run import open_run
     from rlchat.training.run_folder import RunFolder
 
-    runs = [(place, s) for place, s in zip(options.runs, sources, strict=True) if s.config]
+    places = opened(options.runs)
+    runs = [(place, s) for place, s in zip(places, sources, strict=True) if s.config]
     if not runs:
         raise UserError(
             "expected a run folder for --evaluation-tokens, whose policy reads them; got files of "
@@ -90,8 +93,8 @@ def _read_tokens(options: ReportOptions, sources: Sequence[Source], console: Con
             progress.status(f"opening {place}")
             config = default_options(TrainConfig, "train", [place])
             config.__post_init__()
-            opened = open_run(config, RunFolder(place), progress)
-            read_evaluation_tokens(opened, source, options.evaluation_tokens, progress)
+            run = open_run(config, RunFolder(place), progress)
+            read_evaluation_tokens(run, source, options.evaluation_tokens, progress)
 
 
 def place_of(options: ReportOptions) -> Path:

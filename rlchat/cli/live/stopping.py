@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-VERBS = ("train", "sft", "eval", "judge", "play")
+VERBS = ("train", "sweep", "sft", "eval", "judge", "play")
 PATIENCE = 1.0  # seconds
 _TICK = 0.1
 # On the stack while an environment's code runs, or is waited for.

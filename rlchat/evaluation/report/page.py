@@ -10,11 +10,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from rlchat.evaluation.report import curves, endings, results
+from rlchat.evaluation.report import curves, endings, results, sweeps
 from rlchat.evaluation.report.elements import Section
 from rlchat.evaluation.report.goals import tell_goals
 from rlchat.evaluation.report.selection import as_data, chosen
-from rlchat.evaluation.report.sources import Source, read_sources
+from rlchat.evaluation.report.sources import Source
 from rlchat.files import write_bytes
 
 LARGEST = 5_000_000  # bytes of a page
@@ -31,7 +31,7 @@ def report(
     """Write a report of runs and evaluations into one HTML file.
 
     Args:
-        places: run folders, and files that ``rlchat eval --json`` wrote.
+        places: run folders, sweeps, and files that ``rlchat eval --json`` wrote.
         out: the file.
         most: episodes whose transcripts it has; fewer if they would make it larger than 5 MB.
         prepare: is given what was read, a source a place, and may add to it.
@@ -42,9 +42,9 @@ def report(
     Raises:
         UserError: a place that is neither.
     """
-    sources = read_sources(places)
+    sources = sweeps.read_with_sweeps(places)
     prepare(sources)
-    page = Page(sources, most)
+    page = Page(sources, most, sweeps.sections(places), sweeps.title_of(places))
     write_bytes(out, page.encoded)
     return page
 
@@ -60,16 +60,31 @@ class Page:
         left_out: how many it has no room for.
     """
 
-    def __init__(self, sources: Sequence[Source], most: int):
-        """Make the page; see `report`."""
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        most: int,
+        first: Sequence[Section] = (),
+        title: str = "",
+    ):
+        """Make the page.
+
+        Args:
+            sources: what it is about.
+            most: episodes; see `report`.
+            first: sections before all others.
+            title: names of the sources if left out.
+        """
         dialogues = [d for source in sources for d in source.dialogues]
         tell_goals(dialogues)
-        sections = sections_of(sources)
-        frame = _render(sources, sections, "", 0, 0)
+        sections = [*first, *sections_of(sources)]
+        title = title or ", ".join(source.name for source in sources)
+        frame = _render(title, sources, sections, "", 0, 0)
         room = LARGEST - _MARGIN - len(frame.encode("utf-8", "replace"))
         shown = chosen(dialogues, most, room)
         self.episodes, self.left_out = len(shown), len(dialogues) - len(shown)
-        self.html = _render(sources, sections, as_data(shown), self.episodes, self.left_out)
+        data = as_data(shown)
+        self.html = _render(title, sources, sections, data, self.episodes, self.left_out)
         self.encoded = self.html.encode("utf-8", "replace")  # half a surrogate pair is a ?
         self.size = len(self.encoded)
 
@@ -92,7 +107,12 @@ def sections_of(sources: Sequence[Source]) -> list[Section]:
 
 
 def _render(
-    sources: Sequence[Source], sections: Sequence[Section], data: str, shown: int, left_out: int
+    title: str,
+    sources: Sequence[Source],
+    sections: Sequence[Section],
+    data: str,
+    shown: int,
+    left_out: int,
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -105,7 +125,7 @@ def _render(
     )
     style, script = _own("page.css"), _own("tokens.js") + _own("page.js")
     return environment.get_template("page.html").render(
-        title=", ".join(source.name for source in sources),
+        title=title,
         sources=[(s.name, settings(s), s.notes) for s in sources],
         sections=sections,
         data=Markup(data),

@@ -84,7 +84,7 @@ def _read(place: Path, name: str) -> Source:
     source.results = _unlike(source.results)
     if not source.results:
         raise _no_evaluation(place)
-    source.dialogues = _evaluated(source)
+    source.dialogues = evaluated(name, source.results)
     return source
 
 
@@ -152,7 +152,7 @@ def _read_run(folder: Path, name: str) -> Source:
         source.notes.append("The end of its metrics cannot be read and is left out.")
     _read_practice(source, folder)
     _read_evaluations(source, folder)
-    source.dialogues += _evaluated(source)
+    source.dialogues += evaluated(name, source.results)
     return source
 
 
@@ -222,11 +222,11 @@ def _read_evaluations(source: Source, folder: Path) -> None:
             source.notes.append(f"{path.name} cannot be read and is left out.")
 
 
-def _evaluated(source: Source) -> list[Dialogue]:
-    """The episodes of all evaluations."""
+def evaluated(name: str, results: Sequence[EvaluationResult]) -> list[Dialogue]:
+    """The episodes of evaluations of the source of that name."""
     return [
-        from_episode(episode, Played(source.name, r.agent, r.env.env, tuple(r.env.users), r.split))
-        for r in source.results
+        from_episode(episode, Played(name, r.agent, r.env.env, tuple(r.env.users), r.split))
+        for r in results
         for episode in r.episodes
     ]
 

@@ -234,3 +234,12 @@ def test_what_was_searched_for_is_marked_and_what_differs_is_found(
     expected = int(page.evaluate(f"episodes.filter((e) => {unlike}).length"))
     assert 0 < expected < 48 and page.locator("#list button").count() == expected
     assert opened.quiet
+
+
+def test_long_names_do_not_widen_the_page_on_a_phone(tmp_path: Path, browser: Browser) -> None:
+    """Runs of a sweep are named after their settings."""
+    name = "ppo.learning-rate=1e-4,critic.lambda-return=0.95"
+    runs = [write_run(tmp_path / name, f"seed-{seed}") for seed in range(2)]
+    report(runs, tmp_path / "report.html")
+    opened = Opened(browser, tmp_path / "report.html", 400)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 400
