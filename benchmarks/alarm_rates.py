@@ -9,6 +9,7 @@ are compared by the monitor itself. The table goes into docs/method/rewards.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -26,8 +27,8 @@ from rlchat.training.config import RewardMonitorConfig
 from rlchat.training.reward_monitor import Checkup, Measured, RewardMonitor
 from rlchat_reward_models.scorer import LearnedScorer
 
-RATES = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
-LOOKS = (7, 25)
+RATES = (0.05, 0.3, 0.5, 0.7, 0.9)  # nearer the ends it rings less
+LOOKS = (7, 13)
 USERS = (64, 256)
 OWN = 0.5  # of what decides an episode, the user's part, which is the same at each look
 BEFORE = 0.7  # success before it falls, at the last three looks of a run
@@ -40,7 +41,7 @@ BEGIN, END = "<!-- alarm rates, made by make coverage -->", "<!-- end -->"
 class AlarmOptions:
     """Simulate runs, and write how often the reward monitor rings into the docs."""
 
-    runs: int = 1_000
+    runs: int = 4_000
     """Simulated runs of each kind."""
     seed: int = 0
     """Of what is drawn."""
@@ -64,16 +65,21 @@ def rings(
         runs: how many.
         second: whether another reward model is watched too, which stays as it is.
     """
-    return sum(_rings(rng, rates, users, second) for _ in range(runs)) / runs
+    monitor, rung = _monitor(len(rates), second), 0
+    for _ in range(runs):
+        monitor.best = None
+        rung += _rings(monitor, rng, rates, users)
+    return rung / runs
 
 
-def _rings(rng: np.random.Generator, rates: Sequence[float], users: int, second: bool) -> bool:
-    monitor = _monitor(len(rates), second)
+def _rings(
+    monitor: RewardMonitor, rng: np.random.Generator, rates: Sequence[float], users: int
+) -> bool:
     own, liking = rng.random(users), rng.standard_normal(users)
     for look, rate in enumerate(rates):
         decided = np.where(rng.random(users) < OWN, own, rng.random(users))
         gold = {"success": _measured((decided < rate).astype(float))}
-        if second:
+        if monitor.second is not None:
             fresh = rng.standard_normal(users)
             gold["second model"] = _measured(OWN**0.5 * liking + (1 - OWN) ** 0.5 * fresh)
         if monitor.compare(Checkup(look, Measured(float(look), 0.01), gold)):
@@ -103,28 +109,35 @@ def _monitor(looks: int, second: bool) -> RewardMonitor:
 
 
 def report(options: AlarmOptions) -> str:
-    """The table."""
-    rng = np.random.default_rng(options.seed)
+    """The table, whose rows are simulated side by side."""
     falls = [f"falls from {BEFORE} to {BEFORE - fall:.1f}" for fall in FALLS]
     head = ["looks", "users", "success stays", "so does a second model's score", *falls]
-    lines = [
-        f"Share of runs in which the alarm rings: {options.runs:,} simulated runs a number (seed "
-        f"{options.seed}). Success that stays is at {', '.join(map(str, RATES))}.",
-        "",
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-    ]
-    for looks in LOOKS:
-        for users in USERS:
-            cells = []
-            for second in (False, True):
-                found = [rings(rng, [r] * looks, users, options.runs, second) for r in RATES]
-                cells.append(f"{min(found):.1%} to {max(found):.1%}")
-            for fall in FALLS:
-                rates = [BEFORE] * (looks - 3) + [BEFORE - fall] * 3
-                cells.append(f"{rings(rng, rates, users, options.runs):.0%}")
-            lines.append(f"| {looks} | {users} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    cases = [(options, looks, users) for looks in LOOKS for users in USERS]
+    with ProcessPoolExecutor() as pool:
+        rows = list(pool.map(row, *zip(*cases, strict=True)))
+    return "\n".join(
+        [
+            f"Share of runs in which the alarm rings: {options.runs:,} simulated runs a number "
+            f"(seed {options.seed}). Success that stays is at {', '.join(map(str, RATES))}.",
+            "",
+            f"| {' | '.join(head)} |",
+            f"|{'---|' * len(head)}",
+            *rows,
+        ]
+    )
+
+
+def row(options: AlarmOptions, looks: int, users: int) -> str:
+    """One row of the table, with draws of its own."""
+    rng, runs = np.random.default_rng([options.seed, looks, users]), options.runs
+    cells = []
+    for second in (False, True):
+        found = [rings(rng, [rate] * looks, users, runs, second) for rate in RATES]
+        cells.append(f"{min(found):.1%} to {max(found):.1%}")
+    for fall in FALLS:
+        rates = [BEFORE] * (looks - 3) + [BEFORE - fall] * 3
+        cells.append(f"{rings(rng, rates, users, runs):.0%}")
+    return f"| {looks} | {users} | {' | '.join(cells)} |"
 
 
 def main(options: AlarmOptions) -> None:
