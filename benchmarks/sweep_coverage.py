@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from interval_coverage import hundredths, table
+from interval_coverage import table
 from numpy.typing import NDArray
 from pages import put
 
@@ -151,10 +151,10 @@ def report(options: SweepCoverageOptions) -> str:
     lines = [said, "", "How often 95% intervals of a setting's level hold the truth:", ""]
     few = options.sweeps, options.seed
     one = {f"{world}, {runs} runs": levels_held(world, runs, *few) for world, runs in cases}
-    lines += table("runs are", one, hundredths)
+    lines += table("runs are", one)
     lines += ["How often those of two settings hold it:", ""]
     two = {f"{world}, {runs} runs": differences_held(world, runs, *few) for world, runs in cases}
-    lines += table("runs are", two, hundredths)
+    lines += table("runs are", two)
     return "\n".join(lines).rstrip()
 
 
