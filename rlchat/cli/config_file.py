@@ -104,7 +104,7 @@ def _read(place: Path, verb: str) -> dict[str, Any]:
         if isinstance(options, dict) and name in options:
             own[group] = {renamed if k == name else k: v for k, v in options.items()}
     if verb == "sweep":
-        return {k: v for k, v in own.items() if k not in ("run", "seed")}
+        return {k: v for k, v in own.items() if k not in ("run", "seed", "evaluation")}
     return own if verb == "train" else {k: v for k, v in own.items() if k in SHARED}
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat import files
-from rlchat.cli.analysis.judge import Judging, show_judged
+from rlchat.cli.analysis.judge import Judging, check_json_place, show_judged
 from rlchat.cli.live.progress import Progress
 from rlchat.cli.options import EvalOptions, InspectOptions
 from rlchat.cli.tables import difference_table, results_table, style_table
@@ -37,9 +37,7 @@ UNSTATED = "none"
 
 def run_evaluation(options: EvalOptions, console: Console) -> None:
     """Evaluate agents in every environment and with all users that were named."""
-    place = options.json
-    if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
-        raise UserError(f"expected a file in a folder that exists; got --json {place}")
+    check_json_place(options.json)
     judging = None
     if options.rubric:
         judging = Judging(options.rubric, options.judge, options.judging)

@@ -182,6 +182,7 @@ def _sample(episode: Episode, result: EvaluationResult, told: list[str]) -> dict
             "parts": [dict(parts) for parts in episode.parts],
             "costs": [dict(costs) for costs in episode.costs],
             "knowledge": dict(episode.knowledge),
+            **({"answers": episode.answers} if episode.answers else {}),
         },
         "store": {},
         "events": [],

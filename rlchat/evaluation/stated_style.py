@@ -106,9 +106,9 @@ def _row(result: EvaluationResult, plain: EvaluationResult | None, side: str) ->
     return StyleRow(
         *named,
         *about,
-        _rate(without),
-        _paired(shares, without),
-        _paired(_means(own, _solved), _means(same, _solved)) if known else None,
+        _rate(without) if without else None,
+        _paired(shares, without) if shares.keys() & without.keys() else None,
+        _paired(_means(own, _solved), _means(same, _solved)) if known and same else None,
     )
 
 

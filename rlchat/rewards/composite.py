@@ -118,13 +118,13 @@ class CompositeReward:
 
     def _check(self, trajectories: Sequence[Episode], ranks: Distributed) -> None:
         """Refuse weights of parts that no episode of any rank has: all ranks, or none."""
-        unknown = self.weights.keys() - self._seen - {*GROUPS, *SOMETIMES}
+        unknown = self.weights.keys() - self._seen - {*GROUPS, *SOMETIMES, *STATED_PARTS}
         if not unknown:
             return
         own = {name for t in trajectories for parts in t.parts for name in parts}
         self._seen |= set(ranks.gather(sorted(own)))
         if self._seen and (left := sorted(unknown - self._seen)):
-            names = (*GROUPS, *sorted({*self._seen, *SOMETIMES}))
+            names = (*GROUPS, *sorted({*self._seen, *SOMETIMES, *STATED_PARTS}))
             raise UserError(f"expected weights of {', '.join(names)}; got {left[0]}")
 
     def _weight(self, part: str) -> float:

@@ -277,7 +277,8 @@ def resumed(config: TrainConfig, run: RunFolder) -> TrainConfig:
     free = {"iterations", "resume", "run", "evaluation", "track"}
     wanted = {k: v for k, v in to_json(asdict(config)).items() if k not in free}
     wanted["rollout"] = without_patience(wanted["rollout"])
-    for name, old, new in differing(run.read_config(), wanted):
+    recorded = run.read_config()
+    for name, old, new in differing(recorded, wanted, usual=_usual(recorded)):
         raise UserError(
             f"expected the settings of the run in {run.folder}; --{name} was {old!r} and is "
             f"{new!r} now; give the same or start another run"
@@ -290,16 +291,36 @@ def without_patience(rollout: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in rollout.items() if k not in ("timeout", "max_failed", "isolate")}
 
 
+def _usual(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of all options: what a run had of those that are younger than it."""
+    usual: dict[str, Any] = to_json(asdict(TrainConfig()))
+    if "span" in recorded.get("reward", {}):  # as granularity was called
+        del usual["reward"]["granularity"]
+    return usual
+
+
 def differing(
-    recorded: Mapping[str, Any], wanted: Mapping[str, Any], of: str = ""
+    recorded: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    of: str = "",
+    usual: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Settings that are not as recorded: their names as on the command line, old and new."""
+    """Settings that are not as recorded: their names as on the command line, old and new.
+
+    Args:
+        recorded: settings as they were.
+        wanted: settings as they are now.
+        of: group that they belong to, with a point.
+        usual: what options were that are not recorded, because they came later; those that are in
+            neither are not compared.
+    """
+    known = (usual or {}) | recorded
     for key, new in wanted.items():
-        if key not in recorded:  # an option that came later: the run had what is its default today
+        if key not in known:
             continue
-        old, name = recorded[key], of + key.replace("_", "-")
+        old, name = known[key], of + key.replace("_", "-")
         if isinstance(new, dict) and isinstance(old, dict):
-            yield from differing(old, new, f"{name}.")
+            yield from differing(old, new, f"{name}.", (usual or {}).get(key))
         elif old != new:
             yield name, old, new
 

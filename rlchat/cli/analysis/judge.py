@@ -54,6 +54,7 @@ class JudgeOptions:
 
 def run_judge(options: JudgeOptions, console: Console) -> None:
     """Judge the evaluations in a file, show what was found, and keep the answers."""
+    check_json_place(options.json)
     path = options.results
     path = path / "evaluation.json" if path.is_dir() else path
     content = _read(path)
@@ -70,6 +71,16 @@ def run_judge(options: JudgeOptions, console: Console) -> None:
     for node, row in found.nodes_of_rows():
         node["rubric"] = judging.to_json(row)
     found.write(options.json or path)
+
+
+def check_json_place(place: Path | None) -> None:
+    """See that results can be written there, before they are worked for.
+
+    Raises:
+        UserError: it is a folder, or in none.
+    """
+    if place is not None and (place.is_dir() or not place.resolve().parent.is_dir()):
+        raise UserError(f"expected a file in a folder that exists; got --json {place}")
 
 
 def _read(path: Path) -> Any:
@@ -104,6 +115,7 @@ class _Evaluations:
         try:
             for node in _nodes(content):
                 env = [node[key] for key in ("env", "users", "knowledge", "split", "seed")]
+                env.append(node.get("stated_style", []))  # which earlier files do not have
                 seeds = [episode["seed"] for episode in node["per_episode"]]
                 row = json.dumps([env, seeds])
                 one = json.dumps([node["agent"], row])

@@ -38,10 +38,12 @@ def _lines(judged: JudgedResult) -> dict[str, _Line]:
 def judged_table(row: Sequence[JudgedResult]) -> Table:
     """One line a question: how often the answer was yes, or the mean number, for each agent."""
     first = row[0]
-    users = f", users {'+'.join(first.result.env.users)}" if first.result.env.users else ""
+    env = first.result.env
+    users = f", users {'+'.join(env.users)}" if env.users else ""
+    style = f", style {'+'.join(env.stated_style)}" if env.stated_style else ""
     table = Table(
         "question",
-        title=Text(f"{first.result.env.env}{users}, judged by {first.identity}"),
+        title=Text(f"{env.env}{users}{style}, judged by {first.identity}"),
         caption="share of yes, or mean of a scale [95% interval]",
     )
     for one in row:

@@ -49,8 +49,19 @@ def _tell(env: TextEnv, dialogues: Sequence[Dialogue]) -> None:
             begun: set[tuple[str, str]] = {(m.role, m.content) for m in env.reset(dialogue.seed)}
             known[dialogue.seed] = begun, facts_of(env.privileged)
         opening, facts = known[dialogue.seed]
-        if opening <= set(dialogue.messages):
+        if _begins(opening, dialogue):
             dialogue.facts = facts
+
+
+def _begins(opening: set[tuple[str, str]], dialogue: Dialogue) -> bool:
+    """Whether a dialogue has these messages; a stated style may follow on the instructions."""
+    said = set(dialogue.messages)
+    instructions = [text for role, text in said if role == "system"]
+    return all(
+        (role, text) in said
+        or (role == "system" and any(one.startswith(f"{text} ") for one in instructions))
+        for role, text in opening
+    )
 
 
 def facts_of(privileged: Mapping[str, Any]) -> dict[str, str]:

@@ -223,12 +223,14 @@ def _read_evaluations(source: Source, folder: Path) -> None:
 
 
 def evaluated(name: str, results: Sequence[EvaluationResult]) -> list[Dialogue]:
-    """The episodes of evaluations of the source of that name."""
-    return [
-        from_episode(episode, Played(name, r.agent, r.env.env, tuple(r.env.users), r.split))
-        for r in results
-        for episode in r.episodes
-    ]
+    """The episodes of evaluations of the source of that name; styles are told where they differ."""
+    several = len({r.env.stated_style for r in results}) > 1
+    found = []
+    for r in results:
+        style = f", style {'+'.join(r.env.stated_style) or 'none'}" if several else ""
+        played = Played(name, r.agent + style, r.env.env, tuple(r.env.users), r.split)
+        found += [from_episode(episode, played) for episode in r.episodes]
+    return found
 
 
 def _object(path: Path) -> Row:

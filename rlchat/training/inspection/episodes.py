@@ -10,7 +10,7 @@ from typing import Any
 from rlchat.errors import UserError
 from rlchat.models.templates.context import Context, prompts_of, turn_of
 from rlchat.rollout.collect import collect
-from rlchat.rollout.environment import TextEnv
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.hosting.isolated import kind_of
 from rlchat.rollout.seeding import Purpose
 from rlchat.rollout.trajectory import Trajectory
@@ -158,8 +158,19 @@ def read_transcripts(run: RunFolder, iteration: int | None = None) -> list[dict[
     return rows
 
 
-def retold(opened: OpenedRun, row: Mapping[str, Any], split: str = "train") -> Trajectory:
+def retold(
+    opened: OpenedRun,
+    row: Mapping[str, Any],
+    split: str = "train",
+    env: EnvConfig | None = None,
+) -> Trajectory:
     """An episode of the transcripts, or of an evaluation, with the tokens of its text.
+
+    Args:
+        opened: the run.
+        row: the episode.
+        split: of the environment.
+        env: in which it was played; if left out, that of the run.
 
     Raises:
         UserError: its environment does not play it again; see `recorded`.
@@ -185,7 +196,8 @@ def retold(opened: OpenedRun, row: Mapping[str, Any], split: str = "train") -> T
     trajectory.costs, trajectory.success = row["costs"], row["success"]
     trajectory.terminated, trajectory.truncated = row["terminated"], row["truncated"]
     trajectory.env, trajectory.thoughts = row.get("env", ""), thoughts
-    trajectory.privileged = _privileged(opened, trajectory, split)
+    played_in = env or opened.env_of(trajectory.env)
+    trajectory.privileged = _privileged(opened, trajectory, split, played_in)
     return trajectory
 
 
@@ -197,10 +209,11 @@ def _follow(trajectory: Trajectory, before: list[int], prompt: list[int]) -> Non
         trajectory.begin(prompt)
 
 
-def _privileged(opened: OpenedRun, trajectory: Trajectory, split: str) -> list[Mapping[str, Any]]:
+def _privileged(
+    opened: OpenedRun, trajectory: Trajectory, split: str, config: EnvConfig
+) -> list[Mapping[str, Any]]:
     """What the environment hid before each turn, found by saying the same things again."""
     turns = len(trajectory.parts) + trajectory.truncated
-    config = opened.env_of(trajectory.env)
     if not opened.config.critic.privileged:
         return [{}] * turns
     with TextEnv(config, split) as env:

@@ -45,7 +45,8 @@ def read_evaluation_tokens(
             "expected an agent that does not think, to read the tokens of its evaluation, which "
             f"keeps no thoughts; {source.name} does; leave --evaluation-tokens out"
         )
-    for result in (r for r in source.results if r.agent == AGENT):
+    known = {env.env for env in opened.config.mixture.envs}  # whose scores have a scale
+    for result in (r for r in source.results if r.agent == AGENT and r.env.env in known):
         wanted = sorted(result.episodes, key=lambda e: (e.success is not False, e.index))[:most]
         on_episode = listener.counter(f"reading the evaluation of {source.name}", len(wanted))
         records = {r["index"]: r for r in evaluation_records(opened, result, wanted, on_episode)}
@@ -80,7 +81,9 @@ def _together(opened: OpenedRun, result: EvaluationResult, episodes: Sequence[Ep
     config, state, policy = opened.config, opened.state, opened.policy
     env = result.env.env if config.mixture.several else ""
     told = [
-        retold(opened, _row(episode, env), result.split) for episode in episodes if episode.parts
+        retold(opened, _row(episode, env), result.split, result.env)
+        for episode in episodes
+        if episode.parts
     ]
     if not told:
         return []

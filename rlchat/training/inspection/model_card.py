@@ -210,7 +210,7 @@ def _data(config: TrainConfig, run: RunFolder) -> str:
     lines.append(f"- {_start(config, run)}")
     reward = config.reward
     learned = "none" if reward.model is None else "a reward model"
-    paid = reward.weights or "the environment's parts as they are"
+    paid = reward.weights or ", ".join(f"{k}={v:g}" for k, v in reward.weighed.items())
     lines.append(f"- Reward: {paid}; learned: {learned}.")
     if reward.judged:
         lines.append(f"- Judge: `{reward.judge}`, by the rubric `{reward.rubric}`.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from rlchat.files import write_text
-from rlchat.models.adapter_io import adapter_hash
+from rlchat.models.adapter_io import adapter_folder, adapter_hash
 from rlchat.models.loading import BaseInfo
 from rlchat.training.config import SFTConfig
 from rlchat.training.inspection.model_card import CARD, Base, base_of, common_front, heading, use
@@ -55,7 +55,7 @@ def _settings(config: SFTConfig, base: Base, losses: Sequence[float]) -> str:
         "epochs, at most": config.warm_start.epochs,
         "validation loss, nats a token": ", ".join(f"{loss:.4f}" for loss in losses),
     }
-    if base.shown != config.policy:
+    if adapter_folder(config.policy) is not None:
         rows["start"] = "an adapter that was trained before; this card does not know on what"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"## Settings\n\n| setting | value |\n|---|---|\n{table}"

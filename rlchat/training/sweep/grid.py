@@ -135,18 +135,27 @@ def _at(
     base: TrainConfig, point: Mapping[str, str], hints: Mapping[str, Any], told: str
 ) -> TrainConfig:
     """The settings of a point; only the whole is checked."""
-    groups: dict[str, dict[str, Any]] = {}
+    changes: dict[str, Any] = {}
     for option, text in point.items():
-        group, _, name = option.rpartition(".")
-        value = _read(text, hints[option], option)
-        groups.setdefault(group.replace("-", "_"), {})[name.replace("-", "_")] = value
+        *groups, name = option.replace("-", "_").split(".")
+        own = changes
+        for group in groups:
+            own = own.setdefault(group, {})
+        own[name] = _read(text, hints[option], option)
     try:
-        changed = groups.pop("", {})
-        for group, values in groups.items():
-            changed[group] = replace(getattr(base, group), **values)
-        return replace(base, **changed)
+        changed: TrainConfig = _changed(base, changes)
+        return changed
     except UserError as error:
         raise UserError(f"{error}, in the point {told} of --grid") from None
+
+
+def _changed(settings: Any, changes: Mapping[str, Any]) -> Any:
+    """Settings with other values: those of a group are a mapping, and are changed together."""
+    values = {
+        name: _changed(getattr(settings, name), value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return replace(settings, **values)
 
 
 def _read(text: str, hint: Any, option: str) -> Any:

@@ -17,6 +17,8 @@ from rlchat.errors import RunError, UserError
 from rlchat.listener import Listener
 from rlchat.models.adapter_io import adapter_folder
 from rlchat.models.fetching.catalog import resolve
+from rlchat.rewards.rubric.judges import try_judge
+from rlchat.rewards.rubric.questions import read_rubric
 from rlchat.rollout.probe import probe
 from rlchat.training.pipeline import differing, train_agent, without_patience
 from rlchat.training.run_folder import to_json
@@ -164,7 +166,7 @@ class Sweep:
 
 def _means(run: FinishedRun) -> list[dict[str, Any]]:
     """What a run reached in each environment."""
-    kept = ("success", "score", "turns", "cost")
+    kept = ("success", "score", "turns", "cost", "style followed")
     return [
         {
             "env": result.env.env,
@@ -237,6 +239,7 @@ def _check_settings(config: SweepConfig, listener: Listener) -> None:
         probe(env, config.rollout, config.split)
     policies: set[str] = set()
     checked: list[Any] = []
+    judges: list[Any] = []
     for setting in config.settings:
         own = setting.config
         for env in own.mixture.envs:
@@ -244,6 +247,11 @@ def _check_settings(config: SweepConfig, listener: Listener) -> None:
                 checked.append((env, own.rollout))
                 probe(env, own.rollout)
         policies.add(own.policy)
+        asked = own.reward.rubric, own.reward.judge, own.reward.judging
+        if own.reward.judged and asked not in judges:
+            judges.append(asked)
+            read_rubric(own.reward.rubric)
+            try_judge(own.reward.judge, own.reward.judging)
     for policy in sorted(policies):
         if adapter_folder(policy) is None:
             resolve(policy, listener.say)

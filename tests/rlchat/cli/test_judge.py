@@ -166,3 +166,27 @@ def test_an_agent_that_the_file_does_not_have(
     assert main([*EVAL, "--json", str(place)]) == 0
     assert main(["judge", str(place), "--judge", "tiny", "--against", "expert"]) == 2
     assert "expected an agent out of demonstrator, random" in capsys.readouterr().err
+
+
+def test_columns_of_styles_are_judged_apart(
+    tmp_path: Path, rubric: str, asked: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "all.json"
+    words = ["eval", "demonstrator", "--episodes", "3", "--each-style", "none", "brief"]
+    assert main([*words, "--json", str(place)]) == 0
+    capsys.readouterr()
+    assert main(["judge", str(place), "--rubric", rubric, "--judge", "tiny"]) == 0
+    assert asked == [3] * 6
+    assert "style brief, judged by" in " ".join(capsys.readouterr().out.split())
+    for node in json.loads(place.read_text("utf-8"))["environments"]:
+        assert len(node["rubric"]["agents"]) == 1
+
+
+def test_a_place_that_cannot_be_written_is_told_first(
+    tmp_path: Path, asked: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "all.json"
+    assert main(["eval", "random", "--episodes", "2", "--json", str(place)]) == 0
+    assert main(["judge", str(place), "--judge", "tiny", "--json", str(tmp_path / "no/a")]) == 2
+    assert "expected a file in a folder that exists" in capsys.readouterr().err
+    assert not asked

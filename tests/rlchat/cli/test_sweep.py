@@ -101,6 +101,13 @@ def test_options_are_those_of_train(tmp_path: Path) -> None:
     assert found.seeds == (5, 6) and found.ppo.layers == 0.5 and len(found.settings) == 2
 
 
+def test_options_of_a_group_in_a_group_may_be_swept() -> None:
+    grid = ("reward.judging.max-tokens=512,1024", "reward.rubric=default", "reward.judge=tiny")
+    found = SweepConfig(grid=grid).settings
+    assert [s.config.reward.judging.max_tokens for s in found] == [512, 1024]
+    assert {(s.config.reward.rubric, s.config.reward.judge) for s in found} == {("default", "tiny")}
+
+
 def test_a_run_s_record_gives_options_but_neither_folder_nor_seed(tmp_path: Path) -> None:
     record = {"resolved": {}, "run": "runs/x", "seed": 7, "policy": "tiny", "ppo": {"beta": 0.5}}
     (tmp_path / "config.json").write_text(json.dumps(record))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +21,9 @@ from rlchat.evaluation.report.endings import _failed
 from rlchat.evaluation.report.goals import grouping_facts, tell_goals
 from rlchat.evaluation.report.page import LARGEST, Page, report, sections_of
 from rlchat.evaluation.report.selection import as_data, chosen
-from rlchat.evaluation.report.sources import names_of, read_sources
+from rlchat.evaluation.report.sources import evaluated, names_of, read_sources
 from rlchat.inference.scripted_agent import ScenarioAgent
-from rlchat.rollout.environment import EnvConfig
+from rlchat.rollout.environment import EnvConfig, TextEnv
 from rlchat.rollout.trajectory import Ending, Episode
 from tests.rlchat.evaluation.conftest import HARM, MakeRun
 
@@ -274,6 +275,27 @@ def test_an_environment_of_others_is_not_imported(
     other = dialogue(0, Played("run", "PPO", "rlchat/Support-v0", ("llm:base",), "dev"), False)
     tell_goals([one, other])
     assert not one.facts and not other.facts
+
+
+@pytest.mark.parametrize("style", [(), ("brief", "formal"), ("any",)])
+def test_what_was_asked_for_is_told_of_styled_dialogues_too(style: tuple[str, ...]) -> None:
+    played = Played("run", "PPO", "rlchat/Support-v0", (), "dev")
+    with TextEnv(EnvConfig(stated_style=style), "dev") as env:
+        opening = [(m.role, m.content) for m in env.reset(5)]
+    one = replace(dialogue(0, played, False), seed=5, messages=opening)
+    other = replace(one, messages=[("system", "You sell fish."), *opening[1:]])
+    tell_goals([one, other])
+    assert one.facts["intent"] and not other.facts
+
+
+def test_styles_of_one_agent_are_apart() -> None:
+    results = [
+        EvaluationResult("PPO", EnvConfig(stated_style=style), "dev", 0, 0.0, [Episode(0, 0)])
+        for style in ((), ("brief",))
+    ]
+    labels = [d.played.label for d in evaluated("run", results)]
+    assert labels == ["PPO, style none", "PPO, style brief"]
+    assert [d.played.label for d in evaluated("run", results[1:])] == ["PPO"]
 
 
 def test_a_half_written_run_is_a_page(tmp_path: Path, make_run: MakeRun) -> None:

@@ -102,3 +102,14 @@ def test_cells_of_other_styles_are_other_files_and_earlier_ones_are_still_read(
     assert kept.read(where, "v", 4)[0].conversation[1].content == LONG
     assert kept.read(styled, "v", 4)[0].conversation[1].content == SHORT
     assert "stated_style" not in _about(where, "v", 4)["env"]  # as earlier versions wrote it
+
+
+def test_what_was_not_measured_is_none_and_no_number() -> None:
+    """Where nothing was said without a style, nothing can be compared; a file knows no NaN."""
+    plain = result((), [episode(i, []) for i in range(3)])
+    brief = result(("brief",), [episode(i, [SHORT]) for i in range(3)])
+    (row,) = style_rows([plain, brief])
+    assert row.otherwise is None and row.gained is None and row.success is not None
+    elsewhere = result((), [episode(i, [SHORT]) for i in range(10, 13)])
+    (row,) = style_rows([elsewhere, brief])
+    assert row.otherwise is None and row.gained is None and row.success is None

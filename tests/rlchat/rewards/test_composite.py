@@ -271,3 +271,12 @@ def test_a_stated_style_counts_whatever_else_is_paid_for() -> None:
     own = scored("world=0,stated=2,stated_tone=0")
     assert own == {"stated_length": -0.3}
     assert CompositeReward(RewardConfig()).plain
+
+
+def test_an_axis_that_no_episode_of_a_few_states_may_be_weighed() -> None:
+    """With ``any`` each axis is left open in a third of the episodes."""
+    played = episode()
+    played.parts = [{"progress": 0.2, "stated_tone": -0.1}, {"progress": 0.0}]
+    reward = CompositeReward(RewardConfig(weights="world=1,stated_length=2"))
+    (scored,) = reward.score([played], Distributed(cpu=True))
+    assert scored.parts[0] == {"progress": 0.2, "stated_tone": -0.1}

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -28,7 +28,8 @@ from rlchat.models.policy import Policy
 from rlchat.rollout.config import RolloutConfig
 from rlchat.training import loop, pipeline, run_folder
 from rlchat.training.config import TrainConfig, WarmStartConfig
-from rlchat.training.run_folder import RunFolder, read_metrics
+from rlchat.training.pipeline import resumed
+from rlchat.training.run_folder import RunFolder, read_metrics, to_json
 
 ITERATIONS = 4
 CONFIG = TrainConfig(
@@ -115,6 +116,21 @@ def test_the_same_seed_is_the_same_run(whole: RunFolder, tmp_path: Path) -> None
 def test_another_seed_is_another_run(whole: RunFolder, tmp_path: Path) -> None:
     other = go(tmp_path / "other", seed=4, iterations=1)
     assert timeless(other)[0] != timeless(whole)[0]
+
+
+def test_options_younger_than_a_run_had_their_defaults(tmp_path: Path) -> None:
+    """So that what was not there cannot be changed in the middle of a run."""
+    run = RunFolder(tmp_path)
+    recorded = to_json(asdict(CONFIG)) | {"resolved": {"dtype": "float32"}}
+    del recorded["stated_style"], recorded["reward"]["rubric"], recorded["reward"]["judge"]
+    recorded["reward"]["span"] = recorded["reward"].pop("granularity")  # its name of before
+    run.folder.joinpath("config.json").write_text(json.dumps(recorded))
+    assert resumed(CONFIG, run)
+    with pytest.raises(UserError, match=r"--stated-style was '' and is 'brief' now"):
+        resumed(replace(CONFIG, stated_style="brief"), run)
+    judged = replace(CONFIG.reward, rubric="default", judge="tiny")
+    with pytest.raises(UserError, match=r"--reward.rubric was '' and is 'default' now"):
+        resumed(replace(CONFIG, reward=judged), run)
 
 
 @pytest.mark.parametrize("done", [1, 3])
