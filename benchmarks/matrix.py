@@ -30,10 +30,7 @@ from rlchat.rollout.environment import EnvConfig
 from rlchat.settings import names
 from rlchat_envs.users.personas import FAMILIES
 
-AGENTS = (
-    *("expert", "demonstrator", "random", "retrieval", "knowledge-graph"),
-    *("starter:warm-start", "starter"),
-)
+AGENTS = ("expert", "demonstrator", "random", "retrieval", "knowledge-graph", "starter")
 WORLDS = (
     *("Support", "SupportHard", "Tutoring", "Medical", "Finance", "FinanceFacts"),
     *("GuessNumber", "TwentyQuestions"),
@@ -48,8 +45,8 @@ class MatrixOptions:
 
     out: Path = Path("runs/matrix")
     """Episodes are kept there."""
-    episodes: int = 100
-    """Test users of each family in each scenario."""
+    episodes: int = 64
+    """Test users of each family in each scenario; 64 conversations fill a batch of the starter."""
     processes: int = 1
     """Processes that play side by side."""
     agents: str = ",".join(AGENTS)
