@@ -314,7 +314,7 @@ def differing(
         usual: what options were that are not recorded, because they came later; those that are in
             neither are not compared.
     """
-    known = (usual or {}) | recorded
+    known = {**(usual or {}), **recorded}
     for key, new in wanted.items():
         if key not in known:
             continue
