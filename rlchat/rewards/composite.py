@@ -124,7 +124,7 @@ class CompositeReward:
         own = {name for t in trajectories for parts in t.parts for name in parts}
         self._seen |= set(ranks.gather(sorted(own)))
         if self._seen and (left := sorted(unknown - self._seen)):
-            names = (*GROUPS, *sorted({*self._seen, *SOMETIMES, *STATED_PARTS}))
+            names = (*GROUPS, *sorted({*self._seen, *SOMETIMES}))
             raise UserError(f"expected weights of {', '.join(names)}; got {left[0]}")
 
     def _weight(self, part: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -161,7 +162,7 @@ class Choice:
     def _parted(self, text: str) -> tuple[str, tuple[Call, ...]]:
         """Words and calls of a whole message; calls that cannot be read stay text."""
         spoken = read_message(text) if self.tools else Spoken(text)
-        if not spoken.calls or any(call.error for call in spoken.calls):
+        if not spoken.calls or not all(map(_readable, spoken.calls)):
             return text, ()
         return spoken.words, spoken.calls
 
@@ -191,3 +192,13 @@ class Choice:
             piece = Piece(self.index, new, tuple(self._ids), tuple(self._logprobs), ended)
             self._ids, self._logprobs = [], []
             self.emit(piece)
+
+
+def _readable(call: Call) -> bool:
+    """Whether a call is one, and can be written as JSON in UTF-8."""
+    try:
+        told = json.dumps([call.name, dict(call.arguments)], ensure_ascii=False, allow_nan=False)
+        told.encode()
+    except (ValueError, RecursionError):  # half of a character is a ValueError too
+        return False
+    return not call.error

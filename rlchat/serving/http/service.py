@@ -29,6 +29,9 @@ from rlchat.serving.http.wire import ChatRequest
 from rlchat_envs import Conversation
 
 _LONGEST_WAIT = 60  # seconds, of Retry-After
+_GREEDY = 1e-4  # a temperature below it is 0: logits divided by less leave float32's range
+_TOKENIZING = threading.Lock()
+"""Agents over one base share a tokenizer, whose settings every call changes."""
 
 
 @dataclass(eq=False)
@@ -53,7 +56,6 @@ class ServedModel:
     def __post_init__(self) -> None:
         """Remember no conversation yet."""
         self.memory = ConversationMemory(self.template)
-        self._lock = threading.Lock()  # a tokenizer is asked by one at a time
 
     def prompt(self, request: ChatRequest, way: str, budget: int) -> tuple[Context, int]:
         """The tokens before a reply, and how many were drawn before; see `ConversationMemory`.
@@ -61,9 +63,13 @@ class ServedModel:
         Raises:
             ApiError: token ids that the model does not have.
         """
-        with self._lock:
+        with _TOKENIZING:
             if (ids := request.prompt_token_ids) is None:
-                return self.memory.prompt(request.conversation, way, budget)
+                try:
+                    return self.memory.prompt(request.conversation, way, budget)
+                except UnicodeEncodeError:
+                    sentence = "expected text of whole characters; got half of one (a surrogate)"
+                    raise ApiError(400, sentence, "messages", "invalid_text") from None
             embeddings: Any = self.agent.generation.model.get_input_embeddings()
             most = embeddings.weight.shape[0]
             if max(ids) >= most:
@@ -119,9 +125,11 @@ class Job:
             self._seen = True
             metrics.first_token.labels(name).observe(time.monotonic() - self.began)
         metrics.generated_tokens.labels(name).inc(len(piece.ids))
-        if piece.ended is not None:
-            self._end(self.choices[piece.index], piece.ended)
-        self._pieces.put_nowait(piece)
+        try:
+            if piece.ended is not None:
+                self._end(self.choices[piece.index], piece.ended)
+        finally:  # or the client would wait for it
+            self._pieces.put_nowait(piece)
 
     def _end(self, choice: Choice, ended: Ended) -> None:
         self.model.live.discard(choice)
@@ -203,6 +211,7 @@ class Service:
         self._check_queue(model, count)
         temperature = request.temperature
         temperature = self.generation.temperature if temperature is None else temperature
+        temperature = 0.0 if temperature < _GREEDY else temperature
         way = _way(request, temperature)
         budget = request.budget or self.generation.max_new_tokens
         context, drawn = await asyncio.to_thread(model.prompt, request, way, budget)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlchat.evaluation.evaluate import EvaluationResult
 from rlchat.rollout.trajectory import Episode
 from rlchat.statistics import Interval
 from rlchat.statistics.aggregates import (
+    Array,
     bootstrapped_improvement,
     improvement_interval,
     iqm,
@@ -22,8 +22,6 @@ from rlchat.statistics.aggregates import (
     stratified_bootstrap,
 )
 from rlchat.training.learning_curve import measured
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "trian",
-            "expected a verb out of train, sft, eval, report, chat, *, models list, models fetch; "
+            "expected a verb out of train, sweep, *, models list, models fetch; "
             "got 'trian'; did you mean train?",
         ),
         ("train --episodes 0", "expected episodes of at least 1; got 0; rlchat train --help *"),

@@ -24,6 +24,17 @@ from tests.rlchat.serving.http.conftest import Running, Serve
 
 HI = [{"role": "user", "content": "Hi"}]
 JSON = {"Content-Type": "application/json"}
+# Half of a character in what a function was called with, in JSON within JSON.
+_CALLED = {
+    "role": "assistant",
+    "tool_calls": [
+        {
+            "id": "1",
+            "type": "function",
+            "function": {"name": "look_up", "arguments": '{"a": "\\ud800"}'},
+        }
+    ],
+}
 
 
 def error_of(answer: httpx.Response) -> dict[str, Any]:
@@ -68,6 +79,7 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
         ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages.0"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [{}]}]}, "messages.0"),
         ({"messages": [{"role": "user", "content": "word " * 3000}]}, "messages"),
+        ({"messages": [_CALLED, *HI]}, "messages"),
         ({"model": 5}, "model"),
         ({"model": "large"}, "model"),
         ({"tools": [{"type": "function", "function": {"name": "no blanks"}}]}, "tools"),
@@ -103,6 +115,7 @@ def test_what_cannot_be_done_is_refused(
         {"messages": [{"role": "tool", "content": "found", "tool_call_id": "x"}]},
         {"messages": [{"role": "user", "content": "\x00\u202e<|im_end|>\U0010ffff"}]},
         {"max_tokens": 10**9, "stop": list("aeiou")[:4]},
+        {"temperature": 1e-39},
     ],
 )
 def test_what_can_be_done_is_done(server: Running, wish: dict[str, Any]) -> None:
