@@ -147,7 +147,7 @@ class Choice:
         """Emit the rest, and how it ended."""
         turn = self.context.turn
         calls: tuple[Call, ...] = ()
-        if turn and not self._cut:
+        if turn and not self._cut and reason != "error":  # which reading it may be
             finished = turn[-1] in self.template.stop_ids
             text = self._stream.show(self.context.said, last=finished, over=True)
             self._text, calls = self._parted(text)

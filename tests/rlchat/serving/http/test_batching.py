@@ -206,6 +206,24 @@ def test_a_failure_ends_replies_and_not_the_thread(
     assert not batcher.is_alive() and told[-1].ended is not None
 
 
+def test_a_text_that_cannot_be_read_ends_its_reply_and_not_the_thread(
+    agent: ModelAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane, batcher = Lane(agent, 2, 2, 300), Batcher()
+    batcher.lanes = [lane]
+
+    def fail(*_: object) -> None:
+        raise ValueError
+
+    choice, pieces = choice_of(agent, "Hello")
+    with monkeypatch.context() as broken:
+        broken.setattr(type(agent.template), "text", fail)
+        lane.waiting.append(choice)
+        batcher._step(lane)
+    assert pieces[-1].ended is not None and pieces[-1].ended.reason == "error"
+    assert not lane.busy and not lane.kept
+
+
 def test_the_most_probable_tokens_are_drawn_from() -> None:
     from rlchat.models.logits import sample
 
