@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rlchat.evaluation.evaluate import EvaluationResult
@@ -30,9 +31,11 @@ def summary(result: EvaluationResult) -> str:
 
 
 def with_interval(interval: Interval, form: str) -> str:
-    """``mean [low, high]``, in brackets that rich leaves alone."""
+    """``mean (low … high)``; alone where no interval is known, and a dash where no mean is."""
+    if math.isnan(interval.mean):
+        return "–"
     mean, low, high = (form.format(x) for x in (interval.mean, interval.low, interval.high))
-    return f"{mean} ({low} … {high})"
+    return mean if math.isnan(interval.low) else f"{mean} ({low} … {high})"
 
 
 def markdown(results: Sequence[EvaluationResult]) -> str:

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from rlchat.cli.tables import WIDEST
+from rlchat.evaluation.summary import with_interval
 from rlchat.statistics.aggregates import caution
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rlchat.statistics import Interval
     from rlchat.training.sweep.aggregates import Aggregates, Band, Comparison, Level
     from rlchat.training.sweep.sweep import Sweep
 
@@ -67,7 +67,7 @@ def levels_table(found: Aggregates, title: Text) -> Table:
 def _cells(level: Level, rate: bool) -> list[str]:
     form = "{:.0%}" if rate else "{:+.2f}"
     told = [level.iqm, level.mean, level.optimality_gap]
-    return [shown(interval, form) for interval in told if interval is not None]
+    return [with_interval(interval, form) for interval in told if interval is not None]
 
 
 def comparisons_table(comparisons: Sequence[Comparison], metric: str) -> Table:
@@ -83,19 +83,9 @@ def comparisons_table(comparisons: Sequence[Comparison], metric: str) -> Table:
     )
     form = "{:+.0%}" if metric == "success" else "{:+.2f}"
     for one in comparisons:
-        chance = shown(one.improvement, "{:.0%}")
-        table.add_row(Text(one.setting), shown(one.difference, form), chance)
+        chance = with_interval(one.improvement, "{:.0%}")
+        table.add_row(Text(one.setting), with_interval(one.difference, form), chance)
     return table
-
-
-def shown(interval: Interval, form: str) -> str:
-    """A number with its interval; alone where a single run tells none."""
-    if math.isnan(interval.mean):
-        return "–"
-    if math.isnan(interval.low):
-        return form.format(interval.mean)
-    low, high = form.format(interval.low), form.format(interval.high)
-    return f"{form.format(interval.mean)} ({low} … {high})"
 
 
 def curves(bands: Sequence[Band], width: int = 80) -> Text:

@@ -19,6 +19,7 @@ from rlchat.evaluation.report.sources import (
     read_sources,
     results_in,
 )
+from rlchat.evaluation.summary import with_interval
 from rlchat.statistics import Interval
 from rlchat.statistics.aggregates import caution
 
@@ -151,7 +152,11 @@ def _levels(levels: Sequence[Row], metric: str, record: Row) -> Table:
     caption = f"{metric.capitalize()}, {envs}, {record['split']} side, {record['users']} users"
     head = ["setting", "runs", "IQM", "mean", *(["optimality gap"] if rate else [])]
     rows = [
-        [str(lv["setting"]), str(lv["runs"]), *(_told(_interval(lv[k]), form) for k in keys)]
+        [
+            str(lv["setting"]),
+            str(lv["runs"]),
+            *(with_interval(_interval(lv[k]), form) for k in keys),
+        ]
         for lv in levels
     ]
     return Table(caption, head, rows)
@@ -162,8 +167,8 @@ def _comparisons(comparisons: Sequence[Row], metric: str) -> Table:
     rows = [
         [
             str(one["setting"]),
-            _told(_interval(one["difference"]), form),
-            _told(_interval(one["improvement"]), "{:.0%}"),
+            with_interval(_interval(one["difference"]), form),
+            with_interval(_interval(one["improvement"]), "{:.0%}"),
         ]
         for one in comparisons
     ]
@@ -199,13 +204,3 @@ def _interval(value: Mapping[str, Any]) -> Interval:
         math.nan if value[k] is None else float(value[k]) for k in ("mean", "low", "high")
     )
     return Interval(mean, low, high)
-
-
-def _told(interval: Interval, form: str) -> str:
-    """A number with its interval; alone where a single run tells none."""
-    if math.isnan(interval.mean):
-        return "–"
-    if math.isnan(interval.low):
-        return form.format(interval.mean)
-    low, high = form.format(interval.low), form.format(interval.high)
-    return f"{form.format(interval.mean)} ({low} … {high})"

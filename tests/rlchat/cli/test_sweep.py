@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from rlchat.cli.analysis.sweep import SweepOptions
-from rlchat.cli.analysis.sweep_tables import comparisons_table, curves, levels_table, shown
+from rlchat.cli.analysis.sweep_tables import comparisons_table, curves, levels_table
 from rlchat.cli.main import main, parse
 from rlchat.errors import UserError
+from rlchat.evaluation.summary import with_interval
 from rlchat.statistics import Interval
 from rlchat.training.sweep.aggregates import Aggregates, Band, Comparison, Level
 from rlchat.training.sweep.config import SweepConfig
@@ -168,7 +169,7 @@ def test_tables_say_intervals() -> None:
     score = Aggregates("score", [Level("a", 2, interval(0.7), interval(0.6), None)], [], [])
     told = rendered(levels_table(score, "title"))  # type: ignore[arg-type]
     assert "optimality" not in told.splitlines()[2] and "+0.70 (+0.60 … +0.80)" in told
-    assert shown(Interval(math.nan, math.nan, math.nan), "{:.0%}") == "–"
+    assert with_interval(Interval(math.nan, math.nan, math.nan), "{:.0%}") == "–"
 
 
 def test_curves_have_a_line_a_setting() -> None:
